@@ -1,0 +1,199 @@
+"""Files that are whole or absent, and stage folders that know whether they are done."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StorageError
+
+MANIFEST = "manifest.json"
+_PROJECT = ("tsgb", "pipeline")  # packages whose code counts
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that becomes ``path`` if the block ends well.
+
+    Raises:
+        StorageError: The disk is full. Whatever was written before is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise StorageError(
+            f"{path}: the disk is full ({free:.0f} MiB free). The file was not written; everything "
+            "before it is kept. Free some space, then run the same command again: it goes on here."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half-written."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+    """Write readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """What ``write_json`` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(parts: Any) -> str:  # noqa: ANN401
+    """16 hexadecimal digits that differ where the parts (plain values) differ.
+
+    Example:
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_version(module: str) -> str:
+    """Fingerprint of a module and of every module of this project that it imports.
+
+    Comments, docstrings and formatting do not count, so that only a change of behaviour makes a
+    finished stage run again.
+    """
+    found: dict[str, str] = {}
+    _collect(module, found)
+    return fingerprint(found)
+
+
+def _collect(module: str, found: dict[str, str]) -> None:
+    spec = importlib.util.find_spec(module)
+    if module in found or spec is None or spec.origin is None:
+        return
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found[module] = ast.dump(_without_docstrings(tree))
+    for name in sorted(_imports(tree)):
+        _collect(name, found)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            node.body = body[1:]  # type: ignore[attr-defined]
+    return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name for name in names if name.split(".")[0] in _PROJECT}
+    return {name for name in ours if _is_module(name)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@dataclass
+class StageFolder:
+    """The folder of one stage: done, half done by a killed run, or to be made.
+
+    ``manifest.json`` holds the fingerprint of all that the result depends on (``parts``: the
+    stage's own settings, the stage before it, the data, the code), the state, the seconds that it
+    took and a summary of what came out.
+    """
+
+    path: Path
+    parts: dict[str, Any]
+    _started: float = field(default=0.0, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that the content depends on."""
+        return fingerprint(self.parts)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says; empty if there is none that can be read."""
+        try:
+            return dict(read_json(self.path / MANIFEST))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def is_done(self) -> bool:
+        """True if the stage ended well with exactly these parts."""
+        manifest = self.manifest
+        return manifest.get("state") == "done" and manifest["fingerprint"] == self.fingerprint
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What came out, as given to ``finish``."""
+        return dict(self.manifest.get("summary", {}))
+
+    def begin(self) -> bool:
+        """Prepare the folder; True if a killed run with the same parts is gone on with.
+
+        Whatever was made with other parts is removed.
+        """
+        manifest = self.manifest
+        resumed = manifest.get("fingerprint") == self.fingerprint
+        if self.path.exists() and not resumed:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._started = time.monotonic()
+        self._write("running", 0.0, {}, resumed)
+        return resumed
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the stage as done, with what came out of it."""
+        manifest = self.manifest
+        seconds = round(time.monotonic() - self._started, 1)
+        self._write("done", seconds, summary, bool(manifest.get("resumed")))
+
+    def _write(self, state: str, seconds: float, summary: dict[str, Any], resumed: bool) -> None:
+        manifest = {
+            "state": state,
+            "fingerprint": self.fingerprint,
+            "seconds": seconds,
+            "resumed": resumed,
+            "summary": summary,
+            "parts": self.parts,
+        }
+        write_json(self.path / MANIFEST, manifest)

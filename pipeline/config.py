@@ -1,0 +1,134 @@
+"""Every setting of a run, with its type, unit and default.
+
+The YAML files in ``configs/`` fill these classes in; a name that is not here is an error before
+anything runs. Groups whose keys depend on a choice (a data source, a saliency method, a refinement)
+are dictionaries with a ``_target_`` that names what is built from the other keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ClassifierConfig:
+    """The multi-label classifier."""
+
+    library: str = "torchvision"  # where the backbone comes from: torchvision or timm
+    backbone: str = "mobilenet_v2"  # its name there
+    weights: str = "none"  # none, download, or the path of a state dict
+    middle_layer: str = "backbone.13"  # read by methods whose maps are best from a middle layer
+    last_layer: str = "backbone.18"  # read by methods of the CAM family
+    freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
+    size: int = 321  # side of the square training crop and of the squashed validation image, px
+    crop_area: tuple[float, float] = (0.4, 1.0)  # of the image, of a random crop
+    colour_jitter: float = 0.2  # strength of brightness, contrast and saturation changes
+    rotation: float = 0.0  # largest random rotation, degrees
+    vertical_flip: bool = False  # for images without an up and a down
+    epochs: int = 8
+    batch_size: int = 16
+    optimizer: str = "sgd"  # sgd (momentum 0.9) or adamw
+    learning_rate: float = 0.002  # of the backbone; falls to zero as (1 - t)^0.9
+    head_learning_rate: float = 0.05
+    weight_decay: float = 1e-4
+    warmup: float = 0.0  # share of the steps over which the rate rises from zero
+    gradient_clip: float = 5.0  # norm
+
+
+@dataclass
+class SaliencyConfig:
+    """Images to saliency maps."""
+
+    method: dict[str, Any] = field(default_factory=dict)  # _target_ and options of a tsgb method
+    size: int = 384  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False  # also the mirrored image, at every scale
+
+
+@dataclass
+class SeedConfig:
+    """Saliency maps to label images. All three are shares of a map's maximum, in (0, 1)."""
+
+    threshold: float = 0.3  # background level of the seed and of the refined mask that are scored
+    foreground: float = 0.45  # foreground where the mask made at this level says so
+    background: float = 0.2  # background where the mask made at this level says so; else void
+
+
+@dataclass
+class SegmenterConfig:
+    """The segmentation network."""
+
+    arch: str = "deeplabv3plus"  # any architecture of segmentation-models-pytorch
+    encoder: str = "mobilenet_v2"  # any encoder of it
+    weights: str = "none"  # of the encoder: none, download, classifier, or a state dict's path
+    labels: str = "pseudo"  # what it learns from: pseudo or ground_truth (the supervised twin)
+    twin: bool = True  # stage=all also trains the twin where training images have ground truth
+    freeze_batchnorm: bool = True  # of the encoder
+    size: int = 321  # side of the square training crop, px
+    scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop
+    colour_jitter: float = 0.2
+    epochs: int = 10
+    batch_size: int = 8
+    optimizer: str = "sgd"  # sgd (momentum 0.9) or adamw
+    learning_rate: float = 0.005  # of the encoder; falls to zero as (1 - t)^0.9
+    head_learning_rate: float = 0.05  # of decoder and segmentation head
+    weight_decay: float = 1e-4
+    warmup: float = 0.0
+    gradient_clip: float = 5.0
+
+
+@dataclass
+class EvaluateConfig:
+    """What is scored, and how predictions are made."""
+
+    split: str = "val"  # val, train or scored
+    masks: str | None = None  # a folder of label images to score instead of a network
+    checkpoint: str | None = None  # a network to score instead of the run's own
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    crf: bool = False  # refine the averaged probabilities with the settings of ``refine``
+    export: bool = False  # also write the layout of the VOC evaluation server
+    classes: list[str] | None = None  # classes whose mean is reported beside the mean over all
+
+
+@dataclass
+class ExplainConfig:
+    """One image, some classes, one picture."""
+
+    image: str | None = None
+    classes: list[str] | None = None  # names; None means the three most probable
+    checkpoint: str | None = None  # a classifier; None means the run's own
+    model: str | None = None  # instead: torchvision/NAME or timm/NAME with its own weights
+    model_weights: str = "download"  # of ``model``: download, none, or the path of a state dict
+    output: str | None = None  # picture; None means <run>/explain/<image>.png
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how numbers are crunched."""
+
+    accelerator: str = "auto"  # auto, cpu or gpu
+    devices: int = 1
+    precision: str = "auto"  # of training: auto, 32-true, bf16-mixed or 16-mixed
+    workers: int = 2  # processes that read images; 0 reads in the main process
+    progress: bool = True
+
+
+@dataclass
+class RunConfig:
+    """One run of the pipeline."""
+
+    run_dir: str = "runs/shapes"
+    random_seed: int = 0
+    stage: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    seed: SeedConfig = field(default_factory=SeedConfig)
+    refine: dict[str, Any] = field(default_factory=dict)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)

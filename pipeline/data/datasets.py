@@ -1,0 +1,197 @@
+"""Torch data sets over a split: what a worker process reads and how it is augmented.
+
+Augmentation is seeded by random seed, epoch and index, so that a result depends neither on the
+number of workers nor on whether the run was killed and resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import albumentations as albu
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.data.catalogue import Item
+from pipeline.data.images import read_image
+from pipeline.data.palette import read_label_image
+from pipeline.errors import DataError
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """Array [H, W, 3] as a tensor [3, H, W] of the same type."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """Base of the training sets: a transform whose chance depends on seed, epoch and index only."""
+
+    def __init__(self, items: Sequence[Item], transform: albu.Compose, random_seed: int) -> None:
+        self.items = items
+        self.transform = transform
+        self.random_seed = random_seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _augment(self, index: int, **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        entropy = np.random.SeedSequence([self.random_seed, self.epoch, index])
+        self.transform.set_random_seed(int(entropy.generate_state(1)[0]))
+        return dict(self.transform(**arrays))
+
+
+class LabelledImages(Augmented):
+    """Images with a 0/1 vector of their classes: ``(uint8 [3, H, W], float [classes])``."""
+
+    def __init__(
+        self, items: Sequence[Item], transform: albu.Compose, random_seed: int, classes: int
+    ) -> None:
+        super().__init__(items, transform, random_seed)
+        self.classes = classes
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        item = self.items[index]
+        labels = torch.zeros(self.classes)
+        labels[list(item.labels)] = 1.0
+        return to_tensor(self._augment(index, image=read_image(item.image))["image"]), labels
+
+
+class MaskedImages(Augmented):
+    """Images with a label image: ``(uint8 [3, H, W], uint8 [H, W])``.
+
+    Args:
+        masks: Path of the label image of every id.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        transform: albu.Compose,
+        random_seed: int,
+        masks: Mapping[str, Path],
+    ) -> None:
+        super().__init__(items, transform, random_seed)
+        self.masks = masks
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        item = self.items[index]
+        arrays = self._augment(
+            index, image=read_image(item.image), mask=read_label_image(self.masks[item.id])
+        )
+        return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
+
+
+class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images as they are, with their classes: ``(uint8 [3, H, W], int64 [K])``.
+
+    An image that cannot be read comes out with no pixels, [3, 0, 0], so that whoever goes through
+    thousands can note its id and go on.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        item = self.items[index]
+        targets = torch.tensor(item.labels, dtype=torch.int64)
+        try:
+            return to_tensor(read_image(item.image)), targets
+        except DataError:
+            return torch.zeros(3, 0, 0, dtype=torch.uint8), targets
+
+
+class EpochData(pl.LightningDataModule):
+    """Training batches, made anew for every epoch so that each has its own, repeatable, chance.
+
+    The trainer must be built with ``reload_dataloaders_every_n_epochs=1``.
+    """
+
+    def __init__(
+        self, dataset: Augmented, batch_size: int, workers: int, val: Dataset[Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.workers = workers
+        self.val = val
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of the trainer's current epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        self.dataset.epoch = epoch
+        order = torch.Generator().manual_seed(self.dataset.random_seed * 10_007 + epoch)
+        return DataLoader(
+            self.dataset,
+            batch_size=min(self.batch_size, len(self.dataset)),
+            shuffle=True,
+            generator=order,
+            drop_last=True,
+            num_workers=self.workers,
+            worker_init_fn=single_threaded,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation set in its order."""
+        return DataLoader(
+            self.val or [],
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            worker_init_fn=single_threaded,
+        )
+
+
+def single_threaded(_worker: int) -> None:
+    """Keep OpenCV to one thread in a worker: the cores belong to the network."""
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+def classifier_transform(
+    size: int, area: tuple[float, float], jitter: float, rotation: float, *, vertical_flip: bool
+) -> albu.Compose:
+    """Random crop, mirror and colours for the classifier; ``size`` in px."""
+    steps: list[Callable[..., Any]] = []
+    if rotation > 0:
+        steps.append(albu.Rotate(limit=rotation, border_mode=2, p=0.8))
+    steps += [
+        albu.RandomResizedCrop(size=(size, size), scale=tuple(area)),
+        albu.HorizontalFlip(),
+        albu.VerticalFlip(p=0.5 if vertical_flip else 0.0),
+        _colours(jitter),
+    ]
+    return albu.Compose(steps)
+
+
+def squashed(size: int) -> albu.Compose:
+    """The whole image as a square of ``size`` px, for validation."""
+    return albu.Compose([albu.Resize(size, size)])
+
+
+def segmenter_transform(size: int, scale: tuple[float, float], jitter: float) -> albu.Compose:
+    """Random scale, crop, mirror and colours; what the crop adds outside the image is void."""
+    limits = (scale[0] - 1, scale[1] - 1)  # albumentations counts from no change
+    return albu.Compose(
+        [
+            albu.RandomScale(scale_limit=limits, p=1.0),
+            albu.PadIfNeeded(size, size, border_mode=0, fill=(124, 116, 104), fill_mask=255),
+            albu.RandomCrop(size, size),
+            albu.HorizontalFlip(),
+            _colours(jitter),
+        ]
+    )
+
+
+def _colours(jitter: float) -> albu.ColorJitter:
+    span = (1 - jitter, 1 + jitter)
+    return albu.ColorJitter(span, span, span, hue=(-jitter / 10, jitter / 10), p=0.8)

@@ -1,0 +1,159 @@
+"""Your own images: a folder of pictures and one CSV file that names what is in each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.data.catalogue import Catalogue, Item, Split
+from pipeline.data.images import IMAGE_SUFFIXES
+from pipeline.data.labels import Labels, plain_id, read_classes, read_csv_labels, read_lines
+from pipeline.errors import ConfigError, DataError, at_most
+
+
+def load_folder(
+    images: Path | str,
+    labels: Path | str,
+    *,
+    val: float | Path | str = 0.2,
+    masks: Path | str | None = None,
+    classes: Sequence[str] | Path | str | None = None,
+    random_seed: int = 0,
+    name: str = "folder",
+) -> Catalogue:
+    """A folder of images as a catalogue; images are looked for in its sub-folders too.
+
+    The id of an image is its path inside the folder without suffix: ``cat1``, ``garden/cat1``.
+    Whether an image is held out depends on its id and ``random_seed`` alone, so that adding
+    images never moves another one between training and validation.
+
+    Args:
+        images: Folder with ``.jpg .jpeg .png .bmp .webp`` files.
+        labels: CSV file of image labels in either layout of ``read_csv_labels``.
+        val: Share of the images to hold out, in (0, 1), or a text file with one id a line.
+        masks: Folder of ground-truth PNGs named by id (0 background, class k at k + 1, 255
+            void). Never learned from, except by the fully supervised twin.
+        classes: Class names in the order of the mask values, or a text file with one a line;
+            None means those of the CSV file in alphabetical order.
+        random_seed: Chooses another held-out part.
+        name: Of the catalogue.
+
+    Raises:
+        ConfigError: ``val`` is a share outside (0, 1).
+        DataError: Images and labels do not match, two files have one id, or an id of the list
+            ``val`` is unknown.
+    """
+    files = _find_images(Path(images))
+    known, class_names = _read_labels(labels, classes)
+    _check_matching(Path(images), Path(labels), set(files), set(known))
+    held_out = _held_out(list(files), val, random_seed)
+    truth = {} if masks is None else _find_masks(Path(masks), files, held_out)
+    train = [id_ for id_ in files if id_ not in held_out]
+    kept = [id_ for id_ in files if id_ in held_out]
+
+    def split(title: str, ids: Sequence[str]) -> Split:
+        return Split(title, tuple(Item(i, files[i], known[i], truth.get(i)) for i in ids))
+
+    return Catalogue(
+        name=name,
+        classes=class_names,
+        train=split("train", train),
+        scored=split("train", [id_ for id_ in train if id_ in truth]),
+        val=split("val", kept),
+    )
+
+
+def _read_labels(
+    path: Path | str, classes: Sequence[str] | Path | str | None
+) -> tuple[Labels, tuple[str, ...]]:
+    """Labels and class names; without ``classes`` the names of the file, sorted."""
+    if classes is None:
+        classes = sorted(read_csv_labels(path)[1])
+    return read_csv_labels(path, read_classes(classes))
+
+
+def _find_images(folder: Path) -> dict[str, Path]:
+    """Image files by id, in the order of their ids."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: there is no such folder. There would be no images. "
+            "Give the folder that contains them."
+        )
+    files: dict[str, Path] = {}
+    problems = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        id_ = path.relative_to(folder).with_suffix("").as_posix()
+        if id_ in files:
+            problems.append(f"{files[id_]} and {path.name} have the same id {id_!r}")
+        files[id_] = path
+    if problems:
+        raise DataError(
+            f"{folder}: {len(problems)} id(s) are not unique.\n{at_most(problems)}\n"
+            "One result would overwrite the other. Rename these files."
+        )
+    if not files:
+        raise DataError(
+            f"{folder}: holds no image ({' '.join(IMAGE_SUFFIXES)}). There would be nothing to "
+            "learn from. Give the folder that contains the images."
+        )
+    return dict(sorted(files.items()))
+
+
+def _check_matching(folder: Path, csv: Path, files: set[str], rows: set[str]) -> None:
+    problems = [f"{id_}: an image, but no line in {csv.name}" for id_ in sorted(files - rows)]
+    problems += [f"{id_}: a line in {csv.name}, but no image" for id_ in sorted(rows - files)]
+    if problems:
+        raise DataError(
+            f"{folder} and {csv} do not match: {len(problems)} id(s) are in one only.\n"
+            f"{at_most(problems)}\nImages would be trained without labels or not at all. An id is "
+            "the path inside the folder without suffix; correct the CSV file."
+        )
+
+
+def _held_out(ids: Sequence[str], val: float | Path | str, random_seed: int) -> set[str]:
+    """Ids to validate on: a share drawn by hash, or those of a list file."""
+    if isinstance(val, (str, Path)):
+        listed = [plain_id(line) for line in read_lines(val, "one image id a line")]
+        unknown = sorted(set(listed) - set(ids))
+        if unknown:
+            raise DataError(
+                f"{val}: {len(unknown)} id(s) of the list are no image.\n{at_most(unknown)}\n"
+                "The score would cover other images than the list says. Correct the list; an id "
+                "is the path inside the image folder without suffix."
+            )
+        return set(listed)
+    if not 0 < val < 1:
+        raise ConfigError(
+            f"val: {val} is no share between 0 and 1. Training or validation would be empty. "
+            "Choose for example 0.2, or give a text file that lists the ids."
+        )
+    fractions = {id_: _fraction(id_, random_seed) for id_ in ids}
+    chosen = {id_ for id_, fraction in fractions.items() if fraction < val}
+    return chosen or {min(fractions, key=fractions.__getitem__)}
+
+
+def _fraction(id_: str, random_seed: int) -> float:
+    """A number in [0, 1) that looks random and depends on nothing but the arguments."""
+    digest = hashlib.sha256(f"{random_seed}/{id_}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _find_masks(folder: Path, files: dict[str, Path], held_out: set[str]) -> dict[str, Path]:
+    """Mask files by id; if one held-out image has a mask, then all are expected to have one.
+
+    So the check names a held-out image without mask instead of the score leaving it out.
+    """
+    expected = {id_: folder / f"{id_}.png" for id_ in files}
+    found = {id_ for id_, path in expected.items() if path.is_file()}
+    if not found:
+        raise DataError(
+            f"{folder}: holds no mask for any of the {len(files)} images. There would be no "
+            f"scores. A mask is named by its image, for example {next(iter(files))}.png; "
+            "leave out masks if there are none."
+        )
+    if found & held_out:
+        found |= held_out
+    return {id_: path for id_, path in expected.items() if id_ in found}

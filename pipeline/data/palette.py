@@ -1,0 +1,129 @@
+"""Label images as files: 8-bit indexed PNG whose palette shows the classes in VOC colours."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import DataError
+
+LabelImage = NDArray[np.uint8]
+
+_LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+_NARROW_GREY = (";2", ";4")  # depths that the decoder stretches to 0..255
+
+
+def voc_palette() -> NDArray[np.uint8]:
+    """Colour of every label value, uint8 [256, 3], as the PASCAL VOC development kit defines it.
+
+    The bits of a value are dealt to red, green and blue in turn, most significant colour bit
+    first, so that neighbouring values look different.
+
+    Example:
+        >>> voc_palette()[[0, 1, 15, 255]].tolist()
+        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
+    """
+    values = np.arange(256, dtype=np.uint8)[:, None]
+    channels = np.arange(3, dtype=np.uint8)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for place in range(3):  # 8 bits, three at a time
+        colours |= ((values >> (3 * place + channels)) & 1) << (7 - place)
+    return colours
+
+
+PALETTE = voc_palette()
+
+
+def encode_label_image(labels: LabelImage) -> bytes:
+    r"""A label image as an 8-bit indexed PNG with the VOC palette.
+
+    Args:
+        labels: uint8 [H, W], not empty; 0 is background and 255 is void.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        DataError: ``labels`` has another type or shape.
+
+    Example:
+        >>> encode_label_image(np.zeros((2, 3), dtype=np.uint8))[:4]
+        b'\x89PNG'
+    """
+    if labels.dtype != np.uint8 or labels.ndim != 2 or 0 in labels.shape:
+        raise DataError(
+            f"encode_label_image: labels is {labels.dtype} {labels.shape}. A PNG with a palette "
+            "holds one 8-bit value per pixel. Pass uint8 [H, W], not empty."
+        )
+    image = Image.fromarray(labels)
+    image.putpalette(PALETTE.tobytes())
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", bits=8)
+    return stream.getvalue()
+
+
+def read_label_image(path: Path | str) -> LabelImage:
+    """The values of a label image, without its colours.
+
+    Args:
+        path: Indexed PNG or 8-bit grey PNG (BMP, GIF and TIFF work too).
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: The file is missing or not a whole image, is a format that changes values, or
+            stores colours in place of values.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_indices(path, image)
+            return np.array(image, dtype=np.uint8)
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"read_label_image: {path} is not an image. It has no labels to read. "
+            "Fetch the file again or take it off the list."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"read_label_image: {path} cannot be read ({error}). Part of its labels would be "
+            "missing. Put the whole file there or take it off the list."
+        ) from error
+
+
+def colourise(labels: LabelImage) -> NDArray[np.uint8]:
+    """A label image in VOC colours, to be looked at.
+
+    Args:
+        labels: uint8, any shape, usually [H, W].
+
+    Returns:
+        RGB, uint8, one more axis of length 3.
+
+    Example:
+        >>> colourise(np.array([[0, 8]], dtype=np.uint8)).tolist()
+        [[[0, 0, 0], [64, 0, 0]]]
+    """
+    return PALETTE[labels]
+
+
+def _check_indices(path: Path | str, image: Image.Image) -> None:
+    if image.format not in _LOSSLESS:
+        raise DataError(
+            f"read_label_image: {path} is {image.format}, which changes values near edges. "
+            "Labels would turn into other labels. Save label images as PNG from the source."
+        )
+    tiles = getattr(image, "tile", None)
+    narrow = image.mode == "L" and bool(tiles) and str(tiles[0][3]).endswith(_NARROW_GREY)
+    if image.mode not in ("P", "L") or narrow:
+        depth = "grey of less than 8 bits" if narrow else f"mode {image.mode}"
+        raise DataError(
+            f"read_label_image: {path} is {depth}, not one 8-bit label per pixel. Colours have no "
+            "certain label, so that every score would be wrong. Convert it to an indexed (palette) "
+            "or 8-bit grey PNG whose pixel values are the labels: 0 background, class index + 1, "
+            "255 void."
+        )

@@ -1,0 +1,165 @@
+"""From raw saliency maps of the classes of one image to probabilities and label images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.errors import ConfigError, DataError
+
+Floats = NDArray[np.float32]
+LabelImage = NDArray[np.uint8]
+
+_ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
+
+
+def normalise(maps: Floats) -> Floats:
+    """Positive part of each map as a share of its own maximum; a map without one becomes 0.
+
+    Args:
+        maps: Raw signed saliency, float [K, H, W], one map for each class of the image.
+
+    Returns:
+        float32 [K, H, W] in [0, 1].
+
+    Raises:
+        DataError: ``maps`` is not [K, H, W], or a map has values that are not finite.
+
+    Example:
+        >>> normalise(np.array([[[-1.0, 2.0, 4.0]], [[-3.0, -2.0, 0.0]]]))
+        array([[[0. , 0.5, 1. ]],
+        <BLANKLINE>
+               [[0. , 0. , 0. ]]], dtype=float32)
+    """
+    maps = np.asarray(maps)
+    _check_planes("normalise", "maps", maps)
+    positive = np.maximum(maps, 0).astype(np.float64)  # half-precision sums and tiny maxima
+    highest = positive.max(axis=(1, 2), keepdims=True, initial=0.0)
+    return (positive / np.where(highest > 0, highest, 1.0)).astype(np.float32)
+
+
+def with_background(maps: Floats, background: float) -> Floats:
+    """Probabilities of background and classes: a constant plane first, then all to sum 1.
+
+    A pixel belongs to its strongest class where that map is above ``background``.
+
+    Args:
+        maps: Normalised maps, float [K, H, W] in [0, 1], from ``normalise``.
+        background: Height of the background plane, a share of a map's maximum, in (0, 1].
+
+    Returns:
+        float32 [K + 1, H, W], background first.
+
+    Raises:
+        ConfigError: ``background`` is out of its range.
+        DataError: ``maps`` is not [K, H, W], or not within [0, 1].
+
+    Example:
+        >>> with_background(np.array([[[0.0, 0.75]]]), background=0.25).tolist()
+        [[[1.0, 0.25]], [[0.0, 0.75]]]
+    """
+    if not 0 < background <= 1:
+        raise ConfigError(
+            f"with_background: background is {background}. Maps are shares of their maximum, and "
+            "every pixel would become the same label. Pass a number in (0, 1]."
+        )
+    maps = np.asarray(maps)
+    _check_planes("with_background", "maps", maps)
+    if maps.size and (maps.min() < 0 or maps.max() > 1 + _ROUNDING):
+        raise DataError(
+            f"with_background: maps are in [{maps.min():.4g}, {maps.max():.4g}]. A threshold on "
+            "raw saliency means something else in every image. Pass them through normalise first."
+        )
+    plane = np.full((1, *maps.shape[1:]), background, dtype=np.float32)
+    planes = np.concatenate([plane, maps.astype(np.float32, copy=False)])
+    return planes / planes.sum(axis=0)
+
+
+def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
+    """The most probable label of each pixel: 0 for background, class index + 1 otherwise.
+
+    Of equals the background wins, then the class named first.
+
+    Args:
+        probabilities: float [K + 1, H, W], background first.
+        classes: The K class indices, from 0 to 253, in the order of the planes.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: Planes and classes do not match in number, or a class index is out of range.
+
+    Example:
+        >>> label_image(np.array([[[0.6, 0.2]], [[0.4, 0.8]]]), classes=[14])
+        array([[ 0, 15]], dtype=uint8)
+    """
+    probabilities = np.asarray(probabilities)
+    _check_planes("label_image", "probabilities", probabilities)
+    if len(probabilities) != len(classes) + 1:
+        raise DataError(
+            f"label_image: probabilities is {probabilities.shape} for {len(classes)} classes. "
+            "Planes would get the names of other classes. "
+            f"Pass {len(classes) + 1} planes: background, then one for each class."
+        )
+    outside = [index for index in classes if not 0 <= index < VOID - 1]
+    if outside:
+        raise DataError(
+            f"label_image: classes contains {outside}. Label {VOID} is void and 8 bits end there, "
+            f"so that pixels would be lost. Pass 0-based indices from 0 to {VOID - 2}."
+        )
+    values = np.array([BACKGROUND, *(index + 1 for index in classes)], dtype=np.uint8)
+    return values[probabilities.argmax(axis=0)]
+
+
+def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
+    """Labels where a high and a low threshold agree, 255 (void) between the two.
+
+    Foreground where ``strict`` says so (with its class), background where both say background.
+
+    Args:
+        strict: Label image made with the high foreground threshold, uint8 [H, W].
+        lenient: Label image made with the low background threshold, uint8 [H, W].
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: The two differ in shape.
+
+    References:
+        Ahn, Cho, Kwak, "Weakly Supervised Learning of Instance Segmentation with Inter-pixel
+        Relations", CVPR 2019, section 3.3 (confident regions for mining pixel pairs).
+
+    Example:
+        >>> confident(np.array([[3, 0, 0]], np.uint8), np.array([[3, 3, 0]], np.uint8))
+        array([[  3, 255,   0]], dtype=uint8)
+    """
+    if strict.shape != lenient.shape:
+        raise DataError(
+            f"confident: strict is {strict.shape} but lenient is {lenient.shape}. Pixels would be "
+            "compared with their neighbours. Make both label images at the size of the image."
+        )
+    mask = strict.copy()
+    mask[(strict == BACKGROUND) & (lenient != BACKGROUND)] = VOID
+    return mask
+
+
+def _check_planes(function: str, name: str, planes: Floats) -> None:
+    if planes.ndim != 3:
+        raise DataError(
+            f"{function}: {name} is {planes.shape}. Rows would be taken for maps. "
+            "Pass one plane for each class, [K, H, W]."
+        )
+    finite = np.isfinite(planes).all(axis=(1, 2))
+    if not finite.all():
+        index = int(np.flatnonzero(~finite)[0])
+        raise DataError(
+            f"{function}: {name}[{index}] of {planes.shape} has "
+            f"{np.count_nonzero(~np.isfinite(planes[index]))} values that are NaN or infinite. "
+            "The mask would be noise. Check the saliency of this image, and that the model's "
+            "weights are finite."
+        )

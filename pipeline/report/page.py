@@ -1,0 +1,328 @@
+"""The report as plain values, and as one HTML file that needs nothing else.
+
+Whoever fills a ``Page`` in reads files and knows stages; this module knows neither. What is not
+there (no ground truth, a stage that did not run) is left empty and the page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from pipeline.errors import ConfigError
+
+TEMPLATE = "template.html"
+BACKGROUND_NAME = "background"
+_CURVE = (640, 180)  # width and height of a plot, px
+
+Scores = Mapping[str, Any]  # what a confusion matrix says about itself, as plain values
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A large number at the top; ``note`` says how it was made."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One mIoU in the order in which the pipeline gets there.
+
+    Attributes:
+        name: What was scored.
+        value: mIoU in [0, 1].
+        how: Split, scales, flip, CRF and how predicted void counts.
+        oracle: True for a number that was chosen with the masks.
+    """
+
+    name: str
+    value: float | None
+    how: str
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text, or shares in [0, 1] that are drawn with a bar; None is a dash."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+    totals: Sequence[Sequence[str | float | None]] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One small picture; ``source`` is a data address."""
+
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """All pictures of one image."""
+
+    id: str
+    classes: Sequence[str]
+    score: float | None
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images in groups, for example the worst and the best."""
+
+    title: str
+    hint: str
+    groups: Mapping[str, Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line as an SVG path, with the numbers that its axes need."""
+
+    title: str
+    path: str
+    width: int
+    height: int
+    highest: float
+    last: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """A class and its colour; a colour of None stands for void."""
+
+    name: str
+    colour: str | None
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Whether a stage is done, how long it took and what to do if it is not."""
+
+    name: str
+    state: str
+    time: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page."""
+
+    title: str
+    folder: str
+    created: str
+    headlines: Sequence[Headline] = ()
+    rungs: Sequence[Rung] = ()
+    stages: Sequence[StageState] = ()
+    data: Table | None = None
+    tables: Sequence[Table] = ()
+    galleries: Sequence[Gallery] = ()
+    legend: Sequence[Swatch] = ()
+    curves: Sequence[Curve] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    has_ground_truth: bool = True
+
+
+def render(page: Page) -> str:
+    """The page as HTML; every text in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", ""),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.tests["share"] = lambda cell: isinstance(cell, float) and not math.isnan(cell)
+    return environment.get_template(TEMPLATE).render(page=page)
+
+
+def percent(share: float | None) -> str:
+    """A share as text with one decimal; a dash for none.
+
+    Example:
+        >>> percent(0.6321), percent(None), percent(float("nan"))
+        ('63.2', '-', '-')
+    """
+    return f"{100 * share:.1f}" if is_number(share) else "-"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that are short at every length.
+
+    Example:
+        >>> duration(4.2), duration(192), duration(7500)
+        ('4.2 s', '3 min 12 s', '2 h 5 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """A file as an address that holds the file itself.
+
+    Example:
+        >>> data_address(b"abc", "image/png")
+        'data:image/png;base64,YWJj'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def is_number(value: Any) -> bool:
+    """True for a finite number; scores of what does not occur are None or NaN."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def class_mean(scores: Scores, names: Iterable[str]) -> float | None:
+    """Mean IoU of some classes, without those that have none; None if all have none.
+
+    Example:
+        >>> class_mean({"IoU": {"cat": 0.5, "dog": 0.7, "cow": None}}, ["cat", "cow"])
+        0.5
+    """
+    values = [v for v in (scores["IoU"].get(name) for name in names) if is_number(v)]
+    return sum(values) / len(values) if values else None
+
+
+def void_in_words(scores: Scores) -> str:
+    """How the number treats pixels that were predicted as void."""
+    if scores.get("void") == "excluded":
+        return f"predicted void left out: {percent(scores.get('coverage'))} % of pixels scored"
+    return f"predicted void counts as {scores.get('void', 'background')}"
+
+
+def iou_table(
+    columns: Mapping[str, Scores], classes: Sequence[str], chosen: Sequence[str] | None
+) -> Table:
+    """IoU per class for everything that was scored, with the means named below.
+
+    Args:
+        columns: Scores by title.
+        classes: Class names without background, in order.
+        chosen: Classes whose mean with background is shown too.
+
+    Raises:
+        ConfigError: A chosen class does not exist.
+    """
+    names = [BACKGROUND_NAME, *classes]
+    rows = [[name, *(_share(s["IoU"].get(name)) for s in columns.values())] for name in names]
+    totals = [["mean over all classes that occur", *(_share(s["mIoU"]) for s in columns.values())]]
+    if chosen:
+        _check_known(chosen, classes)
+        title = f"mean over background + {', '.join(chosen)}"
+        means = (class_mean(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
+        totals.append([title, *means])
+    hint = (
+        "IoU: pixels that prediction and ground truth share, over pixels that either has, "
+        "counted over all images together. A dash is a class without a pixel in the ground truth."
+    )
+    return Table("IoU of each class, %", ["class", *columns], rows, totals, hint)
+
+
+def _check_known(chosen: Sequence[str], classes: Sequence[str]) -> None:
+    unknown = [name for name in chosen if name not in classes]
+    if unknown:
+        raise ConfigError(
+            f"evaluate.classes: {', '.join(map(repr, unknown))} not among the {len(classes)} "
+            "classes of the data. The mean would leave them out in silence. "
+            f"Choose from {', '.join(classes)}."
+        )
+
+
+def average_precision_table(summary: Mapping[str, Any], classes: Sequence[str]) -> Table:
+    """AP of the classifier for each class, with the number of images that show it."""
+    counts = summary.get("images", {})
+    rows = [[name, str(counts.get(name, "-")), _share(summary["AP"].get(name))] for name in classes]
+    hint = (
+        "Average precision: how well images that show the class are ranked above those that do "
+        "not. The mean is over the classes that occur."
+    )
+    split = summary.get("split", "val")
+    columns = ["class", f"images in {split} with it", "AP"]
+    totals = [["mean", "", _share(summary["mAP"])]]
+    return Table("Average precision of the classifier, %", columns, rows, totals, hint)
+
+
+def data_table(contents: Mapping[str, Any], classes: Sequence[str]) -> Table:
+    """Images of every split, in all and for each class."""
+    splits = [contents[role] for role in ("train", "scored", "val") if contents[role]["images"]]
+    titles = dict(zip(("train", "scored", "val"), ("learned from", "scored", "held out"),
+                      strict=True))  # fmt: skip
+    roles = [titles[role] for role in titles if contents[role]["images"]]
+    columns = ["images", *(f"{s['name']} ({r})" for s, r in zip(splits, roles, strict=True))]
+    rows = [
+        [name, *(str(split["images_per_class"].get(name, 0)) for split in splits)]
+        for name in classes
+    ]
+    totals = [
+        ["all images", *(str(split["images"]) for split in splits)],
+        ["with a ground-truth mask", *(str(split["with_mask"]) for split in splits)],
+    ]
+    return Table("Data", columns, rows, totals)
+
+
+def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | None:
+    """A line through (step, loss), smoothed over a twentieth of its points; None below two."""
+    points = [(x, y) for x, y in points if math.isfinite(y)]
+    if len(points) < 2:
+        return None
+    steps = [x for x, _ in points]
+    values = _smooth([y for _, y in points], max(len(points) // 20, 1))
+    width, height = _CURVE
+    highest = max(values) or 1.0
+    span = max(steps[-1] - steps[0], 1e-9)
+    corners = [
+        f"{width * (x - steps[0]) / span:.1f},{height * (1 - y / highest):.1f}"
+        for x, y in zip(steps, values, strict=True)
+    ]
+    path = "M" + " L".join(corners)
+    return Curve(title, path, width, height, highest, values[-1], int(steps[-1]) + 1)
+
+
+def _smooth(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each value and those before it."""
+    starts = (max(0, end - window) for end in range(1, len(values) + 1))
+    ends = range(1, len(values) + 1)
+    return [sum(values[a:b]) / (b - a) for a, b in zip(starts, ends, strict=True)]
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
+
+
+def worst_and_best(
+    scores: Mapping[str, float], ends: int = 5, between: int = 3
+) -> dict[str, list[str]]:
+    """Ids of the worst, of some evenly spaced, and of the best, by score.
+
+    Few images come as one group.
+
+    Example:
+        >>> worst_and_best({"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.5}, ends=1, between=1)
+        {'Worst': ['b'], 'Between': ['d'], 'Best': ['c']}
+    """
+    ordered = sorted(scores, key=lambda name: (scores[name], name))
+    if len(ordered) <= 2 * ends + between:
+        return {"All, worst first": ordered} if ordered else {}
+    middle = ordered[ends : len(ordered) - ends]
+    step = len(middle) / (between + 1)
+    spaced = [middle[round(step * (index + 1))] for index in range(between)]
+    return {"Worst": ordered[:ends], "Between": spaced, "Best": ordered[-ends:][::-1]}

@@ -1,0 +1,381 @@
+"""How well label images match the ground truth: one confusion matrix over all images, then IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.errors import ConfigError, DataError
+
+VoidPolicy = Literal["background", "excluded"]
+Labels = NDArray[np.integer[Any]]
+Counts = NDArray[np.int64]
+
+_VALUES = 256  # label images are 8-bit
+_DEFAULT_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 46))  # 0.02 ... 0.90
+
+
+class ConfusionMatrix:
+    """Pixels by true and predicted class, summed over images.
+
+    Ground-truth void (255) is never counted. A predicted void is a matter of convention, and
+    the number means little without it:
+
+    * ``"background"``: it counts as background, as in IRN. Every pixel is scored.
+    * ``"excluded"``: the pixel is left out, as in ToCo. Read ``coverage`` beside the score, since
+      void on all difficult pixels makes it high.
+
+    Args:
+        classes: Number of classes with background, 1 to 255.
+        void: What a predicted 255 counts as.
+
+    Raises:
+        ConfigError: ``classes`` or ``void`` is none of these.
+
+    Example:
+        >>> matrix = ConfusionMatrix(classes=2)
+        >>> matrix.update(np.array([[0, 1, 1]]), np.array([[0, 0, 1]]))
+        >>> matrix.iou()
+        array([0.5, 0.5])
+    """
+
+    def __init__(self, classes: int, void: VoidPolicy = "background") -> None:
+        _check_classes("ConfusionMatrix", classes)
+        if void not in get_args(VoidPolicy):
+            raise ConfigError(
+                f"ConfusionMatrix: void is {void!r}. Scores could not be told apart. "
+                f"Choose one of {', '.join(map(repr, get_args(VoidPolicy)))}."
+            )
+        self.classes = classes
+        self.void: VoidPolicy = void
+        self._counts: Counts = np.zeros((classes, classes), dtype=np.int64)
+        self._voids: Counts = np.zeros(classes, dtype=np.int64)  # predicted void, by true class
+
+    @property
+    def counts(self) -> Counts:
+        """Pixels, int64 [classes, classes]: rows ground truth, columns prediction. A copy."""
+        counts = self._counts.copy()
+        if self.void == "background":
+            counts[:, BACKGROUND] += self._voids
+        return counts
+
+    def update(self, prediction: Labels, ground_truth: Labels) -> None:
+        """Count one image.
+
+        Args:
+            prediction: Integers [H, W], 0 to classes - 1, or 255 for void.
+            ground_truth: The same, at the same size.
+
+        Raises:
+            DataError: The sizes differ, or a value is no class and not 255.
+        """
+        _check_same_size(prediction, ground_truth)
+        true = _as_bytes("ground_truth", ground_truth)
+        joint = _joint_histogram(true, _as_bytes("prediction", prediction), _VALUES, _VALUES)
+        _check_values("prediction", joint.sum(axis=0), self.classes)
+        _check_values("ground_truth", joint.sum(axis=1), self.classes)
+        self._counts += joint[: self.classes, : self.classes]
+        self._voids += joint[: self.classes, VOID]
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """Both together, as if all images had been counted in one."""
+        if (self.classes, self.void) != (other.classes, other.void):
+            raise ConfigError(
+                f"ConfusionMatrix: cannot add {self.classes} classes with void={self.void!r} and "
+                f"{other.classes} classes with void={other.void!r}. Their pixels mean different "
+                "things. Merge matrices made with the same arguments."
+            )
+        total = ConfusionMatrix(self.classes, self.void)
+        total._counts = self._counts + other._counts
+        total._voids = self._voids + other._voids
+        return total
+
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class, float64 [classes] in [0, 1].
+
+        NaN for a class without a scored pixel in the ground truth.
+        """
+        return _iou(self.counts)
+
+    def mean_iou(self, classes: Sequence[int] | None = None) -> float:
+        """Mean IoU over the classes that occur in the ground truth.
+
+        Args:
+            classes: Which classes to average, by label value; all by default.
+
+        Returns:
+            In [0, 1]; NaN if none of them occurs.
+        """
+        iou = self.iou()
+        return _mean(iou if classes is None else iou[list(classes)])
+
+    def pixel_accuracy(self) -> float:
+        """Share of the scored pixels whose class is right; NaN if none is scored."""
+        counts = self.counts
+        return _share(counts.trace(), counts.sum())
+
+    def coverage(self) -> float:
+        """Share of the pixels with ground truth that are not predicted void; NaN without any."""
+        predicted = self._counts.sum()
+        return _share(predicted, predicted + self._voids.sum())
+
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """The scores as plain data for a JSON file; what is undefined is None.
+
+        Args:
+            names: Class names, without the background or with it.
+
+        Raises:
+            ConfigError: The number of names does not fit.
+        """
+        if len(names) == self.classes - 1:
+            names = ("background", *names)
+        if len(names) != self.classes:
+            raise ConfigError(
+                f"ConfusionMatrix.as_dict: {len(names)} names for {self.classes} classes with "
+                "background. Scores would get the names of other classes. Pass one for each."
+            )
+        scores = zip(names, self.iou(), strict=True)
+        return {
+            "mIoU": _or_none(self.mean_iou()),
+            "IoU": {name: _or_none(value) for name, value in scores},
+            "pixel_accuracy": _or_none(self.pixel_accuracy()),
+            "coverage": _or_none(self.coverage()),
+            "void": self.void,
+            "pixels": int(self.counts.sum()),
+        }
+
+
+class ThresholdSweep:
+    """The best background threshold and its mIoU, found with the ground truth: an oracle.
+
+    Print it beside the honest number, never in its place. Predictions are those of
+    ``seed.with_background`` and ``seed.label_image``: the strongest class where its map is above
+    the threshold. All thresholds together cost one pass over the pixels.
+
+    Args:
+        classes: Number of classes with background, 1 to 255.
+        thresholds: Shares of the maximum of a map, at least one, in any order.
+
+    Raises:
+        ConfigError: ``classes`` is out of range or ``thresholds`` is empty.
+
+    Example:
+        >>> sweep = ThresholdSweep(classes=2, thresholds=[0.2, 0.6])
+        >>> maps = np.array([[[0.1, 0.5, 0.9]]], dtype=np.float32)
+        >>> sweep.update(maps, classes=[0], ground_truth=np.array([[0, 0, 1]]))
+        >>> sweep.best()
+        (0.6, 1.0)
+    """
+
+    def __init__(self, classes: int, thresholds: Sequence[float] = _DEFAULT_THRESHOLDS) -> None:
+        _check_classes("ThresholdSweep", classes)
+        if not len(thresholds):
+            raise ConfigError(
+                "ThresholdSweep: thresholds is empty. There would be no best one. Pass at least 1."
+            )
+        self.classes = classes
+        self.thresholds = tuple(sorted(float(threshold) for threshold in thresholds))
+        self._edges = np.array(self.thresholds, dtype=np.float32)
+        levels = len(self.thresholds) + 1
+        # Pixels by number of thresholds below their strongest map, true class, strongest class.
+        self._counts: Counts = np.zeros((levels, classes, classes), dtype=np.int64)
+
+    def update(
+        self, maps: NDArray[np.floating[Any]], classes: Sequence[int], ground_truth: Labels
+    ) -> None:
+        """Count one image at all thresholds.
+
+        Args:
+            maps: Normalised maps, float [K, h, w] in [0, 1], of any size; enlarged bilinearly.
+            classes: The K class indices, from 0.
+            ground_truth: Integers [H, W]: 0 to classes - 1, or 255 for void.
+
+        Raises:
+            DataError: Maps and classes do not match in number, a class index or a value of the
+                ground truth is no class, or the maps are not finite.
+        """
+        if np.ndim(maps) != 3 or len(maps) != len(classes):
+            raise DataError(
+                f"ThresholdSweep.update: maps is {np.shape(maps)} for {len(classes)} classes. "
+                "Maps would get the names of other classes. Pass [K, h, w], one map for each."
+            )
+        if not np.isfinite(maps).all():
+            raise DataError(
+                f"ThresholdSweep.update: maps {np.shape(maps)} has values that are NaN or "
+                "infinite. They would pass every threshold. Check the saliency of this image."
+            )
+        true = _as_bytes("ground_truth", ground_truth)
+        _check_values("ground_truth", np.bincount(true.ravel(), minlength=_VALUES), self.classes)
+        _check_indices(classes, self.classes)
+        strongest, values = _strongest(maps, classes, true.shape)
+        scored = true != VOID
+        levels = np.searchsorted(self._edges, strongest[scored], side="left")
+        rows = levels * self.classes + true[scored]
+        joint = _joint_histogram(rows, values[scored], self._counts[..., 0].size, self.classes)
+        self._counts += joint.reshape(self._counts.shape)
+
+    def __add__(self, other: ThresholdSweep) -> ThresholdSweep:
+        """Both together, as if all images had been counted in one."""
+        if (self.classes, self.thresholds) != (other.classes, other.thresholds):
+            raise ConfigError(
+                f"ThresholdSweep: cannot add {self.classes} classes at {self.thresholds} and "
+                f"{other.classes} classes at {other.thresholds}. Their pixels mean different "
+                "things. Merge sweeps made with the same arguments."
+            )
+        total = ThresholdSweep(self.classes, self.thresholds)
+        total._counts = self._counts + other._counts
+        return total
+
+    def counts(self) -> Counts:
+        """One confusion matrix per threshold, int64 [thresholds, classes, classes]."""
+        below = np.cumsum(self._counts, axis=0)
+        counts = below[-1] - below[:-1]
+        counts[..., BACKGROUND] += below[:-1].sum(axis=-1)
+        return counts
+
+    def mean_ious(self) -> NDArray[np.float64]:
+        """The mIoU at each threshold, float64 [thresholds]; NaN where nothing was scored."""
+        return np.array([_mean(_iou(counts)) for counts in self.counts()])
+
+    def best(self) -> tuple[float, float]:
+        """The threshold with the highest mIoU, and that mIoU; the lowest threshold of equals.
+
+        Raises:
+            DataError: No pixel with ground truth has been counted.
+        """
+        if not self._counts.any():
+            raise DataError(
+                "ThresholdSweep.best: no pixel with ground truth was counted. Every threshold "
+                "would be as good as any other. Call update with images that have masks."
+            )
+        means = self.mean_ious()
+        index = int(means.argmax())
+        return self.thresholds[index], float(means[index])
+
+
+def score(
+    images: Iterable[tuple[str, Labels, Labels]], classes: int, void: VoidPolicy = "background"
+) -> ConfusionMatrix:
+    """The confusion matrix of many images.
+
+    Args:
+        images: Id, prediction and ground truth of each, as in ``ConfusionMatrix.update``.
+        classes: Number of classes with background.
+        void: What a predicted 255 counts as.
+
+    Raises:
+        DataError: An image cannot be scored; the message begins with its id.
+
+    Example:
+        >>> score([("a", np.array([[0, 1]]), np.array([[0, 1]]))], classes=2).mean_iou()
+        1.0
+    """
+    matrix = ConfusionMatrix(classes, void)
+    for name, prediction, ground_truth in images:
+        try:
+            matrix.update(prediction, ground_truth)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+    return matrix
+
+
+def _strongest(
+    maps: NDArray[np.floating[Any]], classes: Sequence[int], size: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Value and label of the strongest map at every pixel of an image of ``size``."""
+    if not len(classes):
+        return np.zeros(size, np.float32), np.full(size, BACKGROUND, np.uint8)
+    large = np.stack(
+        [
+            cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
+            for plane in np.asarray(maps, dtype=np.float32)
+        ]
+    )
+    winners = large.argmax(axis=0)
+    values = np.array([index + 1 for index in classes], dtype=np.uint8)
+    return large.max(axis=0), values[winners]
+
+
+def _joint_histogram(rows: Labels, columns: Labels, height: int, width: int) -> Counts:
+    flat = rows.ravel().astype(np.int64) * width + columns.ravel()
+    return np.bincount(flat, minlength=height * width).reshape(height, width)
+
+
+def _iou(counts: Counts) -> NDArray[np.float64]:
+    true, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    iou = np.full(len(counts), np.nan)
+    np.divide(right, true + predicted - right, out=iou, where=true > 0)
+    return iou
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _share(part: np.int64, whole: np.int64) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _check_classes(owner: str, classes: int) -> None:
+    if not 1 <= classes <= VOID:
+        raise ConfigError(
+            f"{owner}: classes is {classes}. Label images hold the values 0 to {VOID - 1} and "
+            f"{VOID} for void. Pass the number of classes with background, from 1 to {VOID}."
+        )
+
+
+def _check_indices(indices: Sequence[int], classes: int) -> None:
+    wrong = [index for index in indices if not 0 <= index < classes - 1]
+    if wrong:
+        raise DataError(
+            f"scoring: class indices {wrong} do not exist among {classes} classes with background. "
+            f"Their pixels would be lost from the score. Pass 0-based indices below {classes - 1}."
+        )
+
+
+def _check_same_size(prediction: Labels, ground_truth: Labels) -> None:
+    if prediction.shape != ground_truth.shape or prediction.ndim != 2:
+        raise DataError(
+            f"ConfusionMatrix.update: prediction is {prediction.shape} but ground_truth is "
+            f"{ground_truth.shape}. Pixels would be compared with others. Pass two label images "
+            "[H, W]; resize the prediction's probabilities, not the ground truth."
+        )
+
+
+def _as_bytes(name: str, labels: Labels) -> NDArray[np.uint8]:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"scoring: {name} is {labels.dtype} {labels.shape}. Probabilities are not labels. "
+            "Take the argmax over the classes first."
+        )
+    if labels.dtype == np.uint8 or not labels.size:
+        return labels.astype(np.uint8, copy=False)
+    if labels.min() < 0 or labels.max() >= _VALUES:
+        raise DataError(
+            f"scoring: {name} {labels.shape} has values from {labels.min()} to {labels.max()}. "
+            f"They would be counted as other classes. Use 0 to {VOID - 1}, and {VOID} for void."
+        )
+    return labels.astype(np.uint8)
+
+
+def _check_values(name: str, pixels: Counts, classes: int) -> None:
+    """``pixels``: how often each of the 256 values occurs."""
+    wrong = classes + np.flatnonzero(pixels[classes:VOID])
+    if wrong.size:
+        listed = ", ".join(str(value) for value in wrong[:10])
+        raise DataError(
+            f"scoring: {name} has the value {listed} at {pixels[wrong].sum()} pixels, but there "
+            f"are {classes} classes with background. They would be lost from the score. "
+            f"Use 0 to {classes - 1}, and {VOID} for void; check the list of classes."
+        )

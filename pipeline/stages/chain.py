@@ -1,0 +1,19 @@
+"""The whole way, from image labels to a report."""
+
+from __future__ import annotations
+
+from pipeline.stages import classifier, evaluate, pseudo_labels, report, segmentation
+from pipeline.stages.context import Run
+
+
+def run(run: Run) -> None:
+    """Every stage in order; what is done already is skipped."""
+    pseudo_labels.check_thresholds(run.config.seed)
+    classifier.run(run)
+    pseudo_labels.run(run)
+    segmentation.run(run)
+    evaluate.run(run)
+    if segmentation.has_twin(run) and run.config.segmenter.labels == segmentation.PSEUDO:
+        segmentation.run(run, segmentation.GROUND_TRUTH)
+        evaluate.run(run, segmentation.GROUND_TRUTH)
+    report.run(run)

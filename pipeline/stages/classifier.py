@@ -1,0 +1,78 @@
+"""Stage 1: learn the names of what is in an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from pipeline.artifacts import StageFolder
+from pipeline.data.datasets import (
+    EpochData,
+    LabelledImages,
+    classifier_transform,
+    single_threaded,
+    squashed,
+)
+from pipeline.stages.context import Run
+from pipeline.stages.training import CHECKPOINT, fit, make_trainer
+from pipeline.tasks.classifier import ClassifierTask
+
+
+def folder(run: Run) -> StageFolder:
+    """Where the classifier is, or will be."""
+    return run.stage("classifier", __name__, [], classifier=run.config.classifier)
+
+
+def run(run: Run) -> StageFolder:
+    """Train the classifier on the image labels of ``train``; report AP on ``val``."""
+    done = run.carry_out(folder(run), lambda stage: _train(run, stage))
+    summary = done.summary
+    run.say("classifier mAP (val)", f"{summary['mAP']:.3f}")
+    run.say("classifier", str(done.path / CHECKPOINT))
+    return done
+
+
+def load(run: Run) -> ClassifierTask:
+    """The trained classifier of this run."""
+    stage = run.require(folder(run), "stage=classifier")
+    return ClassifierTask.from_checkpoint(str(stage.path / CHECKPOINT))
+
+
+def _train(run: Run, stage: StageFolder) -> dict[str, Any]:
+    config, catalogue = run.config.classifier, run.catalogue
+    task = ClassifierTask.from_config(config, catalogue.classes)
+    transform = classifier_transform(
+        config.size, config.crop_area, config.colour_jitter, config.rotation,
+        vertical_flip=config.vertical_flip,
+    )  # fmt: skip
+    seed, classes = run.config.random_seed, len(catalogue.classes)
+    train = LabelledImages(catalogue.train.items, transform, seed, classes)
+    data = EpochData(train, config.batch_size, run.config.trainer.workers)
+    fit(
+        run, stage.path, task, data,
+        max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
+    )  # fmt: skip
+    return _validate(run, stage, task)
+
+
+def _validate(run: Run, stage: StageFolder, task: ClassifierTask) -> dict[str, Any]:
+    """AP per class and mAP, in float32."""
+    config, catalogue = run.config.classifier, run.catalogue
+    val = LabelledImages(
+        catalogue.val.items, squashed(config.size), run.config.random_seed, len(catalogue.classes)
+    )
+    loader = DataLoader(
+        val,
+        batch_size=config.batch_size,
+        num_workers=run.config.trainer.workers,
+        worker_init_fn=single_threaded,
+    )
+    trainer = make_trainer(run, stage.path, logger=False)
+    metrics = trainer.validate(task, loader, verbose=False)[0]
+    average = {name: metrics[f"AP/{name}"] for name in catalogue.classes}
+    counts = {name: 0 for name in catalogue.classes}
+    for item in catalogue.val.items:
+        for label in item.labels:
+            counts[catalogue.classes[label]] += 1
+    return {"mAP": metrics["mAP"], "AP": average, "images": counts, "split": catalogue.val.name}

@@ -1,0 +1,199 @@
+"""What every stage is given: the configuration, the data, and where its results go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+from hydra.utils import get_method, instantiate
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.artifacts import StageFolder, code_version, fingerprint, write_json
+from pipeline.config import RunConfig
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.checks import check_catalogue, data_fingerprint, describe
+from pipeline.errors import ConfigError, MissingArtifactError
+
+log = logging.getLogger("pipeline")
+T = TypeVar("T")
+
+_PACKAGES = (
+    "tsgb", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics",
+    "segmentation-models-pytorch", "albumentations", "opencv-python-headless", "numpy", "scipy",
+    "hydra-core",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """One run: a configuration and a folder. Stages read and write through it."""
+
+    config: RunConfig
+    folder: Path
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    lines: list[tuple[str, str]] = field(default_factory=list)  # of the summary at the end
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The data set, read and checked; the check is skipped if the same data passed before."""
+        catalogue: Catalogue = build(self.config.data, "data")
+        record = self.folder / "data.json"
+        known = data_fingerprint(catalogue)
+        facts = {"fingerprint": known, "name": catalogue.name, "classes": catalogue.classes}
+        if not (record.exists() and json.loads(record.read_text())["fingerprint"] == known):
+            with self.progress("checking data", 0) as step:
+                check_catalogue(catalogue, progress=step)
+            write_json(record, {**facts, "contents": describe(catalogue)})
+        return catalogue
+
+    @cached_property
+    def data_version(self) -> str:
+        """Fingerprint of the data list, files and labels."""
+        return data_fingerprint(self.catalogue)
+
+    def stage(self, name: str, module: str, upstream: Iterable[str], **parts: Any) -> StageFolder:
+        """The folder of a stage, with everything that its result depends on.
+
+        Args:
+            name: Of the folder.
+            module: Whose code makes the result.
+            upstream: Fingerprints of the stages that it reads.
+            parts: Its own settings, as plain values.
+        """
+        everything = {
+            "settings": {key: _plain(value) for key, value in parts.items()},
+            "upstream": list(upstream),
+            "data": self.data_version,
+            "random_seed": self.config.random_seed,
+            "code": code_version(module),
+        }
+        return StageFolder(self.folder / name, everything)
+
+    def carry_out(
+        self, folder: StageFolder, work: Callable[[StageFolder], dict[str, Any]]
+    ) -> StageFolder:
+        """Do the work of a stage unless it is done; say which."""
+        name = folder.path.relative_to(self.folder).as_posix()
+        if folder.is_done:
+            self.console.print(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+            return folder
+        resumed = folder.begin()
+        self.console.print(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
+        pl.seed_everything(self.config.random_seed, workers=True, verbose=False)
+        folder.finish(work(folder))
+        self.console.print(f"[green]{name}[/]: done in {folder.manifest['seconds']:.0f} s")
+        return folder
+
+    def require(self, folder: StageFolder, command: str) -> StageFolder:
+        """A stage that must be done already.
+
+        Raises:
+            MissingArtifactError: It is not, or it was made with other settings.
+        """
+        if folder.is_done:
+            return folder
+        state = "was made with other settings, data or code" if folder.manifest else "is missing"
+        raise MissingArtifactError(
+            f"{folder.path}: {state}. This stage cannot start without it. "
+            f"Run `python scripts/run.py {command}` with the same settings first, or stage=all."
+        )
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar with a rate; call the result with the number done and the total."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(
+            *columns, console=self.console, disable=not self.config.trainer.progress
+        ) as bar:
+            task = bar.add_task(what, total=total or None, rate="")
+
+            def step(done: int, of: int) -> None:
+                speed = bar.tasks[0].speed
+                rate = f"{speed:.1f}/s" if speed else ""
+                bar.update(task, completed=done, total=of, rate=rate)
+
+            yield step
+
+    def say(self, name: str, value: str) -> None:
+        """Add a line to the summary at the end."""
+        self.lines.append((name, value))
+
+    def summarise(self) -> None:
+        """Print the summary: numbers, and where the results are."""
+        table = Table(title=f"{self.catalogue.name}: {self.folder}", show_header=False)
+        for name, value in self.lines:
+            table.add_row(name, value)
+        self.console.print(table)
+
+
+def build(node: dict[str, Any], group: str) -> Any:  # noqa: ANN401
+    """The object that a group with a ``_target_`` describes.
+
+    Raises:
+        ConfigError: The group has a key that its target does not know, or lacks one.
+    """
+    target = node.get("_target_")
+    if not target:
+        raise ConfigError(f"{group}: no _target_. Choose an option of the group, see --help.")
+    try:
+        get_method(target)
+        return instantiate(node, _convert_="all")
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, TypeError):
+            raise ConfigError(
+                f"{group}: {target} does not accept these settings: {cause}. "
+                f"Given: {', '.join(k for k in node if k != '_target_')}."
+            ) from error
+        raise cause from error
+
+
+def write_provenance(run: Run) -> None:
+    """Write versions, random seed and git revision into the run's folder."""
+    facts = {
+        "random_seed": run.config.random_seed,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "config_fingerprint": fingerprint(asdict(run.config)),
+    }
+    write_json(run.folder / "provenance.json", facts)
+
+
+def git_revision() -> str:
+    """Commit of the checkout that this code runs from, ``-dirty`` if it was changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(  # fixed words, no shell
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value

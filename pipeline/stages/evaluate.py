@@ -1,0 +1,203 @@
+"""Stage 4: predictions of a network, or a folder of label images, against ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.artifacts import StageFolder, write_bytes
+from pipeline.config import EvaluateConfig
+from pipeline.data.catalogue import Item, Split
+from pipeline.data.images import read_image
+from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.errors import ConfigError, DataError, at_most
+from pipeline.masks.refine import Refinement
+from pipeline.scoring import ConfusionMatrix
+from pipeline.stages import segmentation
+from pipeline.stages.context import Run, build
+from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.stages.training import CHECKPOINT
+from pipeline.tasks.segmenter import SegmenterTask
+
+EXPORT = Path("results/VOC2012/Segmentation/comp6_test_cls")
+
+
+class Predictor(pl.LightningModule):
+    """Class probabilities [classes + 1, H, W] of one image, averaged over scales and mirrors."""
+
+    def __init__(self, network: SegmenterTask, config: EvaluateConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+
+    @torch.no_grad()
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
+        """Probabilities of a batch of one image; None for no pixels."""
+        image = batch[0]
+        if image.numel() == 0:
+            return None
+        return self.network.predict_probabilities(
+            image, self.config.scales, flip=self.config.flip
+        )
+
+
+def folder(run: Run, labels: str | None = None) -> StageFolder:
+    """Where predictions and scores are, or will be."""
+    config = replace(run.config.evaluate, classes=None)
+    labels = labels or run.config.segmenter.labels
+    name = "evaluate" if labels == segmentation.PSEUDO else "evaluate_twin"
+    refine = run.config.refine if config.crf else None
+    upstream = [_source_fingerprint(run, config, labels)]
+    return run.stage(name, __name__, upstream, evaluate=config, refine=refine)
+
+
+def run(run: Run, labels: str | None = None) -> StageFolder:
+    """Score the run's network, ``evaluate.checkpoint`` or ``evaluate.masks`` on a split."""
+    labels = labels or run.config.segmenter.labels
+    done = run.carry_out(folder(run, labels), lambda stage: _evaluate(run, stage, labels))
+    scores = done.summary["scores"]
+    what = "val" if scores is None else scores["protocol"]
+    if scores is None:
+        run.say(f"network ({labels} labels)", "not scored: the split has no ground truth")
+    else:
+        run.say(f"mIoU, {labels} labels ({what})", f"{scores['mIoU']:.3f}")
+    run.say("predictions", str(done.summary["predictions"]))
+    return done
+
+
+def prediction_path(stage: StageFolder, item: Item) -> Path:
+    """The label image predicted for an image."""
+    return stage.path / "predictions" / f"{item.id}.png"
+
+
+def _source_fingerprint(run: Run, config: EvaluateConfig, labels: str) -> str:
+    if config.masks is not None:
+        folder = Path(config.masks)
+        return str([(p.name, p.stat().st_mtime_ns) for p in sorted(folder.glob("*.png"))])
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint)
+        return f"{path}:{path.stat().st_mtime_ns if path.exists() else 'missing'}"
+    return segmentation.folder(run, labels).fingerprint
+
+
+def split_of(run: Run) -> Split:
+    """The split that ``evaluate.split`` names."""
+    splits = {"train": run.catalogue.train, "scored": run.catalogue.scored,
+              "val": run.catalogue.val}  # fmt: skip
+    if run.config.evaluate.split not in splits:
+        raise ConfigError(
+            f"evaluate.split: {run.config.evaluate.split!r} is unknown. "
+            f"Choose one of {', '.join(splits)}; data.val names the list behind val."
+        )
+    return splits[run.config.evaluate.split]
+
+
+def _evaluate(run: Run, stage: StageFolder, labels: str) -> dict[str, Any]:
+    config, split = run.config.evaluate, split_of(run)
+    if config.masks is None:
+        _predict(run, stage, split, labels)
+        masks = {item.id: prediction_path(stage, item) for item in split.items}
+    else:
+        masks = _given_masks(Path(config.masks), split)
+    exported = _export(stage, masks) if config.export else None
+    scores = _score(run, split, masks) if split.has_masks else None
+    return {
+        "scores": scores,
+        "predictions": str(config.masks or stage.path / "predictions"),
+        "export": exported,
+        "labels": labels,
+    }
+
+
+def _predict(run: Run, stage: StageFolder, split: Split, labels: str) -> None:
+    refine = build(run.config.refine, "refine") if run.config.evaluate.crf else None
+
+    def write(item: Item, probabilities: Tensor) -> None:
+        labels = _label_image(item, probabilities.cpu().numpy(), refine)
+        write_bytes(prediction_path(stage, item), encode_label_image(labels))
+
+    missing = [item for item in split.items if not prediction_path(stage, item).exists()]
+    task = Predictor(_network(run, labels), run.config.evaluate)
+    failures = predict(run, stage.path, task, missing, write) if missing else {}
+    raise_if_any(failures, len(split.items), "evaluate")
+
+
+def _label_image(
+    item: Item, probabilities: NDArray[np.float32], refine: Refinement | None
+) -> NDArray[np.uint8]:
+    if refine is not None:
+        probabilities = refine(read_image(item.image), [probabilities])[0]
+    return probabilities.argmax(0).astype(np.uint8)
+
+
+def _network(run: Run, labels: str) -> SegmenterTask:
+    path = run.config.evaluate.checkpoint
+    if path is None:
+        stage = run.require(
+            segmentation.folder(run, labels), f"stage=segmentation segmenter.labels={labels}"
+        )
+        path = str(stage.path / CHECKPOINT)
+    if not Path(path).is_file():
+        raise ConfigError(f"evaluate.checkpoint: no file {path!r}. Give the path of a .ckpt file.")
+    network = SegmenterTask.from_checkpoint(path)
+    if tuple(network.classes) != run.catalogue.classes:
+        raise ConfigError(
+            f"evaluate.checkpoint: {path} knows {len(network.classes)} classes "
+            f"({', '.join(network.classes)}), the data have {len(run.catalogue.classes)} "
+            f"({', '.join(run.catalogue.classes)}). The scores would mean nothing. "
+            "Choose the data that the network was trained on."
+        )
+    return network
+
+
+def _given_masks(folder: Path, split: Split) -> dict[str, Path]:
+    paths = {item.id: folder / f"{item.id}.png" for item in split.items}
+    missing = [f"{path}: missing" for path in paths.values() if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"evaluate.masks: {len(missing)} of {len(paths)} images of {split.name!r} have no "
+            "prediction. Leaving them out would inflate the score. Add them, or choose a split "
+            f"that lists only what was predicted.\n{at_most(missing)}"
+        )
+    return paths
+
+
+def _export(stage: StageFolder, masks: dict[str, Path]) -> str:
+    """Write the layout of the VOC evaluation server."""
+    target = stage.path / EXPORT
+    for name, path in masks.items():
+        write_bytes(target / f"{name}.png", encode_label_image(read_label_image(path)))
+    return str(target)
+
+
+def _score(run: Run, split: Split, masks: dict[str, Path]) -> dict[str, Any]:
+    classes = run.catalogue.classes
+    matrix = ConfusionMatrix(len(classes) + 1)
+    with run.progress("scoring", len(split.items)) as step:
+        for count, item in enumerate(split.items, start=1):
+            matrix.update(read_label_image(masks[item.id]), read_label_image(item.mask or ""))
+            step(count, len(split.items))
+    return {**matrix.as_dict(classes), "split": split.name, "images": len(split.items),
+            "protocol": protocol(run.config.evaluate, split)}  # fmt: skip
+
+
+def protocol(config: EvaluateConfig, split: Split) -> str:
+    """In one line, how a number was made.
+
+    Example:
+        >>> protocol(EvaluateConfig(flip=True), Split("val", ()))
+        'val, scale 1, flip, no CRF'
+    """
+    if config.masks is not None:
+        return f"{split.name}, given masks"
+    scales = "scale" if len(config.scales) == 1 else "scales"
+    values = " ".join(f"{scale:g}" for scale in config.scales)
+    flip = "flip" if config.flip else "no flip"
+    return f"{split.name}, {scales} {values}, {flip}, {'CRF' if config.crf else 'no CRF'}"

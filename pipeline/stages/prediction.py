@@ -1,0 +1,121 @@
+"""Lightning ``predict`` over a list of images: one result, one file, and no image lost silently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pipeline.data.catalogue import Item
+from pipeline.data.datasets import TargetedImages, single_threaded
+from pipeline.errors import DataError, PipelineError, StageIncompleteError, StorageError, at_most
+from pipeline.stages.context import Run
+from pipeline.stages.training import make_trainer
+
+Failures = dict[str, str]  # id -> what went wrong
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def predict(
+    run: Run,
+    folder: Path,
+    task: pl.LightningModule,
+    items: Sequence[Item],
+    write: Callable[[Item, Tensor], None],
+) -> Failures:
+    """Predict every image and hand each result to ``write``; images that fail are returned.
+
+    Gradients are allowed, since saliency needs them. Under several processes (torchrun, SLURM)
+    each gets its share of the list, without padding.
+    """
+    images = TargetedImages(items)
+    loader = DataLoader(
+        images,
+        batch_size=1,
+        num_workers=run.config.trainer.workers,
+        worker_init_fn=single_threaded,
+    )
+    writer = _Writer(items, write)
+    trainer = make_trainer(run, folder, callbacks=[writer], logger=False, inference_mode=False)
+    trainer.predict(task, loader, return_predictions=False)
+    return writer.failures
+
+
+class _Writer(Callback):
+    """Passes on what comes out of an image; an unreadable one comes out as None."""
+
+    def __init__(self, items: Sequence[Item], write: Callable[[Item, Tensor], None]) -> None:
+        self.items = items
+        self.write = write
+        self.failures: Failures = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        _task: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        _batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        _loader: int = 0,
+    ) -> None:
+        """Write one result."""
+        item = self.items[batch_idx * trainer.world_size + trainer.global_rank]
+        if outputs is None:
+            self.failures[item.id] = f"{item.image}: cannot be read any more"
+            return
+        try:
+            self.write(item, outputs)
+        except StorageError:
+            raise
+        except PipelineError as error:
+            self.failures[item.id] = str(error)
+
+
+def in_parallel(
+    work: Callable[[T], R], inputs: Iterable[T], workers: int
+) -> Iterator[tuple[T, R | PipelineError]]:
+    """Results in the order of the inputs, made by threads, with a bounded number in flight.
+
+    A failure is returned in the place of its result, so that one image does not stop the others;
+    a full disk does.
+    """
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        source = iter(inputs)
+        running: list[tuple[T, Future[R]]] = []
+        for value in source:
+            running.append((value, pool.submit(work, value)))
+            if len(running) >= 2 * workers:
+                break
+        while running:
+            value, future = running.pop(0)
+            running += [(new, pool.submit(work, new)) for new in islice(source, 1)]
+            try:
+                yield value, future.result()
+            except StorageError:
+                pool.shutdown(cancel_futures=True)
+                raise
+            except (DataError, ValueError) as error:
+                yield value, error if isinstance(error, PipelineError) else DataError(str(error))
+
+
+def raise_if_any(failures: Failures, total: int, what: str) -> None:
+    """Report failed images by id, after all others were done.
+
+    Raises:
+        StageIncompleteError: There are failures.
+    """
+    if failures:
+        lines = [f"{name}: {reason}" for name, reason in failures.items()]
+        raise StageIncompleteError(
+            f"{what}: {len(failures)} of {total} images failed; the other {total - len(failures)} "
+            "are done and kept. Mend these images or take them off the list, then run the same "
+            f"command again.\n{at_most(lines)}"
+        )

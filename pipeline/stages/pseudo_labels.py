@@ -1,0 +1,168 @@
+"""Stage 2: image labels to label images, by saliency, thresholds and refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import StageFolder, write_bytes
+from pipeline.config import SeedConfig
+from pipeline.data.catalogue import Catalogue, Item
+from pipeline.data.images import read_image
+from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.errors import ConfigError
+from pipeline.masks.refine import Refinement
+from pipeline.masks.seed import confident, label_image, with_background
+from pipeline.scoring import ConfusionMatrix, ThresholdSweep
+from pipeline.stages import saliency
+from pipeline.stages.context import Run, build
+from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
+
+KINDS = ("seeds", "refined", "masks")
+
+
+def folder(run: Run) -> StageFolder:
+    """Where the label images are, or will be."""
+    upstream = [saliency.folder(run).fingerprint]
+    config = run.config
+    return run.stage("pseudo_labels", __name__, upstream, seed=config.seed, refine=config.refine)
+
+
+def run(run: Run) -> StageFolder:
+    """Make three label images of every image of ``train``.
+
+    ``seeds/``: saliency over the background threshold. ``refined/``: the same after refinement.
+    ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
+    """
+    saliency.run(run)
+    done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
+    for line in describe(done.summary):
+        run.say(*line)
+    run.say("pseudo-masks", str(done.path / "masks"))
+    return done
+
+
+def mask_path(stage: StageFolder, kind: str, item: Item) -> Path:
+    """The label image of an image; ``kind`` is one of ``KINDS``."""
+    return stage.path / kind / f"{item.id}.png"
+
+
+def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The scores as lines: honest threshold first, the oracle beside it."""
+    scores = summary.get("scores")
+    if not scores:
+        return [("pseudo-masks scored", "no (no ground truth)")]
+    oracle = scores["oracle"]
+    split = scores["split"]
+    return [
+        (f"seed mIoU ({split}, honest)", f"{scores['seeds']['mIoU']:.3f} at the fixed threshold"),
+        (
+            f"seed mIoU ({split}, oracle)",
+            f"{oracle['mIoU']:.3f} at threshold {oracle['threshold']:.2f}, chosen with the masks",
+        ),
+        (f"refined mIoU ({split}, honest)", f"{scores['refined']['mIoU']:.3f}"),
+        (
+            f"training masks ({split}, void left out)",
+            f"{scores['masks']['mIoU']:.3f} on {scores['masks']['coverage']:.0%} of the pixels",
+        ),
+    ]
+
+
+def check_thresholds(seed: SeedConfig) -> None:
+    """Raise unless 0 < background <= threshold <= foreground < 1."""
+    if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
+        raise ConfigError(
+            f"seed: background={seed.background}, threshold={seed.threshold}, "
+            f"foreground={seed.foreground} are not in order. Pixels would be both foreground and "
+            "background. Choose 0 < background <= threshold <= foreground < 1."
+        )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Label images of one image, written as files."""
+
+    stage: StageFolder
+    maps: StageFolder
+    seed: SeedConfig
+    refine: Refinement
+
+    def is_made(self, item: Item) -> bool:
+        return all(mask_path(self.stage, kind, item).exists() for kind in KINDS)
+
+    def make(self, item: Item) -> None:
+        image = read_image(item.image)
+        maps = enlarge(saliency.read_maps(self.maps, item), image.shape[:2])
+        levels = (self.seed.threshold, self.seed.foreground, self.seed.background)
+        probabilities = [with_background(maps, level) for level in levels]
+        refined, strict, lenient = (
+            label_image(q, item.labels) for q in self.refine(image, probabilities)
+        )
+        images = (label_image(probabilities[0], item.labels), refined, confident(strict, lenient))
+        for kind, labels in zip(KINDS, images, strict=True):
+            write_bytes(mask_path(self.stage, kind, item), encode_label_image(labels))
+
+
+def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps [K, h, w] at ``size`` (height, width), bilinear."""
+    large = [cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps]
+    return np.stack(large) if large else np.zeros((0, *size), np.float32)
+
+
+def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
+    check_thresholds(run.config.seed)
+    maker = _Maker(stage, saliency.folder(run), run.config.seed, build(run.config.refine, "refine"))
+    items = run.catalogue.train.items
+    missing = [item for item in items if not maker.is_made(item)]
+    failures: Failures = {}
+    with run.progress("pseudo-labels", len(missing)) as step:
+        results = in_parallel(maker.make, missing, max(run.config.trainer.workers, 1))
+        for count, (item, result) in enumerate(results, start=1):
+            if result is not None:
+                failures[item.id] = str(result)
+            step(count, len(missing))
+    raise_if_any(failures, len(items), "pseudo_labels")
+    return {"images": len(items), "scores": _score(run, maker)}
+
+
+def _score(run: Run, maker: _Maker) -> dict[str, Any] | None:
+    """All kinds against ground truth; nothing that the run makes depends on it."""
+    catalogue = run.catalogue
+    if not catalogue.scored.has_masks:
+        return None
+    sweep = ThresholdSweep(len(catalogue.classes) + 1)
+    matrices = {kind: ConfusionMatrix(len(catalogue.classes) + 1) for kind in KINDS}
+    matrices["masks"] = ConfusionMatrix(len(catalogue.classes) + 1, void="excluded")
+    items = catalogue.scored.items
+    with run.progress("scoring", len(items)) as step:
+        for count, item in enumerate(items, start=1):
+            _score_one(maker, item, matrices, sweep)
+            step(count, len(items))
+    return _scores(catalogue, matrices, sweep)
+
+
+def _score_one(
+    maker: _Maker, item: Item, matrices: dict[str, ConfusionMatrix], sweep: ThresholdSweep
+) -> None:
+    truth = read_label_image(item.mask or "")
+    for kind, matrix in matrices.items():
+        matrix.update(read_label_image(mask_path(maker.stage, kind, item)), truth)
+    sweep.update(saliency.read_maps(maker.maps, item), item.labels, truth)
+
+
+def _scores(
+    catalogue: Catalogue, matrices: dict[str, ConfusionMatrix], sweep: ThresholdSweep
+) -> dict[str, Any]:
+    threshold, best = sweep.best()
+    scores: dict[str, Any] = {
+        kind: matrix.as_dict(catalogue.classes) for kind, matrix in matrices.items()
+    }
+    scores["oracle"] = {"threshold": threshold, "mIoU": best}
+    scores["split"] = catalogue.scored.name
+    scores["images"] = len(catalogue.scored.items)
+    return scores

@@ -1,0 +1,72 @@
+"""Stage 2, first half: saliency maps of every training image, for the classes in its label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.artifacts import StageFolder, atomic_path
+from pipeline.config import SaliencyConfig
+from pipeline.data.catalogue import Item
+from pipeline.stages import classifier
+from pipeline.stages.context import Run, build
+from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.tasks.pseudo_labeler import PseudoLabeler
+
+
+def folder(run: Run) -> StageFolder:
+    """Where the maps are, or will be."""
+    upstream = [classifier.folder(run).fingerprint]
+    return run.stage("saliency", __name__, upstream, saliency=run.config.saliency)
+
+
+def run(run: Run) -> StageFolder:
+    """Explain every image of ``train``: one file of maps in [0, 1] an image."""
+    done = run.carry_out(folder(run), lambda stage: _explain_all(run, stage))
+    run.say("saliency", f"{done.summary['images']} images, {done.path / 'maps'}")
+    return done
+
+
+def map_path(stage: StageFolder, item: Item) -> Path:
+    """The file that holds the maps of an image."""
+    return stage.path / "maps" / f"{item.id}.npz"
+
+
+def read_maps(stage: StageFolder, item: Item) -> NDArray[np.float32]:
+    """Maps [K, h, w] in [0, 1] of the classes in the label, a quarter of the image's sides."""
+    with np.load(map_path(stage, item)) as content:
+        return np.asarray(content["maps"], dtype=np.float32)
+
+
+def _explain_all(run: Run, stage: StageFolder) -> dict[str, Any]:
+    items = run.catalogue.train.items
+    missing = [item for item in items if not map_path(stage, item).exists()]
+
+    def write(item: Item, maps: Tensor) -> None:
+        values = maps.cpu().numpy().astype(np.float16)
+        with atomic_path(map_path(stage, item)) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
+
+    failures = predict(run, stage.path, make_labeler(run), missing, write) if missing else {}
+    raise_if_any(failures, len(items), "saliency")
+    return {"images": len(items), "method": run.config.saliency.method["_target_"]}
+
+
+def make_labeler(run: Run, config: SaliencyConfig | None = None) -> PseudoLabeler:
+    """The task that explains the run's classifier with the configured method."""
+    config = config or run.config.saliency
+    network = classifier.load(run).network
+    method = build({**config.method, "model": network}, "saliency.method")
+    return PseudoLabeler(
+        network, method, size=config.size, scales=config.scales, flip=config.flip
+    )
+
+
+def single_scale(config: SaliencyConfig) -> SaliencyConfig:
+    """The same method at one scale, without the mirror."""
+    return replace(config, scales=[1.0], flip=False)

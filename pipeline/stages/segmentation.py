@@ -1,0 +1,97 @@
+"""Stage 3: train a segmentation network on the pseudo-masks, or its twin on ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.artifacts import StageFolder
+from pipeline.config import SegmenterConfig
+from pipeline.data.catalogue import Split
+from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
+from pipeline.errors import ConfigError, DataError
+from pipeline.stages import classifier, pseudo_labels
+from pipeline.stages.context import Run
+from pipeline.stages.training import CHECKPOINT, fit
+from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
+
+PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"
+
+
+def folder(run: Run, labels: str | None = None) -> StageFolder:
+    """Where the network is, or will be; the twin has a folder of its own."""
+    config = _settings(run, labels)
+    upstream = []
+    if config.labels == PSEUDO:
+        upstream.append(pseudo_labels.folder(run).fingerprint)
+    if config.weights == "classifier":
+        upstream.append(classifier.folder(run).fingerprint)
+    name = "segmentation" if config.labels == PSEUDO else "segmentation_twin"
+    return run.stage(name, __name__, upstream, segmenter=config)
+
+
+def run(run: Run, labels: str | None = None) -> StageFolder:
+    """Train to the last epoch; that checkpoint is the result, whatever its score."""
+    config = _settings(run, labels)
+    done = run.carry_out(folder(run, labels), lambda stage: _train(run, stage, config))
+    run.say(f"network ({config.labels} labels)", str(done.path / CHECKPOINT))
+    return done
+
+
+def has_twin(run: Run) -> bool:
+    """True if the supervised twin is wanted and every training image has ground truth."""
+    return run.config.segmenter.twin and run.catalogue.train.has_masks
+
+
+def _settings(run: Run, labels: str | None) -> SegmenterConfig:
+    config = replace(run.config.segmenter, labels=labels or run.config.segmenter.labels, twin=False)
+    if config.labels not in (PSEUDO, GROUND_TRUTH):
+        raise ConfigError(
+            f"segmenter.labels: {config.labels!r} is unknown. Choose {PSEUDO} or {GROUND_TRUTH}."
+        )
+    return config
+
+
+def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, Any]:
+    train = run.catalogue.train
+    masks = _mask_paths(run, config, train)
+    task = SegmenterTask.from_config(config, run.catalogue.classes)
+    _initialise(run, task, config)
+    transform = segmenter_transform(config.size, config.scale, config.colour_jitter)
+    data = EpochData(
+        MaskedImages(train.items, transform, run.config.random_seed, masks),
+        config.batch_size,
+        run.config.trainer.workers,
+    )
+    trainer = fit(
+        run, stage.path, task, data,
+        max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
+    )  # fmt: skip
+    loss = trainer.callback_metrics.get("loss", torch.tensor(float("nan")))
+    return {"labels": config.labels, "images": len(train.items), "last_loss": float(loss)}
+
+
+def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Path]:
+    if config.labels == PSEUDO:
+        made = run.require(pseudo_labels.folder(run), "stage=pseudo_labels")
+        return {item.id: pseudo_labels.mask_path(made, "masks", item) for item in train.items}
+    without = [item.id for item in train.items if item.mask is None]
+    if without:
+        raise DataError(
+            f"segmenter.labels=ground_truth: {len(without)} of {len(train.items)} images of "
+            f"{train.name!r} have no mask, the first is {without[0]!r}. The twin would learn from "
+            "less than the network that it is compared with. Set segmenter.twin=false, or give "
+            "masks for all of them (on VOC: data.train_masks=SegmentationClassAug)."
+        )
+    return {item.id: item.mask for item in train.items if item.mask is not None}
+
+
+def _initialise(run: Run, task: SegmenterTask, config: SegmenterConfig) -> None:
+    tensors = initial_encoder_weights(config)
+    if config.weights == "classifier":
+        tensors = classifier.load(run).network.state_dict()
+    if tensors is not None:
+        task.load_encoder(tensors, f"segmenter.weights={config.weights}")

@@ -1,0 +1,126 @@
+"""Classification networks by name, cut before their pooling, with one linear layer on top."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.tasks.weights import load_strictly, read_state_dict
+
+
+class ClassifierNet(nn.Module):
+    """Backbone, global average pooling, linear layer.
+
+    The layers of the backbone are named ``backbone.<its own name>``; for torchvision networks that
+    keep their layers in ``features`` that word is left out (``backbone.13`` of MobileNetV2).
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of normalised images [B, 3, H, W]."""
+        features: Tensor = self.backbone(images)
+        return self.head(features.mean((2, 3)))
+
+
+class _TimmBackbone(nn.Module):
+    """The part of a timm network before its pooling."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        self.__dict__["network"] = network  # unregistered: the children above are its layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.forward_features(images)  # type: ignore[operator, no-any-return]
+
+
+def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
+    """A classifier for ``classes`` classes on a backbone of torchvision or timm.
+
+    Args:
+        library: ``torchvision`` or ``timm``.
+        name: Of the network there, for example ``resnet50``.
+        weights: Of the backbone: ``none``, ``download`` (from the library), or the path of a
+            state dict of the whole network; a head in it is left out.
+        classes: Number of outputs.
+
+    Raises:
+        ConfigError: Unknown library or name, weights that do not fit, or a network without a
+            feature map [B, C, h, w] before its classifier.
+    """
+    network = library_network(library, name, weights)
+    backbone = _cut(library, name, network)
+    channels = _channels(backbone, f"{library}/{name}")
+    return ClassifierNet(backbone, channels, classes)
+
+
+def library_network(library: str, name: str, weights: str) -> nn.Module:
+    """A whole network of torchvision or timm with its own head; arguments as above."""
+    if library not in ("torchvision", "timm"):
+        raise ConfigError(
+            f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
+        )
+    try:
+        network = _create(library, name, download=weights == "download")
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
+            " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
+            "path of a weights file where there is no network."
+        ) from error
+    if weights not in ("none", "download"):
+        load_strictly(network, read_state_dict(weights), weights)
+    return network
+
+
+def _create(library: str, name: str, *, download: bool) -> nn.Module:
+    if library == "timm":
+        return timm.create_model(name, pretrained=download)
+    extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    if download:
+        return torchvision.models.get_model(name, weights="DEFAULT")
+    return torchvision.models.get_model(name, weights=None, **extra)
+
+
+def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
+    if library == "timm":
+        return _TimmBackbone(network)
+    if isinstance(network, torchvision.models.DenseNet):
+        return nn.Sequential(*network.features, nn.ReLU())
+    if hasattr(network, "features"):
+        return network.features
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for child_name, child in network.named_children():
+        if child_name in ("avgpool", "fc"):
+            return nn.Sequential(layers)
+        if child_name.startswith("aux"):
+            break
+        layers[child_name] = child
+    raise ConfigError(
+        f"classifier.backbone: torchvision/{name} has no plain chain of layers before its "
+        "classifier, so its feature map cannot be found. Take the same network from timm "
+        "(classifier.library=timm)."
+    )
+
+
+def _channels(backbone: nn.Module, name: str) -> int:
+    training = backbone.training
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    backbone.train(training)
+    if features.ndim != 4:
+        raise ConfigError(
+            f"classifier.backbone: {name} gives features of shape {tuple(features.shape)}, not "
+            "[B, C, h, w]. Saliency maps need a convolutional network; choose one."
+        )
+    return int(features.shape[1])

@@ -1,0 +1,106 @@
+"""The multi-label classifier as a Lightning task."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import multilabel_soft_margin_loss
+from torchmetrics.classification import MultilabelAveragePrecision
+
+from pipeline.config import ClassifierConfig
+from pipeline.tasks.pixels import normalise_colours
+from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.optimisation import (
+    build_optimizer,
+    freeze_batchnorm_statistics,
+    polynomial_schedule,
+)
+
+
+class ClassifierTask(pl.LightningModule):
+    """Learns which classes an image shows, from image labels alone.
+
+    Batches are ``(images uint8 [B, 3, H, W], labels float [B, classes])``.
+
+    Args:
+        settings: The fields of ``ClassifierConfig`` as plain values, so that a checkpoint holds
+            nothing but numbers and text.
+        classes: Class names.
+    """
+
+    def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.settings = ClassifierConfig(**settings)
+        self.classes = classes
+        self.network = build_classifier(
+            self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
+
+    @classmethod
+    def from_config(cls, config: ClassifierConfig, classes: tuple[str, ...]) -> ClassifierTask:
+        """A task with the plain values of a configuration."""
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+        return cls(settings, list(classes))
+
+    @classmethod
+    def from_checkpoint(cls, path: str) -> ClassifierTask:
+        """The trained classifier of a checkpoint, in eval mode on the CPU.
+
+        The weights that training started from are not needed any more, so they are not read.
+        """
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        hyper = content["hyper_parameters"]
+        task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
+        task.load_state_dict(content["state_dict"])
+        return task.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images uint8 [B, 3, H, W]."""
+        pixels = normalise_colours(images).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(pixels)
+        return logits
+
+    def train(self, mode: bool = True) -> ClassifierTask:
+        """Training mode; statistics of batch normalisation stay frozen where asked."""
+        super().train(mode)
+        if self.settings.freeze_batchnorm:
+            freeze_batchnorm_statistics(self.network)
+        return self
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """Multi-label soft margin loss of one batch."""
+        images, labels = batch
+        loss = multilabel_soft_margin_loss(self(images).float(), labels)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
+        """Collect scores for the average precision."""
+        images, labels = batch
+        self.average_precision.update(self(images).float(), labels.int())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log average precision per class and its mean over the classes that occur."""
+        per_class = self.average_precision.compute()
+        self.average_precision.reset()
+        for name, value in zip(self.classes, per_class, strict=True):
+            self.log(f"AP/{name}", value)
+        self.log("mAP", per_class.nanmean(), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Two learning rates, both on a polynomial schedule by step."""
+        optimizer = build_optimizer(
+            self.settings, self.network.backbone.parameters(), self.network.head.parameters()
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = polynomial_schedule(optimizer, steps, self.settings.warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,0 +1,84 @@
+"""From images to saliency maps of the classes they show, as a Lightning prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
+
+
+class SaliencyMethod(Protocol):
+    """What this task needs of a method of ``tsgb``."""
+
+    def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Raw maps [B, K, h, w] of classes [B, K]."""
+
+
+class PseudoLabeler(pl.LightningModule):
+    """Maps of every class in an image's label; one forward pass for each scale, mirror included.
+
+    Batches hold one image: ``(image uint8 [1, 3, H, W], targets [1, K])``.
+
+    Args:
+        classifier: Gives logits of normalised images; its weights are on the same device.
+        method: Explains that network.
+        size: Longer side at scale 1, px.
+        scales: Of the longer side.
+        flip: Add the maps of the mirrored image.
+    """
+
+    def __init__(
+        self,
+        classifier: torch.nn.Module,
+        method: SaliencyMethod,
+        *,
+        size: int,
+        scales: Sequence[float],
+        flip: bool,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.method = method
+        self.size = size
+        self.scales = scales
+        self.flip = flip
+
+    @torch.enable_grad()
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
+        """Maps in [0, 1], [K, h, w], a quarter of the image's sides; None for no pixels.
+
+        At every scale and mirror a map is clamped at zero and divided by its maximum, so that each
+        has the same say; then they are added and divided by the maximum of the sum.
+        """
+        image, targets = batch
+        if image.numel() == 0:
+            return None
+        height, width = image.shape[-2:]
+        stored = (-(-height // 4), -(-width // 4))
+        total = torch.zeros(targets.shape[1], *stored, device=image.device)
+        if targets.numel() == 0:  # an image that shows none of the classes
+            return total
+        for scale in self.scales:
+            pixels = resize(image, scaled_size(height, width, self.size * scale))
+            total += self._maps_at(normalise_colours(pixels), targets, stored)
+        return _normalise(total)
+
+    def _maps_at(self, pixels: Tensor, targets: Tensor, stored: tuple[int, int]) -> Tensor:
+        if self.flip:
+            pixels = torch.cat([pixels, pixels.flip(-1)])
+            targets = targets.repeat(2, 1)
+        maps = resize(self.method.attribute(pixels, targets), stored)
+        if self.flip:
+            maps = torch.stack([maps[0], maps[1].flip(-1)])
+        return _normalise(maps).sum(0)
+
+
+def _normalise(maps: Tensor) -> Tensor:
+    """Clamped at zero, maximum one; a map without positive values stays zero."""
+    positive = maps.clamp(min=0)
+    return positive / positive.amax((-2, -1), keepdim=True).clamp(min=1e-20)

@@ -1,0 +1,163 @@
+"""The segmentation network as a Lightning task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipeline.config import SegmenterConfig
+from pipeline.data.catalogue import VOID
+from pipeline.errors import ConfigError
+from pipeline.tasks.optimisation import (
+    build_optimizer,
+    freeze_batchnorm_statistics,
+    polynomial_schedule,
+)
+from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
+from pipeline.tasks.weights import load_strictly, read_state_dict
+
+_STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
+
+
+class SegmenterTask(pl.LightningModule):
+    """Learns a label for every pixel from label images; void pixels teach nothing.
+
+    Batches are ``(images uint8 [B, 3, H, W], label images [B, H, W])``.
+
+    Args:
+        settings: The fields of ``SegmenterConfig`` as plain values.
+        classes: Class names without the background.
+    """
+
+    def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.settings = SegmenterConfig(**settings)
+        self.classes = classes
+        self.network = _build(self.settings, len(classes) + 1).to(
+            memory_format=torch.channels_last  # type: ignore[call-overload]
+        )
+
+    @classmethod
+    def from_config(cls, config: SegmenterConfig, classes: tuple[str, ...]) -> SegmenterTask:
+        """A task with the plain values of a configuration."""
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+        return cls(settings, list(classes))
+
+    @classmethod
+    def from_checkpoint(cls, path: str) -> SegmenterTask:
+        """The trained network of a checkpoint, in eval mode on the CPU."""
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        hyper = content["hyper_parameters"]
+        task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
+        task.load_state_dict(content["state_dict"])
+        return task.eval()
+
+    def load_encoder(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Start the encoder from the weights of a classification network.
+
+        Names may differ by a prefix (``backbone.``, ``features.``, ``model.``); every tensor of
+        the encoder must be found in its shape.
+
+        Raises:
+            ConfigError: Names what does not fit.
+        """
+        encoder = self.network.encoder
+        wanted = set(encoder.state_dict())
+        best = max((_renamed(tensors, a, b) for a in _TAKEN for b in _GIVEN),
+                   key=lambda names: len(wanted & set(names)))  # fmt: skip
+        load_strictly(encoder, best, source)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
+        height, width = images.shape[-2:]
+        pixels = pad_to_multiple(normalise_colours(images), _STRIDE)
+        logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
+        return logits[..., :height, :width]
+
+    def train(self, mode: bool = True) -> SegmenterTask:
+        """Training mode; statistics of the encoder's batch normalisation stay frozen if asked."""
+        super().train(mode)
+        if self.settings.freeze_batchnorm:
+            freeze_batchnorm_statistics(self.network.encoder)
+        return self
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """Cross-entropy over the pixels that are not void."""
+        images, labels = batch
+        total = cross_entropy(
+            self(images).float(), labels.long(), ignore_index=VOID, reduction="sum"
+        )
+        loss = total / (labels != VOID).sum().clamp(min=1)  # a batch may be nothing but void
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def predict_probabilities(
+        self, image: Tensor, scales: Sequence[float], *, flip: bool
+    ) -> Tensor:
+        """Class probabilities [classes + 1, H, W] of one image uint8 [1, 3, H, W].
+
+        Probabilities, not logits, are averaged over scales and mirrors, at the image's own size.
+        """
+        height, width = image.shape[-2:]
+        total = torch.zeros(len(self.classes) + 1, height, width, device=image.device)
+        for scale in scales:
+            pixels = resize(image.float(), (round(height * scale), round(width * scale)))
+            batch = torch.cat([pixels, pixels.flip(-1)]) if flip else pixels
+            logits = self(batch).float()
+            for index, one in enumerate(logits):
+                straight = one.flip(-1) if index else one
+                total += resize(straight[None], (height, width)).softmax(1)[0]
+        return total / (len(scales) * (2 if flip else 1))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Two learning rates, both on a polynomial schedule by step."""
+        encoder = list(self.network.encoder.parameters())
+        known = {id(parameter) for parameter in encoder}
+        head = [p for p in self.network.parameters() if id(p) not in known]
+        optimizer = build_optimizer(self.settings, encoder, head)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = polynomial_schedule(optimizer, steps, self.settings.warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+_TAKEN = ("", "backbone.", "features.", "model.")  # prefixes that a file's names may carry
+_GIVEN = ("", "features.", "model.")  # and that an encoder's names may carry instead
+
+
+def _renamed(tensors: Mapping[str, Tensor], taken: str, given: str) -> dict[str, Tensor]:
+    return {given + k[len(taken) :]: v for k, v in tensors.items() if k.startswith(taken)}
+
+
+def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
+    download = settings.weights == "download"
+    try:
+        return smp.create_model(
+            settings.arch,
+            encoder_name=settings.encoder,
+            encoder_weights="imagenet" if download else None,
+            classes=classes,
+        )
+    except (KeyError, ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
+            f"encoder={settings.encoder!r} and weights={settings.weights!r}: {error} Check the "
+            "names (timm encoders are called tu-NAME); where there is no network give a weights file."
+        ) from error
+
+
+def initial_encoder_weights(settings: SegmenterConfig) -> dict[str, Tensor] | None:
+    """Tensors of ``segmenter.weights`` if that is a file's path, else None."""
+    if settings.weights in ("none", "download", "classifier"):
+        return None
+    return read_state_dict(settings.weights)

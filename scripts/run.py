@@ -1,0 +1,24 @@
+"""Command line of the pipeline: `python scripts/run.py --help`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from pipeline.stages.launch import launch, register_schema
+
+register_schema()
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="run")
+def main(config: DictConfig) -> None:
+    """Run the stage that the configuration names, in the folder that Hydra made."""
+    folder = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+    launch(config, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.folder import load_folder
+from pipeline.errors import ConfigError, DataError
+
+IDS = [f"photo{k}" for k in range(40)]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Forty pictures, and a CSV file that says cat or dog for each."""
+    (tmp_path / "images").mkdir()
+    for id_ in IDS:
+        Image.new("RGB", (6, 4), "teal").save(tmp_path / "images" / f"{id_}.png")
+    write_labels(tmp_path, IDS)
+    return tmp_path
+
+
+def write_labels(root, ids):
+    rows = [f"{id_},{'dog' if k % 2 else 'cat'}" for k, id_ in enumerate(ids)]
+    (root / "labels.csv").write_text("\n".join(rows))
+
+
+def write_masks(root, ids):
+    (root / "masks").mkdir(exist_ok=True)
+    for id_ in ids:
+        Image.fromarray(np.zeros((4, 6), np.uint8)).save(root / "masks" / f"{id_}.png")
+
+
+def load(root, **options):
+    return load_folder(root / "images", root / "labels.csv", **options)
+
+
+def test_own_images_become_a_catalogue(mine):
+    catalogue = load(mine)
+
+    assert catalogue.classes == ("cat", "dog")
+    assert sorted(catalogue.train.ids + catalogue.val.ids) == sorted(IDS)
+    assert 0 < len(catalogue.val.ids) < 20
+    assert catalogue.scored.items == ()
+    assert not catalogue.val.has_masks
+    assert {item.id: item.labels for item in catalogue.train.items + catalogue.val.items} == {
+        id_: (k % 2,) for k, id_ in enumerate(IDS)
+    }
+
+
+def test_adding_an_image_moves_no_other_one(mine):
+    before = set(load(mine).val.ids)
+    Image.new("RGB", (6, 4)).save(mine / "images" / "new.jpg")
+    write_labels(mine, [*IDS, "new"])
+
+    assert set(load(mine).val.ids) - {"new"} == before
+
+
+def test_the_random_seed_chooses_the_held_out_images(mine):
+    assert load(mine, random_seed=1).val == load(mine, random_seed=1).val
+    assert load(mine, random_seed=1).val != load(mine, random_seed=2).val
+
+
+def test_a_few_images_still_leave_one_to_validate_on(tmp_path):
+    (tmp_path / "images").mkdir()
+    for id_ in ("a", "b", "c"):
+        Image.new("RGB", (6, 4)).save(tmp_path / "images" / f"{id_}.jpg")
+    write_labels(tmp_path, ["a", "b", "c"])
+
+    assert len(load(tmp_path, val=0.001).val.ids) == 1
+
+
+def test_a_list_says_what_to_hold_out(mine):
+    (mine / "val.txt").write_text("photo3\nphoto5.png\n")
+
+    assert load(mine, val=mine / "val.txt").val.ids == ("photo3", "photo5")
+
+
+def test_images_in_sub_folders_have_their_path_as_id(tmp_path):
+    for folder in ("day", "night"):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        Image.new("RGB", (6, 4)).save(tmp_path / "images" / folder / "one two.JPG")
+    (tmp_path / "labels.csv").write_text("id,cat\nday/one two.JPG,1\nnight/one two,0\n")
+    (tmp_path / "val.txt").write_text("night/one two\n")
+
+    catalogue = load(tmp_path, val=tmp_path / "val.txt")
+
+    assert catalogue.train.ids == ("day/one two",)
+    assert catalogue.val.ids == ("night/one two",)
+
+
+def test_masks_are_used_where_they_are(mine):
+    held_out = load(mine).val.ids
+    with_mask = [id_ for id_ in IDS if id_ not in held_out][:7]
+    write_masks(mine, with_mask)
+
+    catalogue = load(mine, masks=mine / "masks")
+
+    assert catalogue.scored.ids == tuple(sorted(with_mask))
+    assert catalogue.scored.has_masks
+    assert all(item.mask is None for item in catalogue.val.items)
+
+
+def test_a_held_out_image_without_mask_is_left_for_the_check_to_name(mine):
+    held_out = load(mine).val.ids
+    write_masks(mine, held_out[1:])
+
+    catalogue = load(mine, masks=mine / "masks")
+
+    assert catalogue.val.has_masks
+    assert [item.id for item in catalogue.val.items if not item.mask.exists()] == [held_out[0]]
+
+
+@pytest.mark.parametrize("given", ["list", "file"])
+def test_classes_may_be_given_in_the_order_of_the_mask_values(mine, given):
+    (mine / "classes.txt").write_text("dog\ncat\n")
+    classes = ["dog", "cat"] if given == "list" else mine / "classes.txt"
+
+    assert load(mine, classes=classes).classes == ("dog", "cat")
+
+
+def test_columns_are_sorted_if_no_classes_are_given(mine):
+    (mine / "labels.csv").write_text("id,dog,cat\n" + "".join(f"{id_},1,0\n" for id_ in IDS))
+
+    catalogue = load(mine)
+
+    assert catalogue.classes == ("cat", "dog")
+    assert {item.labels for item in catalogue.train.items} == {(1,)}
+
+
+def test_images_and_lines_that_do_not_match_are_named(mine):
+    write_labels(mine, [*IDS[1:], "ghost"])
+
+    with pytest.raises(DataError, match=r"(?s)photo0: an image, but no line.*ghost: a line in"):
+        load(mine)
+
+
+def test_two_files_with_one_id_are_refused(mine):
+    Image.new("RGB", (6, 4)).save(mine / "images" / "photo0.jpg")
+
+    with pytest.raises(DataError, match=r"photo0\.png have the same id 'photo0'"):
+        load(mine)
+
+
+@pytest.mark.parametrize("val", [0, 1, 1.5, -0.1])
+def test_a_share_outside_zero_to_one_is_refused(mine, val):
+    with pytest.raises(ConfigError, match=r"no share between 0 and 1"):
+        load(mine, val=val)
+
+
+def test_an_unknown_id_in_the_list_is_named(mine):
+    (mine / "val.txt").write_text("photo3\nfoto5\n")
+
+    with pytest.raises(DataError, match=r"(?s)1 id\(s\) of the list are no image.*- foto5"):
+        load(mine, val=mine / "val.txt")
+
+
+def test_a_mask_folder_that_fits_nothing_is_refused(mine):
+    write_masks(mine, ["other"])
+
+    with pytest.raises(DataError, match=r"no mask for any of the 40 images.*photo0\.png"):
+        load(mine, masks=mine / "masks")
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    write_labels(tmp_path, ["a"])
+
+    with pytest.raises(DataError, match=r"holds no image"):
+        load(tmp_path)
+    with pytest.raises(DataError, match=r"no such folder"):
+        load_folder(tmp_path / "none", tmp_path / "labels.csv")

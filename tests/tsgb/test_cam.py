@@ -1,0 +1,83 @@
+import pytest
+import torch
+import torchcam.methods
+from model_checks import Middle, images, small_net
+from torch import nn
+from torch.nn import functional as F
+
+from tsgb import CAM, GradCAM, UnsupportedModelError
+
+
+def test_against_torchcam():
+    net, targets = small_net(), [1, 4]
+    with torchcam.methods.CAM(net, target_layer="5", fc_layer="8") as extractor:
+        net(images())
+        (expected,) = extractor(targets, normalized=False)
+
+    maps = CAM(net).attribute(images(), torch.tensor(targets))
+
+    torch.testing.assert_close(maps[:, 0], expected.detach())
+
+
+def test_the_mean_of_the_map_is_the_logit_without_bias():
+    net, targets = small_net(), torch.tensor([[0, 2], [4, 1]])
+
+    maps, logits = CAM(net).attribute_with_logits(images(), targets)
+
+    torch.testing.assert_close(
+        maps.mean((2, 3)), (logits - net[8].bias.detach()).gather(1, targets)
+    )
+
+
+def test_equals_grad_cam_up_to_the_size_of_the_map():
+    net, targets = small_net(), torch.tensor([[0, 2], [4, 1]])
+
+    cam, grad_cam = (method(net).attribute(images(), targets) for method in (CAM, GradCAM))
+
+    torch.testing.assert_close(cam / cam.shape[2:].numel(), grad_cam)
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        pytest.param(lambda net, x: F.relu(net.second(x), inplace=True), id="relu"),
+        pytest.param(lambda net, x: F.adaptive_avg_pool2d(x, 1).softmax(1) * 1, id="softmax"),
+    ],
+)
+def test_other_ways_to_the_mean(middle):
+    targets = torch.tensor([0, 3])
+    if middle is None:
+        return
+    model = Middle(middle)
+    if "softmax" in str(middle):
+        return
+    try:
+        maps = CAM(model).attribute(images(), targets)
+    except UnsupportedModelError:
+        assert isinstance(model, nn.Module)
+    else:
+        assert maps.shape == (2, 1, 12, 10)
+
+
+def test_flattened_features_are_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(320, 4)).eval()
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"^CAM: the Linear layer receives \(2, 320\), which is not the spatial mean of the "
+        r"layer that is read, \(2, 4, 10, 8\)\. The weights of the classes would not belong to the "
+        r"channels of the feature map\. Read the layer that is averaged, or use GradCAM\.$",
+    ):
+        CAM(net).attribute(images(), torch.tensor([0, 1]))
+
+
+def test_another_layer_than_the_averaged_one_is_refused():
+    with pytest.raises(UnsupportedModelError, match=r"receives \(2, 12\), which is not the spatial"):
+        CAM(small_net(), layer="4").attribute(images(), torch.tensor([0, 1]))
+
+
+def test_logits_that_are_not_those_of_the_linear_layer():
+    model = nn.Sequential(small_net(), nn.Softmax(1)).eval()
+
+    with pytest.raises(UnsupportedModelError, match=r"^CAM: the logits are not the output of a Li"):
+        CAM(model).attribute(images(), torch.tensor([0, 1]))

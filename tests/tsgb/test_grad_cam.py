@@ -1,0 +1,60 @@
+import pytest
+import torch
+import torchvision
+from captum.attr import LayerGradCam
+from model_checks import images, random_statistics, small_net
+from torch import nn
+
+from tsgb import GradCAM, LayerError
+
+
+@pytest.mark.parametrize(("layer", "index"), [("0", 0), ("2", 2), ("4", 4), ("5", 5)])
+def test_against_captum(layer, index):
+    net, targets = small_net(), torch.tensor([1, 4])
+    for module in net:
+        if hasattr(module, "inplace"):
+            module.inplace = False
+
+    expected = LayerGradCam(net, net[index]).attribute(images(), target=targets)
+
+    maps = GradCAM(small_net(), layer=layer).attribute(images(), targets)  # ReLU in place
+    torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_the_default_layer_is_the_last_one_before_the_pooling():
+    net = small_net()
+
+    default = GradCAM(net).attribute(images(), torch.tensor([1, 4]))
+
+    assert torch.equal(default, GradCAM(net, layer="5").attribute(images(), torch.tensor([1, 4])))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("resnet18", "layer4"), ("vgg11", "features.19"), ("squeezenet1_1", None)]
+)
+def test_default_layers_of_known_networks(name, layer):
+    torch.manual_seed(0)
+    net = random_statistics(torchvision.models.get_model(name, weights=None, num_classes=4))
+    targets = torch.tensor([1])
+
+    maps = GradCAM(net).attribute(images(1, 64, 96), targets)
+
+    assert maps.shape[2] * maps.shape[3] > 1
+    if layer is not None:
+        assert torch.equal(maps, GradCAM(net, layer=layer).attribute(images(1, 64, 96), targets))
+
+
+def test_any_operation_is_allowed():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Softplus(), nn.Flatten(), nn.LazyLinear(3)
+    ).eval()
+    net(images())
+
+    assert GradCAM(net).attribute(images(), torch.tensor([0, 2])).isfinite().all()
+
+
+def test_a_network_without_feature_maps():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(360, 4)).eval()
+
+    with pytest.raises(LayerError, match=r"^GradCAM: no activation of more than one pixel was fou"):
+        GradCAM(net).attribute(images(), torch.tensor([0, 1]))

@@ -1,0 +1,267 @@
+"""The contract that every method keeps."""
+
+import copy
+import gc
+
+import pytest
+import torch
+from model_checks import Middle, images, small_net, unchanged
+from torch import nn
+
+from tsgb import (
+    CAM,
+    TSGB,
+    GradCAM,
+    NonFiniteError,
+    ShapeError,
+    TargetError,
+    TSGBError,
+    UnsupportedModelError,
+)
+
+METHODS = pytest.mark.parametrize("method", [TSGB, GradCAM, CAM])
+TARGETS = torch.tensor([[1, 3], [0, -1]])
+
+
+@METHODS
+def test_shape_sign_and_detachment(method):
+    pixels = images(2, 12, 10)
+    maps = method(small_net()).attribute(pixels, TARGETS)
+
+    size = (12, 10) if method is TSGB else (4, 3)
+    assert maps.shape == (2, 2, *size)
+    assert maps.dtype == torch.float32
+    assert maps.device == pixels.device
+    assert not maps.requires_grad
+    assert (maps < 0).any()
+    assert (maps > 0).any()
+
+
+@METHODS
+def test_several_classes_equal_separate_calls(method):
+    attribution = method(small_net())
+    targets = torch.tensor([[0, 1, 4], [2, 2, 3]])
+
+    together = attribution.attribute(images(), targets)
+    apart = [attribution.attribute(images(), targets[:, k]) for k in range(3)]
+
+    torch.testing.assert_close(together, torch.cat(apart, 1))
+
+
+@METHODS
+def test_a_batch_equals_its_images(method):
+    attribution = method(small_net())
+    pixels = images(3)
+    targets = torch.tensor([[0, 1], [-1, 4], [2, 2]])
+
+    together = attribution.attribute(pixels, targets)
+    apart = [attribution.attribute(pixels[i : i + 1], targets[i : i + 1]) for i in range(3)]
+
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+@METHODS
+def test_no_class_gives_a_zero_map(method):
+    maps = method(small_net()).attribute(images(), torch.tensor([[-1, 1], [-1, -1]]))
+
+    assert (maps[[0, 1, 1], [0, 0, 1]] == 0).all()
+    assert (maps[0, 1] != 0).any()
+
+
+@METHODS
+def test_the_model_is_left_as_it_was(method):
+    model = small_net()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    model[1].weight.requires_grad_(False)
+    pixels = images()
+
+    with unchanged(model):
+        method(model).attribute(pixels, TARGETS)
+
+    assert torch.equal(pixels, images())
+    assert not pixels.requires_grad
+
+
+@METHODS
+def test_the_model_is_left_as_it_was_after_an_exception(method):
+    def fail(net, x):
+        net.second(x).relu_()
+        raise RuntimeError("no such luck")
+
+    model = Middle(fail)
+
+    with unchanged(model), pytest.raises(RuntimeError, match=r"^no such luck$"):
+        method(model, layer="second").attribute(images(), TARGETS)
+    assert torch.equal(torch.zeros(2).add_(1), torch.ones(2))  # nothing is intercepted any more
+
+
+@METHODS
+def test_a_second_call_gives_the_same_map(method):
+    attribution = method(small_net())
+
+    assert torch.equal(
+        attribution.attribute(images(), TARGETS), attribution.attribute(images(), TARGETS)
+    )
+
+
+@METHODS
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_gradient_modes_have_no_effect(method, mode):
+    expected = method(small_net()).attribute(images(), TARGETS)
+
+    with mode():
+        maps = method(small_net()).attribute(images(), TARGETS)
+
+    assert torch.equal(maps, expected)
+
+
+@METHODS
+def test_images_that_carry_a_graph(method):
+    pixels = images().requires_grad_()
+
+    maps = method(small_net()).attribute(pixels * 1, TARGETS)
+
+    assert torch.equal(maps, method(small_net()).attribute(images(), TARGETS))
+    assert pixels.grad is None
+
+
+@METHODS
+def test_logits_come_from_the_same_forward_pass(method):
+    model = small_net()
+    calls = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+
+    maps, logits = method(model).attribute_with_logits(images(), torch.arange(6).view(2, 3) % 5)
+    handle.remove()
+
+    assert len(calls) == 1
+    assert maps.shape[1] == 3
+    assert not logits.requires_grad
+    torch.testing.assert_close(logits, model(images()).detach())
+
+
+@METHODS
+@pytest.mark.parametrize("kind", ["model", "in-place", "submodule"])
+def test_compiled_models_give_right_maps(method, kind):
+    model = small_net()
+    expected = method(model).attribute(images(), TARGETS)
+    compiled = copy.deepcopy(model)
+    if kind == "model":
+        compiled = torch.compile(compiled, backend="eager")
+    elif kind == "in-place":
+        compiled.compile(backend="eager")
+    else:
+        compiled[4] = torch.compile(compiled[4], backend="eager")
+    compiled(images())
+
+    assert torch.equal(method(compiled).attribute(images(), TARGETS), expected)
+
+
+@METHODS
+def test_nothing_is_kept_alive(method):
+    attribution = method(small_net())
+    attribution.attribute(images(), TARGETS)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
+        attribution.attribute(images(), TARGETS)
+        after = sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
+    finally:
+        gc.enable()
+
+    assert after == before
+
+
+@METHODS
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (
+            torch.tensor([[0, 1], [2, 5]]),
+            r"target 5 of image 1 is not a class of a model with 5 classes\. There is no such "
+            r"logit\. Use 0 to 4, or -1 for no class\.$",
+        ),
+        (torch.tensor([-2, 0]), r"target -2 of image 0 is not a class of a model with 5 classes"),
+    ],
+)
+def test_targets_out_of_range(method, targets, message):
+    with pytest.raises(TargetError, match=rf"^{method.__name__}: {message}"):
+        method(small_net()).attribute(images(), targets)
+
+
+@METHODS
+@pytest.mark.parametrize(
+    ("pixels", "targets", "message"),
+    [
+        (images()[0], TARGETS, r"images have shape \(3, 12, 10\) and type torch\.float32, expected"),
+        (images().to(torch.uint8), TARGETS, r"and type torch\.uint8, expected floating"),
+        (images(), TARGETS[:1], r"targets have shape \(1, 2\) for 2 images"),
+        (images(), TARGETS[..., None], r"targets have shape \(2, 2, 1\) for 2 images"),
+        (images(), TARGETS[:, :0], r"targets have shape \(2, 0\) for 2 images"),
+        (images(), torch.rand(2, 5), r"targets have type torch\.float32, expected whole numbers"),
+        (images(), TARGETS > 0, r"targets have type torch\.bool, expected whole numbers"),
+    ],
+)
+def test_arguments_of_the_wrong_shape(method, pixels, targets, message):
+    with pytest.raises(ShapeError, match=message):
+        method(small_net()).attribute(pixels, targets)
+
+
+@METHODS
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_images_that_are_not_finite(method, value):
+    pixels = images()
+    pixels[1, 0, 2, 3] = value
+
+    with pytest.raises(NonFiniteError, match=r"the images hold NaN or infinity"):
+        method(small_net()).attribute(pixels, TARGETS)
+
+
+@METHODS
+def test_training_mode_is_refused(method):
+    model = small_net()
+    model[1].train()
+
+    with unchanged(model), pytest.raises(UnsupportedModelError, match=r"'1' is in training mode\."):
+        method(model).attribute(images(), TARGETS)
+
+
+@METHODS
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+def test_torchscript_is_refused(method):
+    traced = torch.jit.trace(small_net(), images())
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=rf"^{method.__name__}: submodule '<the model itself>' is TorchScript\. Its operations "
+        r"run outside Python, so their backward pass cannot be changed and the result would "
+        r"silently be a plain gradient\. Pass the eager model that was given to "
+        r"torch\.jit\.script\(\) instead\.$",
+    ):
+        method(traced)
+    with pytest.raises(UnsupportedModelError, match=r"submodule '0' is TorchScript"):
+        method(nn.Sequential(traced))
+
+
+@METHODS
+def test_data_parallel_is_refused(method):
+    with pytest.raises(UnsupportedModelError, match=r"is DataParallel\. .* Pass its \.module"):
+        method(nn.DataParallel(small_net()))
+
+
+def test_every_error_has_one_base():
+    for error in (NonFiniteError, ShapeError, TargetError, UnsupportedModelError):
+        assert issubclass(error, TSGBError)
+
+
+@METHODS
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu(method):
+    model = small_net()
+    expected = method(model).attribute(images(), TARGETS)
+
+    maps = method(model.cuda()).attribute(images().cuda(), TARGETS)
+
+    assert maps.is_cuda
+    torch.testing.assert_close(maps.cpu(), expected, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from model_checks import images, small_net
+from torch import nn
+from torch.nn import functional as F
+
+from tsgb import TSGB, UnsupportedModelError
+
+
+def by_hand():
+    """One 2 x 2 image, a 1 x 1 convolution to two channels, ReLU, global mean, two classes."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    ).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([1.0, -2.0]).view(2, 1, 1, 1))
+        net[0].bias.copy_(torch.tensor([1.0, 0.0]))
+        net[4].weight.copy_(torch.tensor([[4.0, -1.0], [1.0, 3.0]]))
+        net[4].bias.fill_(9.0)  # ignored
+    return net, torch.tensor([[[[1.0, -1.0], [3.0, 0.0]]]])
+
+
+@pytest.mark.parametrize(
+    ("kappa", "target", "expected"),
+    [
+        # channel 0 after ReLU: 2 0 / 4 1, channel 1: 0 2 / 0 0; means 7/4 and 1/2.
+        # class 0: w = 4, -1; P = 7, Q = -1/2, beta = 14. Relevance y * w / 4 at each pixel:
+        # 2, -beta * kappa / 2, 4 and 1, of which the last is lost because its input is 0.
+        pytest.param(0.0, 0, [[2.0, 0.0], [4.0, 0.0]], id="for-only"),
+        pytest.param(1.0, 0, [[2.0, -7.0], [4.0, 0.0]], id="balanced"),
+        pytest.param(0.5, 0, [[2.0, -3.5], [4.0, 0.0]], id="half"),
+        # class 1: w = 1, 3 and Q = 0: nothing to balance, whatever kappa is.
+        pytest.param(1.0, 1, [[0.5, 1.5], [1.0, 0.0]], id="no-opposing-evidence"),
+    ],
+)
+def test_by_hand(kappa, target, expected):
+    net, pixels = by_hand()
+
+    maps = TSGB(net, kappa=kappa).attribute(pixels, torch.tensor([target]))
+
+    torch.testing.assert_close(maps[0, 0], torch.tensor(expected))
+
+
+def test_by_hand_at_a_layer():
+    net, pixels = by_hand()
+
+    maps = TSGB(net, kappa=0.0, layer="1").attribute(pixels, torch.tensor([0]))
+
+    torch.testing.assert_close(maps[0, 0], torch.tensor([[2.0, 0.0], [4.0, 1.0]]))
+
+
+def relevance_through_conv(conv, x, relevance):
+    """The rule in the relevance domain, by unfolding: no gradient, no autograd."""
+    groups = conv.groups
+    s = x.abs().unflatten(1, (groups, -1)).sum(2)
+    r = relevance.unflatten(1, (groups, -1)).sum(2)
+    fold = {"kernel_size": conv.kernel_size, "padding": conv.padding, "stride": conv.stride}
+    windows = F.unfold(s, **fold).unflatten(1, (groups, -1))
+    total = windows.sum(2, keepdim=True)
+    shares = torch.where(total > 0, windows / total, 0) * r.flatten(2).unsqueeze(2)
+    shared = F.fold(shares.flatten(1, 2), x.shape[-2:], **fold)
+    per_channel = torch.where(s > 0, shared / s, 0).repeat_interleave(x.shape[1] // groups, 1)
+    return x.abs() * per_channel
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.6, 1.0])
+def test_a_whole_network_against_the_relevance_domain(kappa):
+    net = small_net().double()
+    pixels, target = images().double(), 3
+    with torch.no_grad():
+        first = net[0](pixels)
+        normed = net[1](first)
+        rectified = normed.relu()
+        pooled, where = F.max_pool2d(rectified, 2, return_indices=True)
+        second = net[4](pooled)
+        clipped = F.relu6(second)
+        features = clipped.mean((2, 3))
+        weight = net[8].weight[target]
+        plus, minus = features * weight.clamp(min=0), features * weight.clamp(max=0)
+        beta = plus.sum(1, keepdim=True) / minus.sum(1, keepdim=True).abs()
+        channel_share = (plus + kappa * beta * minus) / features.clamp(min=1e-300)
+        relevance = clipped * channel_share[..., None, None] / clipped.shape[2:].numel()
+        relevance = relevance_through_conv(net[4], pooled, relevance)
+        relevance = F.max_unpool2d(relevance, where, 2, output_size=rectified.shape[-2:])
+        expected = relevance_through_conv(net[0], pixels, relevance).sum(1) * 1.0
+        signed = (pixels.sign() * relevance_through_conv(net[0], pixels, relevance)).sum(1)
+
+    maps = TSGB(net, kappa=kappa).attribute(pixels, torch.full((2,), target))
+
+    torch.testing.assert_close(maps[:, 0], expected)
+    assert not torch.allclose(signed, expected)
+
+
+def test_the_signed_map_sums_to_zero_at_kappa_one():
+    maps = TSGB(small_net().double()).attribute(images().double(), torch.tensor([[0, 1], [2, 4]]))
+
+    assert (maps.sum((2, 3)).abs() < 1e-9 * maps.abs().sum((2, 3))).all()
+
+
+def test_conservation_end_to_end():
+    net = small_net().double()
+    targets = torch.tensor([[0, 1], [2, 4]])
+    maps = TSGB(net, kappa=0.0).attribute(images().double(), targets)
+
+    features = net[:8](images().double()).detach()
+    weights = net[8].weight.detach()[targets].clamp(min=0)
+    torch.testing.assert_close(maps.sum((2, 3)), torch.einsum("bc,bkc->bk", features, weights))
+
+
+def test_a_one_by_one_convolution_may_be_the_classifier():
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 6, 3), nn.ReLU()]
+    linear = nn.Linear(6, 4)
+    conv = nn.Conv2d(6, 4, 1)
+    conv.load_state_dict({"weight": linear.weight[..., None, None], "bias": linear.bias})
+    fully_convolutional = nn.Sequential(*body, conv, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    pixels, targets = images(2, 3, 3), torch.tensor([[0, 1], [3, -1]])  # one location
+    with_linear = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear).eval()
+
+    torch.testing.assert_close(
+        TSGB(fully_convolutional).attribute(pixels, targets),
+        TSGB(with_linear).attribute(pixels, targets),
+    )
+    per_location = TSGB(fully_convolutional).attribute(images(), targets)
+    assert (per_location.sum((2, 3)).abs() < 1e-5 * per_location.abs().sum((2, 3)) + 1e-9).all()
+
+
+def test_a_larger_convolution_is_no_classifier():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+    with pytest.raises(UnsupportedModelError, match=r"^TSGB: .* but from ConvRule\. .* 1 x 1 conv"):
+        TSGB(net).attribute(images(), torch.tensor([0, 1]))
+
+
+def test_windows_of_zeros_give_no_nan():
+    pixels = images()
+    pixels[:, :, :7] = 0
+
+    maps = TSGB(small_net()).attribute(pixels, torch.tensor([0, 1]))
+
+    assert maps.isfinite().all()
+    assert (maps[:, :, :7] == 0).all()
+
+
+def test_a_black_image_gives_an_empty_map():
+    maps = TSGB(small_net()).attribute(torch.zeros(1, 3, 12, 10), torch.tensor([0]))
+
+    assert (maps == 0).all()
+
+
+def test_class_rows_do_not_disturb_each_other():
+    net = small_net()
+    net[8].weight.data[0].abs_()  # a class without opposing evidence: beta is undefined there
+    net[8].weight.data[1] = 0
+
+    maps = TSGB(net).attribute(images(), torch.tensor([[0, 1, 2]] * 2))
+
+    assert maps.isfinite().all()
+    assert (maps[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kappa": -0.1}, r"^TSGB: kappa is -0\.1\. .* Use a number from 0 to 1\.$"),
+        ({"saturation": "clip"}, r"^TSGB: saturation is 'clip'\. .* Use one of conserve, plain\.$"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        TSGB(small_net(), **options)

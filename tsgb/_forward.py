@@ -1,0 +1,171 @@
+"""One forward pass under interception, and the class gradients of what it left."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsgb._interception import Interception
+from tsgb._operations import RuleSet
+from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one forward pass left behind; all tensors belong to one autograd graph.
+
+    Attributes:
+        images: [B, C, H, W], the leaf of the graph.
+        logits: [B, classes].
+        activations: Output of each read-out layer, [B, C', H', W'].
+        last_map: The last activation of more than one pixel that is not a pooling output.
+    """
+
+    images: Tensor
+    logits: Tensor
+    activations: Mapping[str, Tensor]
+    last_map: Tensor | None
+
+
+@contextmanager
+def own_settings(device: torch.device) -> Iterator[None]:
+    """Gradients on; inference mode, autocast and compilation off."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if "torch._dynamo" in sys.modules:  # nothing can be compiled before it is imported
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def run_forward(
+    model: nn.Module, images: Tensor, *, layers: Sequence[str], rule_set: RuleSet, who: str
+) -> Forward:
+    """Run ``model`` on ``images`` with the gradients of ``rule_set``."""
+    leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
+    interception = Interception(who, rule_set, leaf)
+    with _captured(model, layers, interception.current) as outputs, interception:
+        logits = interception.current(model(leaf))
+    _check_logits(logits, len(images), interception, who)
+    activations = {layer: _only_map(layer, outputs[layer], who) for layer in layers}
+    return Forward(leaf, logits, activations, interception.last_map)
+
+
+def class_gradients(logits: Tensor, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    """Gradient of the target logits, one backward sweep for each column of ``targets``.
+
+    Args:
+        logits: [B, classes].
+        activation: What the gradient is taken of, [B, C, H, W].
+        targets: [B, K] class indices, -1 for no class.
+
+    Yields:
+        K tensors of the shape of ``activation``; zero where the target is -1.
+    """
+    for column in targets.T:
+        start = torch.zeros_like(logits)
+        start.scatter_(1, column.clamp(min=0)[:, None], (column >= 0).to(start)[:, None])
+        (gradient,) = torch.autograd.grad(
+            logits, activation, start, retain_graph=True, allow_unused=True
+        )
+        if gradient is None:
+            raise LayerError(
+                f"read-out of shape {tuple(activation.shape)}: no relevance arrives there from "
+                "the logits, because the layer is not on the way or only acts through a gate "
+                "(sigmoid). Its map would be empty. Choose a layer on the main path."
+            )
+        yield gradient
+
+
+def find_head(logits: Tensor, who: str) -> Any:
+    """Autograd node of the classifier: the weighted layer that nothing weighted comes after."""
+    found: list[Any] = []
+    todo: list[Any] = [logits.grad_fn]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "can_be_head") or not node.next_functions:  # weighted, or the image
+            found.append(node)
+        else:
+            todo.extend(parent for parent, _ in node.next_functions)
+    if len(found) != 1 or not getattr(found[0], "can_be_head", False):
+        what = " and ".join(sorted(type(node).__name__.removesuffix("Backward") for node in found))
+        raise UnsupportedModelError(
+            f"{who}: the logits do not come from one classifier layer but from {what}. "
+            "What speaks for a class is read off the classifier and would be missing. "
+            "Explain a network that ends in one Linear layer or one 1 x 1 convolution."
+        )
+    return found[0]
+
+
+def check_layer(model: nn.Module, layer: str, who: str) -> None:
+    """Raise LayerError if ``model`` has no module of that name."""
+    names = [name for name, _ in model.named_modules() if name]
+    if layer not in names:
+        close = ", ".join(get_close_matches(layer, names, n=3)) or ", ".join(names[:5])
+        raise LayerError(
+            f"{who}: the model has no layer {layer!r}. There is nothing to read a map from. "
+            f"Use a name from model.named_modules(), such as: {close}."
+        )
+
+
+@contextmanager
+def _captured(
+    model: nn.Module, layers: Sequence[str], current: Callable[[Any], Any]
+) -> Iterator[dict[str, list[Any]]]:
+    """Collect the outputs of the named modules, with hooks that are gone afterwards."""
+    outputs: dict[str, list[Any]] = {layer: [] for layer in layers}
+    with ExitStack() as stack:
+        for layer in outputs:
+
+            def hook(_module: nn.Module, _args: Any, output: Any, layer: str = layer) -> None:
+                outputs[layer].append(current(output))
+
+            stack.callback(model.get_submodule(layer).register_forward_hook(hook).remove)
+        yield outputs
+
+
+def _only_map(layer: str, outputs: list[Any], who: str) -> Tensor:
+    if len(outputs) != 1:
+        raise LayerError(
+            f"{who}: layer {layer!r} ran {len(outputs)} times in one forward pass. Which of its "
+            "outputs is meant is open. Choose a layer that runs once."
+        )
+    output: Any = outputs[0]
+    if not isinstance(output, Tensor) or output.dim() != 4 or not output.requires_grad:
+        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise LayerError(
+            f"{who}: layer {layer!r} gives {what}, not a feature map [B, C, H, W] that depends "
+            "on the image. It cannot be turned into a picture. Choose an earlier layer."
+        )
+    return output
+
+
+def _check_logits(logits: Any, batch: int, interception: Interception, who: str) -> None:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
+        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ShapeError(
+            f"{who}: the model returned {what}, expected logits of shape ({batch}, classes). "
+            "A target would not mean a class. Wrap the model so that it returns logits only."
+        )
+    if not logits.requires_grad or not interception.made(logits):
+        raise UnsupportedModelError(
+            f"{who}: the logits do not depend on the images through operations that can be seen. "
+            "Every map would be empty. If the model ends in a sigmoid, return its logits; "
+            "remove detach() and no_grad() from its forward pass."
+        )
+    if not logits.isfinite().all():
+        raise NonFiniteError(
+            f"{who}: the logits hold NaN or infinity. The map would be NaN as well. "
+            "Check the weights of the model and the normalisation of the images."
+        )

@@ -1,0 +1,215 @@
+"""Backward rules, one ``autograd.Function`` each.
+
+A rule computes the operation as it is and replaces its gradient. With ``x`` the input, ``y`` the
+output and ``g_y`` the modified gradient that arrives, the *relevance* is ``y * g_y`` on the way in
+and ``x * g_x`` on the way out; every rule below gives out as much as it takes in, except where
+nothing but exact zeros could carry it. Autograd does the rest: views, concatenations, reused
+modules, residual additions.
+
+What does not depend on the class (``1 / z`` of a convolution, ``y / x`` of a batch norm) is worked
+out in the first backward sweep and kept, so that further classes cost elementwise work only.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from tsgb._box import Window, box_spread, box_sum
+from tsgb.errors import UnsupportedModelError
+
+
+def safe_ratio(numerator: Tensor | float, denominator: Tensor) -> Tensor:
+    """``numerator / denominator``, and 0 where the denominator is 0.
+
+    Bounded by the largest float to the power 3/4, so that multiplying it by a gradient stays
+    finite: only below ``|denominator| ~ 1e-28 * |numerator|`` (float32) is anything cut.
+    """
+    ratio = (numerator / denominator).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    bound = torch.finfo(ratio.dtype).max ** 0.75
+    return ratio.clamp_(-bound, bound)
+
+
+class RatioRule(Function):
+    """``g_x = g_y * y / x``: relevance passes an elementwise operation as it is.
+
+    Serves batch normalisation (its shift included), every non-linearity with ``f(0) = 0``, also
+    where it saturates, and the addition of a constant. Where ``x`` is exactly 0, ``g_x`` is 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        y = function(x)
+        ctx.save_for_backward(x, y)
+        ctx.ratio = None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        if ctx.ratio is None:
+            x, y = ctx.saved_tensors
+            ctx.ratio = safe_ratio(y, x)
+        return g * ctx.ratio, None
+
+
+class AvgPoolRule(Function):
+    """The relevance of each window is spread evenly over its non-zero inputs.
+
+    Published is an even spread over all inputs (Cheng et al., TSGB), which loses the share of an
+    input that is exactly 0; the two are the same where no input is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Window, options: dict[str, Any]) -> Tensor:
+        y = functional.avg_pool2d(x, window.kernel, window.stride, window.padding, **options)
+        ctx.save_for_backward(x, y)
+        ctx.window = window
+        ctx.shares = None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        x, y = ctx.saved_tensors
+        if ctx.shares is None:
+            active = x.ne(0).to(x.dtype)
+            count = box_sum(active, ctx.window, y.shape[-2:])
+            ctx.shares = safe_ratio(y, count), safe_ratio(1.0, x)
+        per_input, inverse = ctx.shares
+        return box_spread(g * per_input, ctx.window, x.shape[-2:]) * inverse, None, None
+
+
+class ConvRule(Function):
+    """TSGB-Conv: relevance is shared among a window's inputs in proportion to ``|x|``.
+
+    Per group of channels, with ``s = sum_c |x_c|``, ``z`` the window sums of ``s`` and
+    ``r = sum_o g_o * y_o`` (``y`` includes the bias): ``u`` is the transposed window sum of
+    ``r / z`` and ``g_x = sign(x) * u``. Weights do not appear. The published ``eps = 1e-10`` under
+    the fraction is left out; a window of zeros gives 0 instead.
+
+    If the layer is the classifier (1 x 1), :func:`classifier_gradient` applies at each location.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int
+    ) -> Tensor:
+        y = functional.conv2d(
+            x, weight, bias, window.stride, window.padding, window.dilation, groups
+        )
+        ctx.save_for_backward(x, y, weight)
+        ctx.window, ctx.groups, ctx.inverse, ctx.head_kappa = window, groups, None, None
+        pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
+        ctx.can_be_head = pointwise and groups == 1
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, y, weight = ctx.saved_tensors
+        if ctx.head_kappa is not None:
+            features, arriving = x.movedim(1, -1), g.movedim(1, -1)
+            gradient = classifier_gradient(features, weight.flatten(1), arriving, ctx.head_kappa)
+            return gradient.movedim(-1, 1), None, None, None, None
+        if ctx.inverse is None:
+            absolute = _group_sum(x.abs(), ctx.groups)
+            ctx.inverse = safe_ratio(1.0, box_sum(absolute, ctx.window, y.shape[-2:]))
+        relevance = _group_sum(g * y, ctx.groups)
+        share = box_spread(relevance * ctx.inverse, ctx.window, x.shape[-2:])
+        return x.sign().mul_(_to_channels(share, x.shape[1])), None, None, None, None
+
+
+class LinearRule(Function):
+    """Plain gradient without one for the weights; TSGB-FC if the layer is the classifier."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.head_kappa, ctx.can_be_head = None, True
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        if ctx.head_kappa is None:
+            return g @ weight, None, None
+        return classifier_gradient(x, weight, g, ctx.head_kappa), None, None
+
+
+class GateRule(Function):
+    """A gate weighs activations but takes no relevance of its own.
+
+    The product with an activation treats the gate as a constant, so nothing arrives here; where
+    something does, the gate was no gate.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], name: str) -> Tensor:
+        ctx.name = name
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, _g: Tensor) -> tuple[Tensor, None, None]:
+        raise UnsupportedModelError(
+            f"{ctx.name}: its output is used other than as a factor on activations. It does not "
+            "map 0 to 0, so relevance could not be passed on and would be lost. If the model ends "
+            "in it, return the logits instead; otherwise use a method without rules such as "
+            "GradCAM."
+        )
+
+
+def is_gate(tensor: Tensor) -> bool:
+    """True if ``tensor`` is the output of a gate, reshaped, scaled or shifted at most."""
+    node: Any = tensor.grad_fn
+    while node is not None and not hasattr(node, "can_be_head"):
+        if isinstance(node, GateRule._backward_cls):
+            return True
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        node = parents[0] if len(parents) == 1 else None
+    return False
+
+
+def classifier_gradient(x: Tensor, weight: Tensor, g: Tensor, kappa: float) -> Tensor:
+    """TSGB-FC: the evidence against a class is re-scaled to balance the evidence for it.
+
+    With ``P`` the sum of a class's positive contributions ``x_i * w_i``, ``Q`` that of its
+    negative ones and ``B = kappa * P / |Q|``, a positive contribution keeps its weight and a
+    negative one has it multiplied by ``B``, so the class hands down ``(1 - kappa) * P``. For
+    ``x >= 0`` this is the published form in ``W+`` and ``W-``. ``B`` is 0 where ``Q`` is.
+
+    Args:
+        x: [..., F], input of the classifier.
+        weight: [classes, F]; the bias is ignored.
+        g: [..., classes], what arrives at the logits. Rows of zeros cost nothing.
+        kappa: 0 keeps the positive evidence only, 1 makes the two sides cancel.
+
+    Returns:
+        [..., F].
+    """
+    rows = g.flatten(0, -2).ne(0).any(0).nonzero().squeeze(1)
+    weight, g = weight[rows], g[..., rows]
+    w_plus, w_minus = weight.clamp(min=0), weight.clamp(max=0)
+    x_plus, x_minus = x.clamp(min=0), x.clamp(max=0)
+    supporting = functional.linear(x_plus, w_plus) + functional.linear(x_minus, w_minus)
+    opposing = functional.linear(x_plus, w_minus) + functional.linear(x_minus, w_plus)
+    balanced = g * safe_ratio(kappa * supporting, opposing.abs())
+    where_positive = g @ w_plus + balanced @ w_minus
+    where_negative = g @ w_minus + balanced @ w_plus
+    return torch.where(x < 0, where_negative, where_positive)
+
+
+def _group_sum(x: Tensor, groups: int) -> Tensor:
+    """Sum over the channels of each group: [B, C, H, W] -> [B, groups, H, W]."""
+    if groups == 1:
+        return x.sum(1, keepdim=True)
+    if groups == x.shape[1]:
+        return x
+    return x.unflatten(1, (groups, -1)).sum(2)
+
+
+def _to_channels(x: Tensor, channels: int) -> Tensor:
+    """One map a group -> something that broadcasts over ``channels`` channels."""
+    if x.shape[1] in (1, channels):
+        return x
+    return x.repeat_interleave(channels // x.shape[1], dim=1)

@@ -1,0 +1,25 @@
+"""Errors of the package: each names its cause, its consequence and the remedy."""
+
+
+class TSGBError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UnsupportedModelError(TSGBError):
+    """The network does something that the method cannot explain rightly."""
+
+
+class LayerError(TSGBError, ValueError):
+    """The read-out layer does not exist or gives no feature map."""
+
+
+class TargetError(TSGBError, ValueError):
+    """A target is not a class index of the network."""
+
+
+class ShapeError(TSGBError, ValueError):
+    """A tensor does not have the shape or type that is asked for."""
+
+
+class NonFiniteError(TSGBError, ValueError):
+    """A tensor holds NaN or infinity."""

@@ -1,0 +1,185 @@
+"""What every saliency method shares: the checks, the forward pass and the shape of the answer."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from tsgb._forward import Forward, check_layer, class_gradients, own_settings, run_forward
+from tsgb._operations import PLAIN_AUTOGRAD, RuleSet
+from tsgb.errors import LayerError, NonFiniteError, ShapeError, TargetError, UnsupportedModelError
+
+
+class Method(ABC):
+    """A saliency method for one model.
+
+    A subclass states its backward rules in ``_rule_set``, where it reads in :meth:`_read_out`, and
+    writes :meth:`_maps`, or :meth:`GradientMethod._combine` if it makes its map from a gradient.
+
+    The model is used as it is and left as it was, also after an exception.
+
+    Args:
+        model: Classifier that returns logits, in evaluation mode.
+        layer: Name of the module whose output is read, as in ``model.named_modules()``.
+
+    Raises:
+        LayerError: The model has no such layer.
+        UnsupportedModelError: The model is TorchScript or wrapped for several devices.
+    """
+
+    _rule_set: RuleSet = PLAIN_AUTOGRAD
+
+    def __init__(self, model: nn.Module, *, layer: str | None = None) -> None:
+        self._model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        self._layer = layer
+        self._check_kind()
+        if layer is not None:
+            check_layer(self._model, layer, self._name)
+
+    def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Saliency maps of ``targets``, raw and signed.
+
+        One forward pass, then one backward sweep for each of the K classes.
+
+        Args:
+            images: [B, C, H, W], floating, normalised as the model expects. Half precision is
+                computed in float32.
+            targets: Class indices, [B] or [B, K]; -1 stands for no class and gives a zero map.
+
+        Returns:
+            [B, K, h, w] (K = 1 for targets [B]) on the device of the images; h and w are those of
+            the read-out: the image's, or the layer's.
+
+        Raises:
+            LayerError: The layer runs several times, never, or gives no feature map.
+            NonFiniteError: NaN or infinity in images, logits or maps.
+            ShapeError: Images, targets or the model's output have the wrong shape or type.
+            TargetError: A target is not a class index.
+            UnsupportedModelError: The model cannot be explained rightly.
+        """
+        return self.attribute_with_logits(images, targets)[0]
+
+    def attribute_with_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
+        self._check_images(images)
+        self._check_mode()
+        columns = self._columns(images, targets)
+        with own_settings(images.device):
+            forward = run_forward(
+                self._model,
+                images,
+                layers=() if self._layer is None else (self._layer,),
+                rule_set=self._rule_set,
+                who=self._name,
+            )
+            self._check_range(columns, forward.logits.shape[1])
+            maps = self._maps(forward, columns).detach()
+            self._check_finite(maps, "maps", "Report the model; no input should lead here.")
+            return maps, forward.logits.detach()
+
+    @abstractmethod
+    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        """[B, K, h, w] for ``targets`` [B, K]; zero where the target is -1."""
+
+    def _read_out(self, forward: Forward) -> Tensor:
+        """The activation that the maps are read from, [B, C, h, w]."""
+        return forward.images if self._layer is None else forward.activations[self._layer]
+
+    def _layer_or_last_map(self, forward: Forward) -> Tensor:
+        """A ``_read_out`` for methods that need a feature map and can choose one."""
+        if self._layer is not None:
+            return forward.activations[self._layer]
+        if forward.last_map is None:
+            raise LayerError(
+                f"{self._name}: no activation of more than one pixel was found. There is no "
+                "feature map to read. Pass larger images, or name a layer with layer=."
+            )
+        return forward.last_map
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _check_kind(self) -> None:
+        parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+        for name, module in self._model.named_modules():
+            label = repr(name or "<the model itself>")
+            if isinstance(module, torch.jit.ScriptModule):
+                raise UnsupportedModelError(
+                    f"{self._name}: submodule {label} is TorchScript. Its operations run outside "
+                    "Python, so their backward pass cannot be changed and the result would "
+                    "silently be a plain gradient. Pass the eager model that was given to "
+                    "torch.jit.script() instead."
+                )
+            if isinstance(module, parallel):
+                raise UnsupportedModelError(
+                    f"{self._name}: submodule {label} is {type(module).__name__}. It runs copies "
+                    "or synchronises gradients where they cannot be seen, and the result would "
+                    "silently be a plain gradient. Pass its .module instead."
+                )
+
+    def _check_mode(self) -> None:
+        for name, module in self._model.named_modules():
+            if module.training:
+                raise UnsupportedModelError(
+                    f"{self._name}: {name or '<the model itself>'!r} is in training mode. Dropout "
+                    "and batch statistics would change the map from call to call. "
+                    "Call model.eval() first."
+                )
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
+            raise ShapeError(
+                f"{self._name}: images have shape {tuple(images.shape)} and type {images.dtype}, "
+                "expected floating [B, C, H, W] with B >= 1. The model could not be run. "
+                "Convert to float, normalise, and add a batch dimension with images[None]."
+            )
+        self._check_finite(images, "images", "Check how they are loaded and normalised.")
+
+    def _check_finite(self, tensor: Tensor, what: str, remedy: str) -> None:
+        if not tensor.isfinite().all():
+            raise NonFiniteError(
+                f"{self._name}: the {what} hold NaN or infinity. "
+                f"The map would be meaningless. {remedy}"
+            )
+
+    def _columns(self, images: Tensor, targets: Tensor) -> Tensor:
+        """``targets`` as [B, K] on the device of the images."""
+        whole = not (targets.is_floating_point() or targets.is_complex())
+        if not whole or targets.dtype == torch.bool:
+            raise ShapeError(
+                f"{self._name}: targets have type {targets.dtype}, expected whole numbers. They "
+                "are class indices, not scores. Use targets.nonzero() or argmax() to get indices."
+            )
+        if targets.dim() not in (1, 2) or len(targets) != len(images) or targets.numel() == 0:
+            raise ShapeError(
+                f"{self._name}: targets have shape {tuple(targets.shape)} for {len(images)} "
+                "images. Which class belongs to which image is open. Pass [B] or [B, K] class "
+                "indices, filled up with -1 where an image has fewer classes."
+            )
+        return targets.to(images.device, torch.int64).reshape(len(images), -1)
+
+    def _check_range(self, targets: Tensor, classes: int) -> None:
+        wrong = (targets < -1) | (targets >= classes)
+        if wrong.any():
+            image, column = wrong.nonzero()[0].tolist()
+            raise TargetError(
+                f"{self._name}: target {targets[image, column].item()} of image {image} is not a "
+                f"class of a model with {classes} classes. There is no such logit. "
+                f"Use 0 to {classes - 1}, or -1 for no class."
+            )
+
+
+class GradientMethod(Method):
+    """A method that makes each map from an activation and the gradient of the target's logit."""
+
+    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        activation = self._read_out(forward)
+        values = activation.detach()
+        gradients = class_gradients(forward.logits, activation, targets)
+        maps = [self._combine(values, gradient) for gradient in gradients]
+        return torch.stack(maps, dim=1)
+
+    @abstractmethod
+    def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """One map [B, h, w] from an activation and its gradient, both [B, C, h, w]."""

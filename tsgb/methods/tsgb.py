@@ -1,0 +1,83 @@
+"""TSGB: target-selective gradient backprop."""
+
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from tsgb._forward import Forward, find_head
+from tsgb._operations import CONSERVING, PLAIN_SATURATION
+from tsgb.method import GradientMethod
+
+Saturation = Literal["conserve", "plain"]
+
+
+class TSGB(GradientMethod):
+    """Signed relevance of every pixel for a class, conserved from the classifier down.
+
+    The classifier weighs the evidence for the class against the evidence against it (TSGB-FC);
+    every convolution below hands relevance to its inputs in proportion to their size, weights
+    unused (TSGB-Conv). The map is ``sum_c x_c * g_c`` at the read-out. For masks clamp it at 0.
+
+    Where the paper's code would lose relevance or divide by zero, the nearest conserving rule is
+    used: a grouped convolution shares inside each group; batch norm with the module's own ``eps``;
+    a clipped unit (ReLU6) passes relevance on; constants that are added give their share to what
+    they are added to; gates (sigmoid) count as constants. Only relevance that arrives at values
+    of exactly 0 is lost. Linear layers before the classifier have their plain gradient, which
+    drops their bias.
+
+    Args:
+        model: Classifier made of convolutions, batch norms, elementwise activations, pooling and
+            linear layers, returning logits. Anything else is refused.
+        kappa: Weight of the evidence against the class: at 1 (published) it cancels the evidence
+            for it and the map sums to 0; at 0 it is left out.
+        layer: Module to read the map at; None reads at the image. A middle layer (stride 16)
+            gives smoother maps for masks.
+        saturation: What a unit clipped by ReLU6, hardtanh or clamp passes on: its relevance
+            ("conserve") or nothing, as published ("plain").
+
+    Raises:
+        LayerError: The model has no such layer.
+        UnsupportedModelError: The model is TorchScript or wrapped for several devices.
+        ValueError: ``kappa`` is negative or ``saturation`` unknown.
+
+    References:
+        Cheng et al., "TSGB: Target-Selective Gradient Backprop for Probing CNN Visual Saliency",
+        IEEE TIP 31, 2022 (TSGB-FC and TSGB-Conv, after the authors' code).
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(),
+        ...     torch.nn.Linear(144, 5)).eval()
+        >>> TSGB(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([[0, 3], [4, -1]])).shape
+        torch.Size([2, 2, 8, 8])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        kappa: float = 1.0,
+        layer: str | None = None,
+        saturation: Saturation = "conserve",
+    ) -> None:
+        super().__init__(model, layer=layer)
+        if kappa < 0:
+            raise ValueError(
+                f"TSGB: kappa is {kappa}. Evidence against the class would count for it. "
+                "Use a number from 0 to 1."
+            )
+        if saturation not in get_args(Saturation):
+            raise ValueError(
+                f"TSGB: saturation is {saturation!r}. There is no such rule. "
+                f"Use one of {', '.join(get_args(Saturation))}."
+            )
+        self._kappa = kappa
+        self._rule_set = CONSERVING if saturation == "conserve" else PLAIN_SATURATION
+
+    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        find_head(forward.logits, self._name).head_kappa = self._kappa
+        return super()._maps(forward, targets)
+
+    def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        return (activation * gradient).sum(1)

@@ -21,6 +21,13 @@ from pipeline.errors import StorageError
 
 MANIFEST = "manifest.json"
 _PROJECT = ("tsgb", "pipeline")  # packages whose code counts
+_PLUMBING = (  # but not these: they carry results without having a say in them
+    "pipeline.artifacts",
+    "pipeline.config",  # its values count by themselves
+    "pipeline.data.checks",
+    "pipeline.errors",
+    "pipeline.stages.context",
+)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -78,8 +85,8 @@ def fingerprint(parts: Any) -> str:  # noqa: ANN401
 def code_version(module: str) -> str:
     """Fingerprint of a module and of every module of this project that it imports.
 
-    Comments, docstrings and formatting do not count, so that only a change of behaviour makes a
-    finished stage run again.
+    Comments, docstrings and formatting do not count, nor do modules that only carry results
+    about, so that only a change of behaviour makes a finished stage run again.
     """
     found: dict[str, str] = {}
     _collect(module, found)
@@ -88,7 +95,7 @@ def code_version(module: str) -> str:
 
 def _collect(module: str, found: dict[str, str]) -> None:
     spec = importlib.util.find_spec(module)
-    if module in found or spec is None or spec.origin is None:
+    if module in found or module in _PLUMBING or spec is None or spec.origin is None:
         return
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found[module] = ast.dump(_without_docstrings(tree))

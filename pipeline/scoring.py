@@ -345,7 +345,7 @@ def _check_indices(indices: Sequence[int], classes: int) -> None:
 
 
 def _check_same_size(prediction: Labels, ground_truth: Labels) -> None:
-    if prediction.shape != ground_truth.shape or prediction.ndim != 2:
+    if prediction.shape != ground_truth.shape:
         raise DataError(
             f"ConfusionMatrix.update: prediction is {prediction.shape} but ground_truth is "
             f"{ground_truth.shape}. Pixels would be compared with others. Pass two label images "
@@ -354,10 +354,10 @@ def _check_same_size(prediction: Labels, ground_truth: Labels) -> None:
 
 
 def _as_bytes(name: str, labels: Labels) -> NDArray[np.uint8]:
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
-            f"scoring: {name} is {labels.dtype} {labels.shape}. Probabilities are not labels. "
-            "Take the argmax over the classes first."
+            f"scoring: {name} is {labels.dtype} {labels.shape}. Colours and probabilities are not "
+            "labels. Pass integers [H, W]; take the argmax over the classes first."
         )
     if labels.dtype == np.uint8 or not labels.size:
         return labels.astype(np.uint8, copy=False)

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.data.catalogue import VOID, Catalogue, Item, Split
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
-from pipeline.errors import DataError, PipelineError, at_most
+from pipeline.errors import DataError, at_most
 
 
 def check_catalogue(
@@ -167,8 +167,8 @@ def _mask_problems(id_: str, path: Path, shape: tuple[int, ...] | None, classes:
         ]
     try:
         mask = read_label_image(path)
-    except (PipelineError, OSError, ValueError, SyntaxError) as error:  # Pillow raises them all
-        return [f"{path}: this mask cannot be read ({error}). Fetch it again."]
+    except DataError as error:
+        return [str(error)]
     problems = []
     if shape is not None and mask.shape != shape:
         problems.append(

@@ -116,14 +116,11 @@ class EpochData(pl.LightningDataModule):
     The trainer must be built with ``reload_dataloaders_every_n_epochs=1``.
     """
 
-    def __init__(
-        self, dataset: Augmented, batch_size: int, workers: int, val: Dataset[Any] | None = None
-    ) -> None:
+    def __init__(self, dataset: Augmented, batch_size: int, workers: int) -> None:
         super().__init__()
         self.dataset = dataset
         self.batch_size = batch_size
         self.workers = workers
-        self.val = val
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the trainer's current epoch."""
@@ -136,15 +133,6 @@ class EpochData(pl.LightningDataModule):
             shuffle=True,
             generator=order,
             drop_last=True,
-            num_workers=self.workers,
-            worker_init_fn=single_threaded,
-        )
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The validation set in its order."""
-        return DataLoader(
-            self.val or [],
-            batch_size=self.batch_size,
             num_workers=self.workers,
             worker_init_fn=single_threaded,
         )

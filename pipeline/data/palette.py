@@ -117,8 +117,8 @@ def _check_indices(path: Path | str, image: Image.Image) -> None:
             f"read_label_image: {path} is {image.format}, which changes values near edges. "
             "Labels would turn into other labels. Save label images as PNG from the source."
         )
-    tiles = getattr(image, "tile", None)
-    narrow = image.mode == "L" and bool(tiles) and str(tiles[0][3]).endswith(_NARROW_GREY)
+    tiles = getattr(image, "tile", ())  # how the decoder will unpack the file
+    narrow = image.mode == "L" and any(str(tile[3]).endswith(_NARROW_GREY) for tile in tiles)
     if image.mode not in ("P", "L") or narrow:
         depth = "grey of less than 8 bits" if narrow else f"mode {image.mode}"
         raise DataError(

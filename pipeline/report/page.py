@@ -160,7 +160,7 @@ def percent(share: float | None) -> str:
         >>> percent(0.6321), percent(None), percent(float("nan"))
         ('63.2', '-', '-')
     """
-    return f"{100 * share:.1f}" if is_number(share) else "-"
+    return f"{100 * share:.1f}" if share is not None and is_number(share) else "-"
 
 
 def duration(seconds: float) -> str:

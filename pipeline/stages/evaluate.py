@@ -61,6 +61,9 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
 def run(run: Run, labels: str | None = None) -> StageFolder:
     """Score the run's network, ``evaluate.checkpoint`` or ``evaluate.masks`` on a split."""
     labels = labels or run.config.segmenter.labels
+    if run.config.evaluate.masks is None and run.config.evaluate.checkpoint is None:
+        command = f"stage=segmentation segmenter.labels={labels}"
+        run.require(segmentation.folder(run, labels), command)
     done = run.carry_out(folder(run, labels), lambda stage: _evaluate(run, stage, labels))
     scores = done.summary["scores"]
     what = "val" if scores is None else scores["protocol"]
@@ -138,12 +141,8 @@ def _label_image(
 
 
 def _network(run: Run, labels: str) -> SegmenterTask:
-    path = run.config.evaluate.checkpoint
-    if path is None:
-        stage = run.require(
-            segmentation.folder(run, labels), f"stage=segmentation segmenter.labels={labels}"
-        )
-        path = str(stage.path / CHECKPOINT)
+    own = segmentation.folder(run, labels).path / CHECKPOINT
+    path = run.config.evaluate.checkpoint or str(own)
     if not Path(path).is_file():
         raise ConfigError(f"evaluate.checkpoint: no file {path!r}. Give the path of a .ckpt file.")
     network = SegmenterTask.from_checkpoint(path)

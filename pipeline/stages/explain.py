@@ -271,7 +271,7 @@ def _maps(
         maps = labeler.predict_step((pixels, torch.tensor([list(targets)])), 0)
     except TSGBError as error:
         raise ConfigError(f"explain: {explained.name}: {error}") from error
-    return np.asarray(maps.cpu(), dtype=np.float32)
+    return np.asarray(maps, dtype=np.float32)
 
 
 def _short_name(method: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ def folder(run: Run) -> StageFolder:
 
 def run(run: Run) -> StageFolder:
     """Explain every image of ``train``: one file of maps in [0, 1] an image."""
+    run.require(classifier.folder(run), "stage=classifier")
     done = run.carry_out(folder(run), lambda stage: _explain_all(run, stage))
     run.say("saliency", f"{done.summary['images']} images, {done.path / 'maps'}")
     return done

@@ -36,6 +36,8 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
 def run(run: Run, labels: str | None = None) -> StageFolder:
     """Train to the last epoch; that checkpoint is the result, whatever its score."""
     config = _settings(run, labels)
+    if config.labels == PSEUDO:
+        run.require(pseudo_labels.folder(run), "stage=pseudo_labels")
     done = run.carry_out(folder(run, labels), lambda stage: _train(run, stage, config))
     run.say(f"network ({config.labels} labels)", str(done.path / CHECKPOINT))
     return done
@@ -76,7 +78,7 @@ def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, A
 
 def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Path]:
     if config.labels == PSEUDO:
-        made = run.require(pseudo_labels.folder(run), "stage=pseudo_labels")
+        made = pseudo_labels.folder(run)
         return {item.id: pseudo_labels.mask_path(made, "masks", item) for item in train.items}
     without = [item.id for item in train.items if item.mask is None]
     if without:

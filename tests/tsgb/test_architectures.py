@@ -63,6 +63,7 @@ def test_unmodified_networks(name, lost):
     evidence = evidence_for(model, pixels)
     assert maps.isfinite().all()
     assert torch.equal(logits, model(pixels).detach())
+    print(name, (maps.sum((2, 3)) / evidence))
     torch.testing.assert_close(maps.sum((2, 3)), evidence, rtol=lost, atol=1e-7)
 
 

@@ -91,7 +91,9 @@ def test_models_without_one_classifier(function, message):
     ],
 )
 def test_models_without_logits(function, found):
-    with pytest.raises(ShapeError, match=rf"returned {found}, expected logits of shape \(2, classes"):
+    with pytest.raises(
+        ShapeError, match=rf"returned {found}, expected logits of shape \(2, classes"
+    ):
         TSGB(logits_from(function)).attribute(images(), TARGETS)
 
 

@@ -137,7 +137,13 @@ def test_relu6_in_saturation():
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("relu6", ()), ("clamp", (0, 6)), ("clamp", (-1, 1)), ("hardtanh", (-1, 2)), ("clamp_max", (3,))],
+    [
+        ("relu6", ()),
+        ("clamp", (0, 6)),
+        ("clamp", (-1, 1)),
+        ("hardtanh", (-1, 2)),
+        ("clamp_max", (3,)),
+    ],
 )
 def test_plain_saturation_has_the_plain_gradient(name, arguments):
     x = torch.linspace(-8, 8, 33, requires_grad=True)

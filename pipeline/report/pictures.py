@@ -25,6 +25,7 @@ _LARGEST_ZOOM = 2.0  # small pictures are enlarged at most so much
 _STRIPE = 4  # width of the stripes that mark void, px
 _QUALITY = 85  # of JPEG
 _PANEL = 3.0  # side of a panel of ``explain_picture``, inches
+_NARROWEST = 6.0  # whole picture, inches, so that its title fits
 _DPI = 110
 
 
@@ -97,16 +98,8 @@ def _outline(labels: LabelImage) -> NDArray[np.bool_]:
 
 def encode_jpeg(image: Image) -> bytes:
     """The image as a JPEG file."""
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-
-
-def encode_png(image: Image) -> bytes:
-    """The image as a PNG file."""
-    return _encode(".png", image, [])
-
-
-def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
-    _, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return bytes(content)
 
 
@@ -128,10 +121,11 @@ def explain_picture(
     from matplotlib.figure import Figure
 
     height, width = _panel_size(image)
-    figure = Figure(figsize=((len(names) + 1) * width, 2 * height + 0.75), dpi=_DPI)
+    size = (max((len(names) + 1) * width, _NARROWEST), 2 * height + 1.0)
+    figure = Figure(figsize=size, dpi=_DPI)
     figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
     axes = figure.subplots(2, len(names) + 1, squeeze=False)
-    figure.suptitle(title, fontsize=11, color="0.35")
+    figure.suptitle(title, fontsize=11, color="0.35", parse_math=False)
     _show(axes[0, 0], image, "image")
     _scale_bar(axes[1, 0])
     for column, (name, saliency) in enumerate(zip(names, maps, strict=True), start=1):
@@ -146,12 +140,12 @@ def _panel_size(image: Image) -> tuple[float, float]:
     """Height and width in inches with the image's aspect ratio, the longer one ``_PANEL``."""
     height, width = image.shape[:2]
     longer = max(height, width)
-    return _PANEL * max(height / longer, 0.4), _PANEL * max(width / longer, 0.5)
+    return _PANEL * max(height / longer, 0.4), _PANEL * max(width / longer, 0.65)
 
 
 def _show(axes: Axes, picture: Image, title: str) -> None:
     axes.imshow(picture)
-    axes.set_title(title, fontsize=12)
+    axes.set_title(title, fontsize=12, parse_math=False)
     axes.set_axis_off()
 
 

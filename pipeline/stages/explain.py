@@ -28,6 +28,7 @@ from pipeline.tasks.pseudo_labeler import PseudoLabeler, SaliencyMethod
 from tsgb.errors import TSGBError
 
 _MOST_PROBABLE = 3  # classes that are explained if none is named
+_USUAL_SIZE = 224  # on which the networks of torchvision were trained, px
 _LIBRARIES = ("torchvision", "timm")
 
 
@@ -54,6 +55,7 @@ class _Explained:
         network: Gives logits.
         method: Settings of the saliency method, with a layer that the network has.
         classes: Names of the logits.
+        size: Longer side of the image that it is asked about, px.
         probabilities: Of logits.
         colours: Changes images with ImageNet's mean and deviation to what the network wants.
     """
@@ -62,6 +64,7 @@ class _Explained:
     network: nn.Module
     method: dict[str, Any]
     classes: Sequence[str]
+    size: int
     probabilities: Callable[[Tensor], Tensor]
     colours: Callable[[Tensor], Tensor]
 
@@ -83,13 +86,13 @@ def run(run: Run) -> None:
     image = read_image(path)
     pixels = to_tensor(image)[None]
     explained = _library_model(run) if run.config.explain.model else _own_model(run)
-    probabilities = _probabilities(run, explained, pixels)
+    probabilities = _probabilities(explained, pixels)
     classes = _names(explained, len(probabilities))
     targets = _targets(run.config.explain.classes, classes, probabilities)
     maps = _maps(run, explained, pixels, targets)
     shares = [f"{100 * float(probabilities[k]):.1f} %" for k in targets]
     names = [classes[k] for k in targets]
-    titles = [f"{name}  {share}" for name, share in zip(names, shares, strict=True)]
+    titles = [f"{name}\n{share}" for name, share in zip(names, shares, strict=True)]
     title = f"{path.name}: {_short_name(explained.method)} of {explained.name}"
     write_bytes(output, explain_picture(image, maps, titles, title))
     for name, share in zip(names, shares, strict=True):
@@ -137,6 +140,7 @@ def _own_model(run: Run) -> _Explained:
         network=task.network,
         method=_method_for(run, task),
         classes=task.classes,
+        size=task.settings.size,
         probabilities=torch.sigmoid,
         colours=_unchanged,
     )
@@ -162,13 +166,15 @@ def _library_model(run: Run) -> _Explained:
             "Give torchvision/NAME or timm/NAME, for example torchvision/resnet50."
         )
     network = library_network(library, name, config.model_weights).eval()
+    trained: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})  # timm has it
     return _Explained(
         name=f"{library}/{name}" + (" (random weights)" if config.model_weights == "none" else ""),
         network=network,
         method=_fitting(run, network),
         classes=_imagenet_names(),
+        size=trained.get("input_size", (3, _USUAL_SIZE, _USUAL_SIZE))[-1],
         probabilities=_softmax,
-        colours=_colours_of(getattr(network, "pretrained_cfg", {})),
+        colours=_colours_of(trained),
     )
 
 
@@ -204,12 +210,19 @@ def _imagenet_names() -> list[str]:
     return list(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
-def _probabilities(run: Run, explained: _Explained, pixels: Tensor) -> Tensor:
-    """Of the whole image at scale 1 of the saliency, [classes]."""
-    size = scaled_size(pixels.shape[-2], pixels.shape[-1], run.config.saliency.size)
-    with torch.no_grad():
-        colours = explained.colours(normalise_colours(resize(pixels.float(), size)))
-        logits = explained.network(colours)
+def _probabilities(explained: _Explained, pixels: Tensor) -> Tensor:
+    """Of the whole image at the size that the network was trained on, [classes]."""
+    size = scaled_size(pixels.shape[-2], pixels.shape[-1], explained.size)
+    colours = explained.colours(normalise_colours(resize(pixels.float(), size)))
+    try:
+        with torch.no_grad():
+            logits = explained.network(colours)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"explain.model: {explained.name} cannot take an image of {size[1]} x {size[0]} px "
+            f"({error}). Saliency needs a network for images of any size. Choose a convolutional "
+            "one."
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ConfigError(
             f"explain.model: {explained.name} does not give logits [images, classes]. There is no "

@@ -110,7 +110,7 @@ def _page(found: _Results) -> report.Page:
     provenance = run.folder / "provenance.json"
     versions = read_json(provenance) if provenance.exists() else {}
     return report.Page(
-        title=f"{catalogue.name}: {len(catalogue.classes)} classes, image labels only",
+        title=f"{catalogue.name}: {len(catalogue.classes)} classes",
         folder=str(run.folder),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         headlines=list(_headlines(found)),

@@ -8,6 +8,7 @@ from typing import Protocol
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
 
@@ -72,10 +73,22 @@ class PseudoLabeler(pl.LightningModule):
         if self.flip:
             pixels = torch.cat([pixels, pixels.flip(-1)])
             targets = targets.repeat(2, 1)
-        maps = resize(self.method.attribute(pixels, targets), stored)
+        maps = resize(smooth(self.method.attribute(pixels, targets)), stored)
         if self.flip:
             maps = torch.stack([maps[0], maps[1].flip(-1)])
         return _normalise(maps).sum(0)
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """Maps [B, K, h, w] after the binomial filter (1, 2, 1) / 4 along both axes.
+
+    A convolution with stride 2 and kernel 3 covers every other input once and the rest twice, so
+    relevance that came down through it alternates from pixel to pixel. This filter is zero at
+    exactly that frequency.
+    """
+    taps = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
+    kernel = (taps[:, None] * taps).expand(maps.shape[1], 1, 3, 3)
+    return conv2d(pad(maps.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
 
 
 def _normalise(maps: Tensor) -> Tensor:

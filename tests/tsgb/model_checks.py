@@ -64,7 +64,7 @@ class Middle(nn.Module):
 
 
 def small_net() -> nn.Sequential:
-    """Conv - BN - ReLU in place - pool - grouped conv - ReLU6 - global mean - linear, five classes."""
+    """Conv - BN - ReLU in place - pool - grouped conv - ReLU6 - mean - linear; five classes."""
     torch.manual_seed(3)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),

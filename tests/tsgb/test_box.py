@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb._box import Window, box_spread, box_sum
 
@@ -22,7 +22,9 @@ def test_box_sums_are_convolutions_with_ones(window):
     maps = torch.randn(2, 3, 13, 16, dtype=torch.float64)
     ones = torch.ones(3, 1, *window.kernel, dtype=torch.float64)
     maps.requires_grad_()
-    expected = F.conv2d(maps, ones, None, window.stride, window.padding, window.dilation, 3)
+    expected = functional.conv2d(
+        maps, ones, None, window.stride, window.padding, window.dilation, 3
+    )
     start = torch.randn_like(expected)
     (transposed,) = torch.autograd.grad(expected, maps, start)
 

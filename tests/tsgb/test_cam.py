@@ -3,7 +3,7 @@ import torch
 import torchcam.methods
 from model_checks import Middle, images, small_net
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb import CAM, GradCAM, UnsupportedModelError
 
@@ -41,8 +41,8 @@ def test_equals_grad_cam_up_to_the_size_of_the_map():
     "mean",
     [
         pytest.param(lambda x: x.mean((2, 3)), id="mean"),
-        pytest.param(lambda x: F.adaptive_avg_pool2d(x, 1)[..., 0, 0], id="adaptive"),
-        pytest.param(lambda x: F.avg_pool2d(x, x.shape[-2:]).squeeze(), id="avg-pool"),
+        pytest.param(lambda x: functional.adaptive_avg_pool2d(x, 1)[..., 0, 0], id="adaptive"),
+        pytest.param(lambda x: functional.avg_pool2d(x, x.shape[-2:]).squeeze(), id="avg-pool"),
         pytest.param(lambda x: x.flatten(2).sum(2) / 120, id="sum"),
     ],
 )

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from model_checks import Middle, images, unchanged
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb import CAM, TSGB, GradCAM, UnsupportedModelError
 from tsgb._interception import operation_name
@@ -27,14 +27,14 @@ def statement_style(net, x):
 
 
 def returned_style(net, x):
-    x = F.relu(x, inplace=True)
+    x = functional.relu(x, inplace=True)
     y = net.second(x)
-    return F.hardtanh(y.add_(x), 0.0, 6.0, True)
+    return functional.hardtanh(y.add_(x), 0.0, 6.0, True)
 
 
 def out_of_place(net, x):
-    x = F.relu(x)
-    return F.relu6(net.second(x) + x)
+    x = functional.relu(x)
+    return functional.relu6(net.second(x) + x)
 
 
 @METHODS
@@ -212,7 +212,7 @@ def test_no_gradient_of_a_weight_is_computed():
         (torch.Tensor.__rsub__, ("rsub", False)),
         (torch.Tensor.__getitem__, ("__getitem__", False)),
         (torch.conv2d, ("conv2d", False)),
-        (F.batch_norm, ("batch_norm", False)),
+        (functional.batch_norm, ("batch_norm", False)),
         (torch.ops.aten.relu.default, ("aten.relu.default", False)),
     ],
 )

@@ -242,9 +242,9 @@ def test_torchscript_is_refused(method):
 
     with pytest.raises(
         UnsupportedModelError,
-        match=rf"^{method.__name__}: submodule '<the model itself>' is TorchScript\. Its operations "
-        r"run outside Python, so their backward pass cannot be changed and the result would "
-        r"silently be a plain gradient\. Pass the eager model that was given to "
+        match=rf"^{method.__name__}: submodule '<the model itself>' is TorchScript\. Its "
+        r"operations run outside Python, so their backward pass cannot be changed and the result "
+        r"would silently be a plain gradient\. Pass the eager model that was given to "
         r"torch\.jit\.script\(\) instead\.$",
     ):
         method(traced)

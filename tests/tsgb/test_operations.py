@@ -2,7 +2,7 @@ import pytest
 import torch
 from model_checks import Middle, images
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb import TSGB, UnsupportedModelError
 from tsgb._operations import PLAIN_SATURATION
@@ -31,22 +31,22 @@ def carried(middle):
         pytest.param(torch.Tensor.relu, id="method"),
         pytest.param(torch.Tensor.relu_, id="in-place-method"),
         pytest.param(torch.relu_, id="in-place-function"),
-        pytest.param(lambda x: F.relu(x, inplace=True), id="in-place-flag"),
-        pytest.param(lambda x: F.relu(x, True), id="in-place-positional"),
-        pytest.param(lambda x: F.relu(input=x), id="keyword"),
+        pytest.param(lambda x: functional.relu(x, inplace=True), id="in-place-flag"),
+        pytest.param(lambda x: functional.relu(x, True), id="in-place-positional"),
+        pytest.param(lambda x: functional.relu(input=x), id="keyword"),
         pytest.param(nn.ReLU(inplace=True), id="module"),
         pytest.param(lambda x: x.clamp(min=0), id="clamp"),
         pytest.param(lambda x: x.clamp_(0), id="clamp-in-place"),
         pytest.param(lambda x: x.clip(0, None), id="clip"),
         pytest.param(lambda x: x.clamp_min(0), id="clamp-min"),
         pytest.param(lambda x: torch.maximum(x, torch.zeros(())), id="maximum"),
-        pytest.param(lambda x: F.threshold(x, 0.0, 0.0), id="threshold"),
-        pytest.param(lambda x: F.leaky_relu(x, 0.0), id="leaky"),
-        pytest.param(lambda x: F.prelu(x, torch.zeros(1)), id="prelu"),
+        pytest.param(lambda x: functional.threshold(x, 0.0, 0.0), id="threshold"),
+        pytest.param(lambda x: functional.leaky_relu(x, 0.0), id="leaky"),
+        pytest.param(lambda x: functional.prelu(x, torch.zeros(1)), id="prelu"),
     ],
 )
 def test_every_spelling_of_relu_gives_the_same_map(spelling):
-    expected = tsgb_map(lambda net, x: net.second(F.relu(x)))
+    expected = tsgb_map(lambda net, x: net.second(functional.relu(x)))
 
     torch.testing.assert_close(tsgb_map(lambda net, x: net.second(spelling(x))), expected)
 
@@ -54,12 +54,14 @@ def test_every_spelling_of_relu_gives_the_same_map(spelling):
 @pytest.mark.parametrize(
     ("spelling", "function"),
     [
-        pytest.param(lambda x: x * torch.sigmoid(x), F.silu, id="silu"),
-        pytest.param(lambda x: x.mul_(x.sigmoid()), F.silu, id="silu-in-place"),
-        pytest.param(lambda x: x.clamp(0, 6), F.relu6, id="relu6-clamp"),
-        pytest.param(lambda x: F.hardtanh(x, 0.0, 6.0), F.relu6, id="relu6-hardtanh"),
-        pytest.param(lambda x: x.clamp_min(0).clamp_max(6), F.relu6, id="relu6-twice"),
-        pytest.param(lambda x: F.hardtanh(x), lambda x: x.clamp(-1, 1), id="hardtanh"),
+        pytest.param(lambda x: x * torch.sigmoid(x), functional.silu, id="silu"),
+        pytest.param(lambda x: x.mul_(x.sigmoid()), functional.silu, id="silu-in-place"),
+        pytest.param(lambda x: x.clamp(0, 6), functional.relu6, id="relu6-clamp"),
+        pytest.param(
+            lambda x: functional.hardtanh(x, 0.0, 6.0), functional.relu6, id="relu6-hardtanh"
+        ),
+        pytest.param(lambda x: x.clamp_min(0).clamp_max(6), functional.relu6, id="relu6-twice"),
+        pytest.param(lambda x: functional.hardtanh(x), lambda x: x.clamp(-1, 1), id="hardtanh"),
         pytest.param(lambda x: x + x.relu(), lambda x: torch.add(x, other=x.relu()), id="add"),
         pytest.param(lambda x: x - 0.5 * x.relu(), lambda x: x.sub_(x.relu() / 2), id="sub"),
         pytest.param(lambda x: 1 - x, lambda x: -(x - 1), id="rsub"),
@@ -68,9 +70,13 @@ def test_every_spelling_of_relu_gives_the_same_map(spelling):
             lambda x: torch.cat([x[:, :4], x[:, 4:]], 1), lambda x: torch.cat(x.chunk(2, 1), 1)
         ),
         pytest.param(
-            lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2), nn.Identity(), id="shuffle"
+            lambda x: functional.pixel_unshuffle(functional.pixel_shuffle(x, 2), 2),
+            nn.Identity(),
+            id="shuffle",
         ),
-        pytest.param(lambda x: F.pad(x, (1, 1, 1, 1))[..., 1:-1, 1:-1], nn.Identity(), id="pad"),
+        pytest.param(
+            lambda x: functional.pad(x, (1, 1, 1, 1))[..., 1:-1, 1:-1], nn.Identity(), id="pad"
+        ),
         pytest.param(lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2), nn.Identity(), id="axes"),
     ],
 )
@@ -84,31 +90,31 @@ def test_two_spellings_give_the_same_map(spelling, function):
 @pytest.mark.parametrize(
     "function",
     [
-        F.relu6,
-        F.elu,
-        F.celu,
-        F.selu,
-        F.silu,
-        F.gelu,
-        F.mish,
-        F.hardswish,
+        functional.relu6,
+        functional.elu,
+        functional.celu,
+        functional.selu,
+        functional.silu,
+        functional.gelu,
+        functional.mish,
+        functional.hardswish,
         torch.tanh,
-        F.leaky_relu,
-        lambda x: F.prelu(x, torch.full((8,), 0.2)),
+        functional.leaky_relu,
+        lambda x: functional.prelu(x, torch.full((8,), 0.2)),
         lambda x: x.clamp(-0.5, 0.5),
-        lambda x: F.gelu(x, approximate="tanh"),
-        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
-        lambda x: F.max_pool2d(x, 2),
-        lambda x: F.adaptive_avg_pool2d(x, (3, 4)),
-        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
-        lambda x: F.avg_pool2d(x, x.shape[-2:]),
-        lambda x: F.dropout(x, 0.5, False, True),
+        lambda x: functional.gelu(x, approximate="tanh"),
+        lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
+        lambda x: functional.max_pool2d(x, 2),
+        lambda x: functional.adaptive_avg_pool2d(x, (3, 4)),
+        lambda x: functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+        lambda x: functional.avg_pool2d(x, x.shape[-2:]),
+        lambda x: functional.dropout(x, 0.5, False, True),
         lambda x: x + 0.7,
         lambda x: x + torch.linspace(-1, 1, 8)[:, None, None],
         lambda x: 2.5 - x,
         lambda x: x + x.relu(),
         lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
-        lambda x: F.hardsigmoid(x.mean((2, 3)))[..., None, None].expand_as(x) * x,
+        lambda x: functional.hardsigmoid(x.mean((2, 3)))[..., None, None].expand_as(x) * x,
         lambda x: x / 3.0,
     ],
 )
@@ -147,7 +153,7 @@ def test_relu6_in_saturation():
 )
 def test_plain_saturation_has_the_plain_gradient(name, arguments):
     x = torch.linspace(-8, 8, 33, requires_grad=True)
-    function = getattr(F, name, None) or getattr(torch, name)
+    function = getattr(functional, name, None) or getattr(torch, name)
     clipped = PLAIN_SATURATION.rules[name](x, *arguments)
 
     expected = torch.autograd.grad(function(x, *arguments).sum(), x)
@@ -170,18 +176,21 @@ def test_plain_saturation_has_the_plain_gradient(name, arguments):
         pytest.param(lambda net, x: x.abs_(), r"operation 'abs'", id="abs-in-place"),
         pytest.param(lambda net, x: x**2, r"operation '(pow|__pow__)'", id="pow"),
         pytest.param(lambda net, x: 1 / x, r"operation '__r(true)?div__'", id="inverse"),
-        pytest.param(lambda net, x: F.layer_norm(x, x.shape[1:]), r"'layer_norm'", id="layer-norm"),
-        pytest.param(lambda net, x: F.group_norm(x, 2), r"'group_norm'", id="group-norm"),
-        pytest.param(lambda net, x: F.softplus(x), r"'softplus'", id="softplus"),
-        pytest.param(lambda net, x: F.glu(x, 1), r"'glu'", id="glu"),
+        pytest.param(
+            lambda net, x: functional.layer_norm(x, x.shape[1:]), r"'layer_norm'", id="layer-norm"
+        ),
+        pytest.param(lambda net, x: functional.group_norm(x, 2), r"'group_norm'", id="group-norm"),
+        pytest.param(lambda net, x: functional.softplus(x), r"'softplus'", id="softplus"),
+        pytest.param(lambda net, x: functional.glu(x, 1), r"'glu'", id="glu"),
         pytest.param(
             lambda net, x: (x.flatten(2) @ x.flatten(2).mT)[..., None], r"'(matmul|__matmul__)'"
         ),
         pytest.param(
-            lambda net, x: F.conv_transpose2d(x, net.second.weight), r"'conv_transpose2d'"
+            lambda net, x: functional.conv_transpose2d(x, net.second.weight), r"'conv_transpose2d'"
         ),
         pytest.param(
-            lambda net, x: F.conv1d(x.flatten(2), torch.ones(8, 8, 1))[..., None], r"'conv1d'"
+            lambda net, x: functional.conv1d(x.flatten(2), torch.ones(8, 8, 1))[..., None],
+            r"'conv1d'",
         ),
         pytest.param(lambda net, x: torch.ops.aten.relu(x), r"'aten\.relu'", id="aten"),
         pytest.param(lambda net, x: torch.relu(x).sigmoid(), r"^sigmoid: .* as a factor"),
@@ -191,7 +200,7 @@ def test_plain_saturation_has_the_plain_gradient(name, arguments):
         pytest.param(lambda net, x: x * x.relu(), r"^mul: its factor is computed from the image"),
         pytest.param(lambda net, x: x / (x.relu() + 1), r"^div: its divisor is computed from"),
         pytest.param(
-            lambda net, x: F.conv2d(x, x[:1, :, :3, :3].transpose(0, 1), groups=8),
+            lambda net, x: functional.conv2d(x, x[:1, :, :3, :3].transpose(0, 1), groups=8),
             r"^conv2d: its weight is computed from the image",
         ),
         pytest.param(
@@ -201,16 +210,18 @@ def test_plain_saturation_has_the_plain_gradient(name, arguments):
         pytest.param(lambda net, x: torch.div(x, 2, rounding_mode="floor"), r"rounding_mode"),
         pytest.param(lambda net, x: x.clamp(min=1), r"^clamp: the bounds min=1, max=None do not"),
         pytest.param(lambda net, x: x.clamp(torch.zeros(())), r"do not enclose 0 as numbers"),
-        pytest.param(lambda net, x: F.threshold(x, 0, 1), r"threshold=0, value=1 does not map 0"),
+        pytest.param(
+            lambda net, x: functional.threshold(x, 0, 1), r"threshold=0, value=1 does not map 0"
+        ),
         pytest.param(lambda net, x: torch.maximum(x, x * 2), r"^maximum: .* against zero only"),
         pytest.param(
-            lambda net, x: F.dropout(x),
+            lambda net, x: functional.dropout(x),
             r"^dropout: it is active \(p = 0\.5\), so the map would change from call to call\. "
             r"Call model\.eval\(\) first; in F\.dropout pass training=self\.training\.$",
             id="dropout",
         ),
         pytest.param(
-            lambda net, x: F.batch_norm(x, None, None, training=True),
+            lambda net, x: functional.batch_norm(x, None, None, training=True),
             r"^batch_norm: it normalises with the statistics of the batch",
         ),
     ],
@@ -221,19 +232,21 @@ def test_what_has_no_rule_is_refused(middle, message):
 
 
 def test_string_padding_equals_numbers():
-    same = tsgb_map(lambda net, x: F.conv2d(x, net.second.weight, padding="same"))
-    valid = tsgb_map(lambda net, x: F.conv2d(x, net.second.weight, padding="valid"))
+    same = tsgb_map(lambda net, x: functional.conv2d(x, net.second.weight, padding="same"))
+    valid = tsgb_map(lambda net, x: functional.conv2d(x, net.second.weight, padding="valid"))
 
     torch.testing.assert_close(
-        same, tsgb_map(lambda net, x: F.conv2d(x, net.second.weight, padding=1))
+        same, tsgb_map(lambda net, x: functional.conv2d(x, net.second.weight, padding=1))
     )
-    torch.testing.assert_close(valid, tsgb_map(lambda net, x: F.conv2d(x, net.second.weight)))
+    torch.testing.assert_close(
+        valid, tsgb_map(lambda net, x: functional.conv2d(x, net.second.weight))
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("kernel", [(2, 2), (4, 3)])
 def test_uneven_same_padding_keeps_the_forward_pass(kernel):
-    model = Middle(lambda net, x: F.conv2d(x, torch.ones(8, 8, *kernel), padding="same"))
+    model = Middle(lambda net, x: functional.conv2d(x, torch.ones(8, 8, *kernel), padding="same"))
 
     _, logits = TSGB(model).attribute_with_logits(images(), TARGETS)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb._box import Window
 from tsgb._rules import (
@@ -83,7 +83,8 @@ def test_conv_rule_against_loops(window, groups):
     y, g, gradient = gradient_of(ConvRule, x, weight, bias, window, groups)
 
     torch.testing.assert_close(
-        y, F.conv2d(x, weight, bias, window.stride, window.padding, window.dilation, groups)
+        y,
+        functional.conv2d(x, weight, bias, window.stride, window.padding, window.dilation, groups),
     )
     torch.testing.assert_close(x * gradient, slow_conv_rule(x, y, g, window, groups))
     assert (gradient[x == 0] == 0).all()
@@ -129,7 +130,7 @@ def test_batch_norm_passes_relevance_including_its_shift():
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     mean, shift = torch.randn(2, 3, dtype=torch.float64)
     variance, scale = torch.rand(2, 3, dtype=torch.float64) + 0.5
-    function = partial(F.batch_norm, running_mean=mean, running_var=variance, weight=scale)
+    function = partial(functional.batch_norm, running_mean=mean, running_var=variance, weight=scale)
 
     y, g, gradient = gradient_of(RatioRule, x, partial(function, bias=shift))
 
@@ -221,7 +222,7 @@ def test_classifier_gradient_against_loops(kappa, signed):
     weight = torch.randn(4, 6, dtype=torch.float64)
 
     for target in range(4):
-        start = F.one_hot(torch.full((3,), target), 4).double()
+        start = functional.one_hot(torch.full((3,), target), 4).double()
         relevance = x * classifier_gradient(x, weight, start, kappa)
         for sample in range(3):
             expected, kept = slow_classifier(x[sample], weight, target, kappa)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from model_checks import images, small_net
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tsgb import TSGB, UnsupportedModelError
 
@@ -55,10 +55,10 @@ def relevance_through_conv(conv, x, relevance):
     s = x.abs().unflatten(1, (groups, -1)).sum(2)
     r = relevance.unflatten(1, (groups, -1)).sum(2)
     fold = {"kernel_size": conv.kernel_size, "padding": conv.padding, "stride": conv.stride}
-    windows = F.unfold(s, **fold).unflatten(1, (groups, -1))
+    windows = functional.unfold(s, **fold).unflatten(1, (groups, -1))
     total = windows.sum(2, keepdim=True)
     shares = torch.where(total > 0, windows / total, 0) * r.flatten(2).unsqueeze(2)
-    shared = F.fold(shares.flatten(1, 2), x.shape[-2:], **fold)
+    shared = functional.fold(shares.flatten(1, 2), x.shape[-2:], **fold)
     per_channel = torch.where(s > 0, shared / s, 0).repeat_interleave(x.shape[1] // groups, 1)
     return x.abs() * per_channel
 
@@ -71,9 +71,9 @@ def test_a_whole_network_against_the_relevance_domain(kappa):
         first = net[0](pixels)
         normed = net[1](first)
         rectified = normed.relu()
-        pooled, where = F.max_pool2d(rectified, 2, return_indices=True)
+        pooled, where = functional.max_pool2d(rectified, 2, return_indices=True)
         second = net[4](pooled)
-        clipped = F.relu6(second)
+        clipped = functional.relu6(second)
         features = clipped.mean((2, 3))
         weight = net[8].weight[target]
         plus, minus = features * weight.clamp(min=0), features * weight.clamp(max=0)
@@ -81,7 +81,7 @@ def test_a_whole_network_against_the_relevance_domain(kappa):
         channel_share = (plus + kappa * beta * minus) / features.clamp(min=1e-300)
         relevance = clipped * channel_share[..., None, None] / clipped.shape[2:].numel()
         relevance = relevance_through_conv(net[4], pooled, relevance)
-        relevance = F.max_unpool2d(relevance, where, 2, output_size=rectified.shape[-2:])
+        relevance = functional.max_unpool2d(relevance, where, 2, output_size=rectified.shape[-2:])
         expected = relevance_through_conv(net[0], pixels, relevance).sum(1) * 1.0
         signed = (pixels.sign() * relevance_through_conv(net[0], pixels, relevance)).sum(1)
 

@@ -21,9 +21,13 @@ class TSGB(GradientMethod):
     Where the paper's code would lose relevance or divide by zero, the nearest conserving rule is
     used: a grouped convolution shares inside each group; batch norm with the module's own ``eps``;
     a clipped unit (ReLU6) passes relevance on; constants that are added give their share to what
-    they are added to; gates (sigmoid) count as constants. Only relevance that arrives at values
-    of exactly 0 is lost. Linear layers before the classifier have their plain gradient, which
-    drops their bias.
+    they are added to; gates (sigmoid) count as constants.
+
+    Two things are lost. Relevance that only zeros could carry: little in most networks, but with
+    depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total
+    on a trained MobileNetV2. Handing it to the other channels of the window was tried and put
+    less relevance on the objects. And the bias of linear layers before the classifier, which have
+    their plain gradient.
 
     Args:
         model: Classifier made of convolutions, batch norms, elementwise activations, pooling and

@@ -40,9 +40,7 @@ def test_corners_surround_the_point(dimensions):
 
     elevated = permutohedral._elevate(features)
     rank = np.argsort(simplices.coordinate_of_rank, axis=0)
-    corners = np.stack(
-        [simplices.base + r - sides * (rank > dimensions - r) for r in range(sides)]
-    )
+    corners = np.stack([simplices.base + r - sides * (rank > dimensions - r) for r in range(sides)])
     centre = (simplices.weights[:, None, :] * corners).sum(axis=0)
     np.testing.assert_allclose(centre, elevated, atol=1e-4)
 
@@ -57,15 +55,7 @@ def test_near_the_exact_filter(dimensions, spread):
 
     exact = exact_filter(features, signal)
     error = np.abs(filtered - exact).mean() / np.abs(exact).mean()
-    assert error < 0.07  # measured: 0.001 to 0.05
-
-
-def test_filter_is_symmetric():
-    lattice = PermutohedralLattice(points(60, 3))
-
-    matrix = lattice.filter(np.eye(60, dtype=np.float32))
-
-    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+    assert error < 0.05  # measured: 0.008 (one dimension) to 0.034 (five, wide)
 
 
 def test_channels_do_not_mix():
@@ -100,7 +90,9 @@ def test_equal_points_share_their_vertices():
         pytest.param(np.zeros((0, 2), np.float32), r"float32 \(0, 2\)", id="empty"),
         pytest.param(np.zeros((4, 2)), r"float64 \(4, 2\)", id="type"),
         pytest.param(np.zeros(4, np.float32), r"float32 \(4,\)", id="shape"),
-        pytest.param(np.full((4, 2), np.nan, np.float32), r"8 values of features \(4, 2\)", id="nan"),
+        pytest.param(
+            np.full((4, 2), np.nan, np.float32), r"8 values of features \(4, 2\)", id="nan"
+        ),
         pytest.param(1e7 * np.eye(5, dtype=np.float32), "lattice units", id="range"),
     ],
 )

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -14,6 +14,7 @@ RAW_MAPS = arrays.arrays(
 )
 
 
+@settings(deadline=None)
 @given(RAW_MAPS)
 def test_normalised_maps_are_shares(maps):
     shares = normalise(maps)
@@ -59,6 +60,7 @@ def test_normalise_refuses_a_single_map():
         normalise(np.ones((2, 2)))
 
 
+@settings(deadline=None)
 @given(RAW_MAPS, st.floats(0.01, 1.0))
 def test_probabilities_sum_to_one(maps, background):
     probabilities = with_background(normalise(maps), background)
@@ -68,18 +70,19 @@ def test_probabilities_sum_to_one(maps, background):
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(RAW_MAPS, st.sampled_from([0.1, 0.25, 0.3, 0.9]))
 def test_label_is_the_strongest_class_above_background(maps, background):
     maps = normalise(maps)
     classes = [3 * k + 1 for k in range(len(maps))]
 
-    labels = label_image(with_background(maps, background), classes)
+    labels = label_image(with_background(maps, background), classes).astype(int)
 
-    margin = np.abs(maps.max(0) - background) > 1e-6
-    expected = np.where(maps.max(0) > background, 3 * maps.argmax(0) + 2, 0)
-    chosen = np.take_along_axis(maps, np.maximum((labels[None] - 2) // 3, 0), axis=0)[0]
-    np.testing.assert_array_equal((labels > 0)[margin], (expected > 0)[margin])
-    np.testing.assert_allclose(chosen[labels > 0], maps.max(0)[labels > 0], rtol=1e-5)
+    strongest = maps.max(axis=0)
+    clear = np.abs(strongest - background) > 1e-6  # rounding decides ties
+    np.testing.assert_array_equal((labels > 0)[clear], (strongest > background)[clear])
+    chosen = np.take_along_axis(maps, np.maximum(labels - 2, 0)[None] // 3, axis=0)[0]
+    np.testing.assert_allclose(chosen[labels > 0], strongest[labels > 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("background", [0, -0.1, 1.2, np.nan])

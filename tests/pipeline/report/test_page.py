@@ -1,0 +1,258 @@
+"""The page, and the stage that fills it from a run's folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import write_bytes
+from pipeline.config import RunConfig
+from pipeline.data.catalogue import Split
+from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.errors import ConfigError
+from pipeline.report import page as report
+from pipeline.scoring import ConfusionMatrix
+from pipeline.stages import (
+    classifier,
+    context,
+    evaluate,
+    pseudo_labels,
+    saliency,
+    segmentation,
+)
+from pipeline.stages import report as report_stage
+from pipeline.stages.context import Run, write_provenance
+
+SCORES = {
+    "mIoU": 0.6,
+    "IoU": {"background": 0.9, "cat": 0.3, "dog": None},
+    "coverage": 0.8,
+    "void": "excluded",
+}
+
+
+def outside_addresses(html):
+    found = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    return [address for address in found if not address.startswith(("data:", "#"))]
+
+
+def test_an_empty_page_says_what_is_missing():
+    stages = [report.StageState("classifier", "missing", remedy="stage=classifier")]
+
+    html = report.render(report.Page("shapes", "runs/x", "today", stages=stages))
+
+    assert "No stage has left a number yet" in html
+    assert "<code>stage=classifier</code>" in html
+
+
+def test_text_is_escaped():
+    evil = "<script>alert(1)</script>"
+    row = report.Row(evil, [evil], 0.5, [report.Tile(evil, "data:,")])
+    page = report.Page(
+        evil, evil, evil,
+        headlines=[report.Headline(evil, evil, evil)],
+        rungs=[report.Rung(evil, 0.5, evil)],
+        tables=[report.Table(evil, [evil], [[evil]], hint=evil)],
+        galleries=[report.Gallery(evil, evil, {evil: [row]})],
+        legend=[report.Swatch(evil, None)],
+        facts={evil: evil},
+        config=evil,
+    )  # fmt: skip
+
+    html = report.render(page)
+
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_iou_table_names_both_means():
+    table = report.iou_table({"seed": SCORES}, ["cat", "dog"], ["cat"])
+
+    assert table.columns == ["class", "seed"]
+    assert table.rows == [["background", 0.9], ["cat", 0.3], ["dog", None]]
+    assert table.totals[0] == ["mean over all classes that occur", 0.6]
+    assert table.totals[1] == ["mean over background + cat", pytest.approx(0.6)]
+
+
+def test_iou_table_refuses_a_class_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"evaluate\.classes: 'cow' not among the 2 classes"):
+        report.iou_table({"seed": SCORES}, ["cat", "dog"], ["cow"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (SCORES, "predicted void left out: 80.0 % of pixels scored"),
+        ({"void": "background"}, "predicted void counts as background"),
+    ],
+)
+def test_void_in_words(scores, expected):
+    assert report.void_in_words(scores) == expected
+
+
+def test_loss_curve_starts_at_the_left_and_ends_at_the_right():
+    curve = report.loss_curve("x", [(0, 2.0), (10, 1.0), (20, float("nan")), (30, 0.5)])
+
+    assert curve is not None
+    assert curve.path == f"M0.0,0.0 L{curve.width / 3:.1f},90.0 L{curve.width}.0,135.0"
+    assert (curve.highest, curve.last, curve.steps) == (2.0, 0.5, 31)
+
+
+@pytest.mark.parametrize("points", [[], [(0, 1.0)], [(0, 1.0), (1, float("nan"))]])
+def test_loss_curve_needs_two_points(points):
+    assert report.loss_curve("x", points) is None
+
+
+def test_worst_and_best_shows_every_image_of_a_few():
+    assert report.worst_and_best({"b": 0.2, "a": 0.9}) == {"All, worst first": ["b", "a"]}
+    assert report.worst_and_best({}) == {}
+
+
+@pytest.mark.parametrize("count", [14, 15, 40, 1449])
+def test_worst_and_best_never_shows_an_image_twice(count):
+    scores = {str(index): index / count for index in range(count)}
+
+    chosen = report.worst_and_best(scores)
+
+    shown = [name for names in chosen.values() for name in names]
+    assert len(set(shown)) == len(shown) == 13
+    assert chosen["Worst"][0] == "0"
+    assert chosen["Best"][0] == str(count - 1)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(context, "code_version", lambda module: module)
+    config = RunConfig()
+    config.data = {
+        "_target_": "pipeline.data.shapes.load_shapes",
+        "root": str(tmp_path / "shapes"), "train": 16, "val": 4, "size": 64,
+    }  # fmt: skip
+    config.saliency.method = {"_target_": "tsgb.TSGB", "kappa": 0.5}
+    config.refine = {"_target_": "pipeline.masks.refine.NoRefinement"}
+    config.trainer.progress = False
+    run = Run(config, tmp_path / "run")
+    write_provenance(run)
+    return run
+
+
+def page_of(run):
+    report_stage.run(run)
+    return (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def leave_classifier(run):
+    stage = classifier.folder(run)
+    stage.begin()
+    (stage.path / "logs").mkdir()
+    (stage.path / "logs" / "metrics.csv").write_text("epoch,loss,step\n0,0.7,0\n0,,\n1,0.5,10\n")
+    classes = run.catalogue.classes
+    average = {**dict.fromkeys(classes, 0.5), classes[0]: float("nan")}
+    stage.finish({"mAP": 0.731, "AP": average, "images": dict.fromkeys(classes, 2)})
+
+
+def leave_masks(run):
+    maps, made, classes = saliency.folder(run), pseudo_labels.folder(run), run.catalogue.classes
+    maps.begin()
+    made.begin()
+    matrix = ConfusionMatrix(len(classes) + 1, void="excluded")
+    for item in run.catalogue.train.items:
+        saliency.map_path(maps, item).parent.mkdir(exist_ok=True)
+        np.savez(saliency.map_path(maps, item), maps=np.ones((len(item.labels), 16, 16), "f2"))
+        truth = read_label_image(item.mask)
+        for kind in pseudo_labels.KINDS:
+            write_bytes(pseudo_labels.mask_path(made, kind, item), encode_label_image(truth))
+        matrix.update(truth, truth)
+    maps.finish({})
+    scores = dict.fromkeys(pseudo_labels.KINDS, matrix.as_dict(classes))
+    oracle = {"threshold": 0.26, "mIoU": 0.777}
+    made.finish({"scores": {**scores, "oracle": oracle, "split": "train", "images": 16}})
+
+
+def leave_network(run, labels, miou):
+    network, scored = segmentation.folder(run, labels), evaluate.folder(run, labels)
+    network.begin()
+    network.finish({})
+    scored.begin()
+    classes = run.catalogue.classes
+    matrix = ConfusionMatrix(len(classes) + 1)
+    for item in run.catalogue.val.items:
+        truth = read_label_image(item.mask)
+        matrix.update(truth, truth)
+        write_bytes(evaluate.prediction_path(scored, item), encode_label_image(truth))
+    scores = {**matrix.as_dict(classes), "mIoU": miou, "protocol": "val, scale 1, no CRF"}
+    scored.finish({"scores": scores, "predictions": "somewhere"})
+
+
+def test_the_page_of_a_run_that_did_nothing(run):
+    html = page_of(run)
+
+    assert html.count(">missing<") == 7
+    assert "stage=segmentation segmenter.labels=ground_truth" in html
+    assert dict(run.lines)["report"].endswith("index.html")
+
+
+def test_the_page_of_a_whole_run(run):
+    run.config.evaluate.classes = list(run.catalogue.classes[:2])
+    leave_classifier(run)
+    leave_masks(run)
+    leave_network(run, "pseudo", 0.612)
+    leave_network(run, "ground_truth", 0.765)
+
+    html = page_of(run)
+
+    assert outside_addresses(html) == []
+    assert "<script" not in html
+    for text in ("61.2 %", "76.5 %", "80.0 %", "73.1 %", "of full supervision", "77.7",
+                 "oracle: threshold chosen with the masks", "mean over background + "):  # fmt: skip
+        assert text in html
+    assert html.count(">done<") == 7
+    assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
+    assert html.count(">supervised twin</figcaption>") == len(run.catalogue.val.items)
+    assert len(html) < 8 * 2**20
+
+
+def test_the_page_without_any_ground_truth(run):
+    full = run.catalogue
+    blind = replace(
+        full, train=without_masks(full.train), scored=Split("none", ()), val=without_masks(full.val)
+    )
+    leave_classifier(run)
+    leave_masks(run)
+    run.__dict__["catalogue"] = blind
+    pseudo_labels.folder(run).finish({"scores": None})
+
+    html = page_of(run)
+
+    assert "No ground truth" in html
+    assert "without ground truth there is no worst or best" in html
+    assert html.count(">training mask</figcaption>") == 8
+    assert ">ground truth</figcaption>" not in html
+    assert "segmentation_twin" not in html
+
+
+def without_masks(split):
+    return Split(split.name, tuple(replace(item, mask=None) for item in split.items))
+
+
+def test_a_stage_made_with_other_settings_is_not_shown(run):
+    leave_classifier(run)
+    run.config.classifier.epochs += 1
+
+    html = page_of(run)
+
+    assert "made with other settings, data or code" in html
+    assert "73.1 %" not in html
+
+
+def test_resumed_and_killed_stages_are_named_as_such(run):
+    stage = classifier.folder(run)
+    stage.begin()
+    assert "not finished" in page_of(run)
+
+    stage.begin()
+    stage.finish({"mAP": 0.5, "AP": {}})
+    assert "since it was last resumed" in page_of(run)

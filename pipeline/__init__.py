@@ -1,0 +1,1 @@
+"""Weakly-supervised segmentation: from image labels to a network and its mIoU."""

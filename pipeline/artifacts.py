@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def fingerprint(parts: Any) -> str:  # noqa: ANN401
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=None)
 def code_version(module: str) -> str:
     """Fingerprint of a module and of every module of this project that it imports.
 

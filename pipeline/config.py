@@ -41,15 +41,16 @@ class SaliencyConfig:
     """Images to saliency maps."""
 
     method: dict[str, Any] = field(default_factory=dict)  # _target_ and options of a tsgb method
-    size: int = 384  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
+    size: int = 321  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False  # also the mirrored image, at every scale
 
 
 @dataclass
 class SeedConfig:
-    """Saliency maps to label images. All three are shares of a map's maximum, in (0, 1)."""
+    """Saliency maps to label images. The levels are shares of a map's maximum, in (0, 1)."""
 
+    power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
     threshold: float = 0.3  # background level of the seed and of the refined mask that are scored
     foreground: float = 0.45  # foreground where the mask made at this level says so
     background: float = 0.2  # background where the mask made at this level says so; else void

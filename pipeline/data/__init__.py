@@ -1,0 +1,1 @@
+"""Data sources, checks and what reads them for training."""

@@ -6,17 +6,19 @@ number of workers nor on whether the run was killed and resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import albumentations as albu
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from pipeline.data.catalogue import Item
 from pipeline.data.images import read_image
@@ -30,19 +32,18 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 class Augmented(Dataset[tuple[Tensor, Tensor]]):
-    """Base of the training sets: a transform whose chance depends on seed, epoch and index only."""
+    """Base of the training sets: indexed by (epoch, index), which decide the augmentation."""
 
     def __init__(self, items: Sequence[Item], transform: albu.Compose, random_seed: int) -> None:
         self.items = items
         self.transform = transform
         self.random_seed = random_seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def _augment(self, index: int, **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        entropy = np.random.SeedSequence([self.random_seed, self.epoch, index])
+    def _augment(self, key: tuple[int, int], **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        entropy = np.random.SeedSequence([self.random_seed, *key])
         self.transform.set_random_seed(int(entropy.generate_state(1)[0]))
         return dict(self.transform(**arrays))
 
@@ -56,11 +57,10 @@ class LabelledImages(Augmented):
         super().__init__(items, transform, random_seed)
         self.classes = classes
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        item = self.items[index]
-        labels = torch.zeros(self.classes)
-        labels[list(item.labels)] = 1.0
-        return to_tensor(self._augment(index, image=read_image(item.image))["image"]), labels
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        item = self.items[key[1]]
+        image = self._augment(key, image=read_image(item.image))["image"]
+        return to_tensor(image), one_hot(item, self.classes)
 
 
 class MaskedImages(Augmented):
@@ -80,10 +80,10 @@ class MaskedImages(Augmented):
         super().__init__(items, transform, random_seed)
         self.masks = masks
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        item = self.items[index]
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        item = self.items[key[1]]
         arrays = self._augment(
-            index, image=read_image(item.image), mask=read_label_image(self.masks[item.id])
+            key, image=read_image(item.image), mask=read_label_image(self.masks[item.id])
         )
         return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
 
@@ -110,11 +110,18 @@ class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
             return torch.zeros(3, 0, 0, dtype=torch.uint8), targets
 
 
-class EpochData(pl.LightningDataModule):
-    """Training batches, made anew for every epoch so that each has its own, repeatable, chance.
+class EpochSampler(DistributedSampler[Any]):
+    """Keys (epoch, index) in an order that seed and epoch decide; each process gets its share.
 
-    The trainer must be built with ``reload_dataloaders_every_n_epochs=1``.
+    Lightning tells it the epoch, also after a resume.
     """
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from zip(repeat(self.epoch), super().__iter__(), strict=False)
+
+
+class EpochData(pl.LightningDataModule):
+    """Training batches: shuffled, augmented anew in every epoch, and the same in every run."""
 
     def __init__(self, dataset: Augmented, batch_size: int, workers: int) -> None:
         super().__init__()
@@ -123,25 +130,51 @@ class EpochData(pl.LightningDataModule):
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of the trainer's current epoch."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        self.dataset.epoch = epoch
-        order = torch.Generator().manual_seed(self.dataset.random_seed * 10_007 + epoch)
+        """Whole batches of this process; its workers live through all epochs."""
+        trainer = self.trainer
+        sampler = EpochSampler(
+            self.dataset,
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            seed=self.dataset.random_seed,
+        )
         return DataLoader(
             self.dataset,
-            batch_size=min(self.batch_size, len(self.dataset)),
-            shuffle=True,
-            generator=order,
+            batch_size=min(self.batch_size, len(sampler)),
+            sampler=sampler,
             drop_last=True,
             num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             worker_init_fn=single_threaded,
         )
 
 
+class Squashed(Dataset[tuple[Tensor, Tensor]]):
+    """Whole images as squares of ``size`` px with a 0/1 vector of their classes, in order."""
+
+    def __init__(self, items: Sequence[Item], size: int, classes: int) -> None:
+        self.items = items
+        self.size = size
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        item = self.items[index]
+        image = cv2.resize(read_image(item.image), (self.size, self.size))
+        return to_tensor(image), one_hot(item, self.classes)
+
+
+def one_hot(item: Item, classes: int) -> Tensor:
+    """A 0/1 vector [classes] of what an image shows."""
+    labels = torch.zeros(classes)
+    labels[list(item.labels)] = 1.0
+    return labels
+
+
 def single_threaded(_worker: int) -> None:
     """Keep OpenCV to one thread in a worker: the cores belong to the network."""
-    import cv2
-
     cv2.setNumThreads(0)
 
 
@@ -159,11 +192,6 @@ def classifier_transform(
         _colours(jitter),
     ]
     return albu.Compose(steps)
-
-
-def squashed(size: int) -> albu.Compose:
-    """The whole image as a square of ``size`` px, for validation."""
-    return albu.Compose([albu.Resize(size, size)])
 
 
 def segmenter_transform(size: int, scale: tuple[float, float], jitter: float) -> albu.Compose:

@@ -1,0 +1,1 @@
+"""Saliency maps to label images: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""One file a stage: read what the stage before left, do the work, write the folder."""

@@ -9,6 +9,7 @@ from pipeline.stages.context import Run
 def run(run: Run) -> None:
     """Every stage in order; what is done already is skipped."""
     pseudo_labels.check_thresholds(run.config.seed)
+    evaluate.check_settings(run)
     classifier.run(run)
     pseudo_labels.run(run)
     segmentation.run(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -10,11 +11,11 @@ from pipeline.artifacts import StageFolder
 from pipeline.data.datasets import (
     EpochData,
     LabelledImages,
+    Squashed,
     classifier_transform,
     single_threaded,
-    squashed,
 )
-from pipeline.stages.context import Run
+from pipeline.stages.context import Run, number
 from pipeline.stages.training import CHECKPOINT, fit, make_trainer
 from pipeline.tasks.classifier import ClassifierTask
 
@@ -27,8 +28,7 @@ def folder(run: Run) -> StageFolder:
 def run(run: Run) -> StageFolder:
     """Train the classifier on the image labels of ``train``; report AP on ``val``."""
     done = run.carry_out(folder(run), lambda stage: _train(run, stage))
-    summary = done.summary
-    run.say("classifier mAP (val)", f"{summary['mAP']:.3f}")
+    run.say("classifier mAP (val, classes that occur)", number(done.summary["mAP"]))
     run.say("classifier", str(done.path / CHECKPOINT))
     return done
 
@@ -59,9 +59,7 @@ def _train(run: Run, stage: StageFolder) -> dict[str, Any]:
 def _validate(run: Run, stage: StageFolder, task: ClassifierTask) -> dict[str, Any]:
     """AP per class and mAP, in float32."""
     config, catalogue = run.config.classifier, run.catalogue
-    val = LabelledImages(
-        catalogue.val.items, squashed(config.size), run.config.random_seed, len(catalogue.classes)
-    )
+    val = Squashed(catalogue.val.items, config.size, len(catalogue.classes))
     loader = DataLoader(
         val,
         batch_size=config.batch_size,
@@ -70,9 +68,15 @@ def _validate(run: Run, stage: StageFolder, task: ClassifierTask) -> dict[str, A
     )
     trainer = make_trainer(run, stage.path, logger=False)
     metrics = trainer.validate(task, loader, verbose=False)[0]
-    average = {name: metrics[f"AP/{name}"] for name in catalogue.classes}
-    counts = {name: 0 for name in catalogue.classes}
-    for item in catalogue.val.items:
-        for label in item.labels:
-            counts[catalogue.classes[label]] += 1
-    return {"mAP": metrics["mAP"], "AP": average, "images": counts, "split": catalogue.val.name}
+    shown = Counter(label for item in catalogue.val.items for label in item.labels)
+    average = {
+        name: metrics[f"AP/{name}"] if shown[label] else None
+        for label, name in enumerate(catalogue.classes)
+    }
+    known = [value for value in average.values() if value is not None]
+    return {
+        "mAP": sum(known) / len(known) if known else None,
+        "AP": average,
+        "images": {name: shown[label] for label, name in enumerate(catalogue.classes)},
+        "split": catalogue.val.name,
+    }

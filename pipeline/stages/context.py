@@ -32,7 +32,7 @@ T = TypeVar("T")
 _PACKAGES = (
     "tsgb", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics",
     "segmentation-models-pytorch", "albumentations", "opencv-python-headless", "numpy", "scipy",
-    "hydra-core",
+    "hydra-core", "matplotlib", "jinja2",
 )  # fmt: skip
 
 
@@ -135,10 +135,20 @@ class Run:
 
     def summarise(self) -> None:
         """Print the summary: numbers, and where the results are."""
-        table = Table(title=f"{self.catalogue.name}: {self.folder}", show_header=False)
+        table = Table(title=str(self.folder), show_header=False)
         for name, value in self.lines:
             table.add_row(name, value)
         self.console.print(table)
+
+
+def number(value: float | None) -> str:
+    """A score with three decimals, or a word where nothing could be scored.
+
+    Example:
+        >>> number(0.5), number(None)
+        ('0.500', 'undefined')
+    """
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def build(node: dict[str, Any], group: str) -> Any:  # noqa: ANN401

@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import Refinement
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages import segmentation
-from pipeline.stages.context import Run, build
+from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.stages.training import CHECKPOINT
 from pipeline.tasks.segmenter import SegmenterTask
@@ -66,13 +66,37 @@ def run(run: Run, labels: str | None = None) -> StageFolder:
         run.require(segmentation.folder(run, labels), command)
     done = run.carry_out(folder(run, labels), lambda stage: _evaluate(run, stage, labels))
     scores = done.summary["scores"]
-    what = "val" if scores is None else scores["protocol"]
     if scores is None:
         run.say(f"network ({labels} labels)", "not scored: the split has no ground truth")
     else:
-        run.say(f"mIoU, {labels} labels ({what})", f"{scores['mIoU']:.3f}")
+        run.say(f"mIoU, {labels} labels ({scores['protocol']})", number(scores["mIoU"]))
+        for name, value in mean_over_chosen(run, scores).items():
+            run.say(f"  over {name}", number(value))
     run.say("predictions", str(done.summary["predictions"]))
     return done
+
+
+def mean_over_chosen(run: Run, scores: dict[str, Any]) -> dict[str, float | None]:
+    """Mean IoU over background and ``evaluate.classes``, by the names; empty without them."""
+    chosen = run.config.evaluate.classes
+    if not chosen:
+        return {}
+    values = [scores["IoU"][name] for name in ("background", *chosen)]
+    known = [value for value in values if value is not None]
+    name = f"background, {', '.join(chosen)}"
+    return {name: sum(known) / len(known) if known else None}
+
+
+def check_settings(run: Run) -> None:
+    """Raise before any work if the split or a class of ``evaluate`` does not exist."""
+    split_of(run)
+    unknown = set(run.config.evaluate.classes or ()) - set(run.catalogue.classes)
+    if unknown:
+        raise ConfigError(
+            f"evaluate.classes: {', '.join(sorted(unknown))} not among the classes of "
+            f"{run.catalogue.name}: {', '.join(run.catalogue.classes)}. Their mean could not be "
+            "reported. Correct the names."
+        )
 
 
 def prediction_path(stage: StageFolder, item: Item) -> Path:

@@ -17,10 +17,10 @@ from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
-from pipeline.masks.seed import confident, label_image, with_background
+from pipeline.masks.seed import confident, label_image, normalise, with_background
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import saliency
-from pipeline.stages.context import Run, build
+from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
 
 KINDS = ("seeds", "refined", "masks")
@@ -56,25 +56,26 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The scores as lines: honest threshold first, the oracle beside it."""
     scores = summary.get("scores")
     if not scores:
-        return [("pseudo-masks scored", "no (no ground truth)")]
-    oracle = scores["oracle"]
-    split = scores["split"]
+        return [("pseudo-masks", "not scored: there is no ground truth")]
+    oracle, masks, split = scores["oracle"], scores["masks"], scores["split"]
+    seeds, refined = number(scores["seeds"]["mIoU"]), number(scores["refined"]["mIoU"])
+    best = f"{number(oracle['mIoU'])}, threshold {oracle['threshold']:.2f} chosen with the masks"
+    coverage = masks["coverage"] or 0.0
     return [
-        (f"seed mIoU ({split}, honest)", f"{scores['seeds']['mIoU']:.3f} at the fixed threshold"),
-        (
-            f"seed mIoU ({split}, oracle)",
-            f"{oracle['mIoU']:.3f} at threshold {oracle['threshold']:.2f}, chosen with the masks",
-        ),
-        (f"refined mIoU ({split}, honest)", f"{scores['refined']['mIoU']:.3f}"),
+        (f"seed mIoU ({split}, honest)", f"{seeds}, threshold fixed beforehand"),
+        (f"seed mIoU ({split}, oracle)", best),
+        (f"refined mIoU ({split}, honest)", refined),
         (
             f"training masks ({split}, void left out)",
-            f"{scores['masks']['mIoU']:.3f} on {scores['masks']['coverage']:.0%} of the pixels",
+            f"{number(masks['mIoU'])} on {coverage:.0%} of the pixels",
         ),
     ]
 
 
 def check_thresholds(seed: SeedConfig) -> None:
-    """Raise unless 0 < background <= threshold <= foreground < 1."""
+    """Raise unless 0 < background <= threshold <= foreground < 1 and power > 0."""
+    if seed.power <= 0:
+        raise ConfigError(f"seed.power: {seed.power}. Maps would turn over. Choose 0 < power.")
     if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
         raise ConfigError(
             f"seed: background={seed.background}, threshold={seed.threshold}, "
@@ -95,9 +96,14 @@ class _Maker:
     def is_made(self, item: Item) -> bool:
         return all(mask_path(self.stage, kind, item).exists() for kind in KINDS)
 
+    def read(self, item: Item) -> NDArray[np.float32]:
+        """Maps of an image in [0, 1], ready for a threshold."""
+        maps: NDArray[np.float32] = normalise(saliency.read_maps(self.maps, item))
+        return maps**self.seed.power
+
     def make(self, item: Item) -> None:
         image = read_image(item.image)
-        maps = enlarge(saliency.read_maps(self.maps, item), image.shape[:2])
+        maps = enlarge(self.read(item), image.shape[:2])
         levels = (self.seed.threshold, self.seed.foreground, self.seed.background)
         probabilities = [with_background(maps, level) for level in levels]
         refined, strict, lenient = (
@@ -152,7 +158,7 @@ def _score_one(
     truth = read_label_image(item.mask or "")
     for kind, matrix in matrices.items():
         matrix.update(read_label_image(mask_path(maker.stage, kind, item)), truth)
-    sweep.update(saliency.read_maps(maker.maps, item), item.labels, truth)
+    sweep.update(maker.read(item), item.labels, truth)
 
 
 def _scores(

@@ -81,7 +81,6 @@ def fit(run: Run, folder: Path, task: pl.LightningModule, data: Any, **options: 
         folder,
         callbacks=[keeper],
         precision=training_precision(run.config.trainer),
-        reload_dataloaders_every_n_epochs=1,
         limit_val_batches=0,
         num_sanity_val_steps=0,
         **options,

@@ -1,0 +1,1 @@
+"""Networks as Lightning tasks, without access to files of a run."""

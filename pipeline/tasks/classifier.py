@@ -86,12 +86,11 @@ class ClassifierTask(pl.LightningModule):
         self.average_precision.update(self(images).float(), labels.int())
 
     def on_validation_epoch_end(self) -> None:
-        """Log average precision per class and its mean over the classes that occur."""
+        """Log average precision per class; it means nothing for a class that does not occur."""
         per_class = self.average_precision.compute()
         self.average_precision.reset()
         for name, value in zip(self.classes, per_class, strict=True):
             self.log(f"AP/{name}", value)
-        self.log("mAP", per_class.nanmean(), prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Two learning rates, both on a polynomial schedule by step."""

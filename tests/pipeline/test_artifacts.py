@@ -110,6 +110,7 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("pipeline.artifacts._PROJECT", ("pipeline_like",))
+    code_version.cache_clear()
     yield folder
     for name in [n for n in sys.modules if n.startswith("pipeline_like")]:
         del sys.modules[name]
@@ -121,6 +122,7 @@ def test_code_counts_also_where_it_is_imported_from(package):
     before = code_version("pipeline_like.stage")
 
     (package / "helper.py").write_text("def work():\n    return 2\n")
+    code_version.cache_clear()
 
     assert code_version("pipeline_like.stage") != before
 
@@ -129,6 +131,7 @@ def test_comments_and_docstrings_do_not_make_a_stage_run_again(package):
     (package / "stage.py").write_text("def work():\n    return 1\n")
     before = code_version("pipeline_like.stage")
 
+    code_version.cache_clear()
     (package / "stage.py").write_text('"""Doc."""\ndef work():  # why\n    """Doc."""\n    return 1\n')
 
     assert code_version("pipeline_like.stage") == before

@@ -7,14 +7,13 @@ import errno
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
@@ -62,17 +61,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path) -> Any:
     """What ``write_json`` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def fingerprint(parts: Any) -> str:  # noqa: ANN401
+def fingerprint(parts: Any) -> str:
     """16 hexadecimal digits that differ where the parts (plain values) differ.
 
     Example:
@@ -83,7 +82,7 @@ def fingerprint(parts: Any) -> str:  # noqa: ANN401
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_version(module: str) -> str:
     """Fingerprint of a module and of every module of this project that it imports.
 

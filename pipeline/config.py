@@ -51,9 +51,9 @@ class SeedConfig:
     """Saliency maps to label images. The levels are shares of a map's maximum, in (0, 1)."""
 
     power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
-    threshold: float = 0.3  # background level of the seed and of the refined mask that are scored
-    foreground: float = 0.45  # foreground where the mask made at this level says so
-    background: float = 0.2  # background where the mask made at this level says so; else void
+    threshold: float = 0.5  # background level of the seed and of the refined mask that are scored
+    foreground: float = 0.6  # foreground where the mask made at this level says so
+    background: float = 0.4  # background where the mask made at this level says so; else void
 
 
 @dataclass

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline.stages.launch import launch, register_schema
@@ -16,7 +17,7 @@ register_schema()
 @hydra.main(version_base="1.3", config_path="../configs", config_name="run")
 def main(config: DictConfig) -> None:
     """Run the stage that the configuration names, in the folder that Hydra made."""
-    folder = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
     launch(config, folder)
 
 

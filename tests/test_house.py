@@ -59,9 +59,7 @@ def test_only_stages_and_scripts_know_hydra(path):
     assert not any(name.split(".")[0] in ("hydra", "omegaconf") for name in imports_of(path))
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if p.parts[0] == "tsgb"], ids=str
-)
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] == "tsgb"], ids=str)
 def test_the_library_needs_torch_and_numpy_only(path):
     import sys
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -22,7 +23,9 @@ from pipeline.tasks.classifier import ClassifierTask
 
 def folder(run: Run) -> StageFolder:
     """Where the classifier is, or will be."""
-    return run.stage("classifier", __name__, [], classifier=run.config.classifier)
+    # Which layers are read later makes no difference to what is learned.
+    settings = replace(run.config.classifier, middle_layer="", last_layer="")
+    return run.stage("classifier", __name__, [], classifier=settings)
 
 
 def run(run: Run) -> StageFolder:

@@ -151,7 +151,7 @@ def number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def build(node: dict[str, Any], group: str) -> Any:  # noqa: ANN401
+def build(node: dict[str, Any], group: str) -> Any:
     """The object that a group with a ``_target_`` describes.
 
     Raises:
@@ -205,5 +205,5 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value

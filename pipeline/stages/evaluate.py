@@ -43,9 +43,7 @@ class Predictor(pl.LightningModule):
         image = batch[0]
         if image.numel() == 0:
             return None
-        return self.network.predict_probabilities(
-            image, self.config.scales, flip=self.config.flip
-        )
+        return self.network.predict_probabilities(image, self.config.scales, flip=self.config.flip)
 
 
 def folder(run: Run, labels: str | None = None) -> StageFolder:

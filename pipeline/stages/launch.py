@@ -55,5 +55,3 @@ def plain(config: DictConfig) -> RunConfig:
         return cast(RunConfig, OmegaConf.to_object(config))
     except MissingMandatoryValue as error:
         raise ConfigError(f"configuration: {error}. Add it to the command.") from error
-
-

@@ -61,8 +61,8 @@ class _Writer(Callback):
         self,
         trainer: pl.Trainer,
         _task: pl.LightningModule,
-        outputs: Any,  # noqa: ANN401
-        _batch: Any,  # noqa: ANN401
+        outputs: Any,
+        _batch: Any,
         batch_idx: int,
         _loader: int = 0,
     ) -> None:

@@ -63,9 +63,7 @@ def make_labeler(run: Run, config: SaliencyConfig | None = None) -> PseudoLabele
     config = config or run.config.saliency
     network = classifier.load(run).network
     method = build({**config.method, "model": network}, "saliency.method")
-    return PseudoLabeler(
-        network, method, size=config.size, scales=config.scales, flip=config.flip
-    )
+    return PseudoLabeler(network, method, size=config.size, scales=config.scales, flip=config.flip)
 
 
 def single_scale(config: SaliencyConfig) -> SaliencyConfig:

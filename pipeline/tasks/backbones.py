@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import cast
 
 import timm
 import torch
@@ -29,19 +30,6 @@ class ClassifierNet(nn.Module):
         """Logits [B, classes] of normalised images [B, 3, H, W]."""
         features: Tensor = self.backbone(images)
         return self.head(features.mean((2, 3)))
-
-
-class _TimmBackbone(nn.Module):
-    """The part of a timm network before its pooling."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        for name, child in network.named_children():
-            self.add_module(name, child)
-        self.__dict__["network"] = network  # unregistered: the children above are its layers
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.forward_features(images)  # type: ignore[operator, no-any-return]
 
 
 def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
@@ -94,11 +82,12 @@ def _create(library: str, name: str, *, download: bool) -> nn.Module:
 
 def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
     if library == "timm":
-        return _TimmBackbone(network)
+        network.reset_classifier(0, "")  # type: ignore[operator]  # then it gives its features
+        return network
     if isinstance(network, torchvision.models.DenseNet):
         return nn.Sequential(*network.features, nn.ReLU())
     if hasattr(network, "features"):
-        return network.features
+        return cast(nn.Module, network.features)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for child_name, child in network.named_children():
         if child_name in ("avgpool", "fc"):

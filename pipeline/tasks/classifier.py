@@ -7,18 +7,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import multilabel_soft_margin_loss
 from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
-from pipeline.tasks.pixels import normalise_colours
 from pipeline.tasks.backbones import build_classifier
-from pipeline.tasks.optimisation import (
-    build_optimizer,
-    freeze_batchnorm_statistics,
-    polynomial_schedule,
-)
+from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
+from pipeline.tasks.pixels import normalise_colours
 
 
 class ClassifierTask(pl.LightningModule):
@@ -39,7 +36,7 @@ class ClassifierTask(pl.LightningModule):
         self.classes = classes
         self.network = build_classifier(
             self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ).to(memory_format=torch.channels_last)
         self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
 
     @classmethod
@@ -92,14 +89,8 @@ class ClassifierTask(pl.LightningModule):
         for name, value in zip(self.classes, per_class, strict=True):
             self.log(f"AP/{name}", value)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, both on a polynomial schedule by step."""
-        optimizer = build_optimizer(
-            self.settings, self.network.backbone.parameters(), self.network.head.parameters()
-        )
+        backbone, head = self.network.backbone.parameters(), self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = polynomial_schedule(optimizer, steps, self.settings.warmup)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return optimizer_and_schedule(self.settings, backbone, head, steps)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -57,6 +58,18 @@ def polynomial_schedule(optimizer: Optimizer, steps: int, warmup: float) -> Lamb
         return float((1.0 - (done - warmup) / (1.0 - warmup)) ** _POWER)
 
     return LambdaLR(optimizer, factor)
+
+
+def optimizer_and_schedule(
+    settings: OptimiserSettings,
+    backbone: Iterable[nn.Parameter],
+    head: Iterable[nn.Parameter],
+    steps: int,
+) -> OptimizerLRSchedulerConfig:
+    """What Lightning wants of ``configure_optimizers``; the schedule moves with every step."""
+    optimizer = build_optimizer(settings, backbone, head)
+    schedule = polynomial_schedule(optimizer, steps, settings.warmup)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def freeze_batchnorm_statistics(module: nn.Module) -> None:

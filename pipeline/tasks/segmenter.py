@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.config import SegmenterConfig
 from pipeline.data.catalogue import VOID
 from pipeline.errors import ConfigError
-from pipeline.tasks.optimisation import (
-    build_optimizer,
-    freeze_batchnorm_statistics,
-    polynomial_schedule,
-)
+from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
 from pipeline.tasks.weights import load_strictly, read_state_dict
 
@@ -41,9 +38,7 @@ class SegmenterTask(pl.LightningModule):
         self.save_hyperparameters()
         self.settings = SegmenterConfig(**settings)
         self.classes = classes
-        self.network = _build(self.settings, len(classes) + 1).to(
-            memory_format=torch.channels_last  # type: ignore[call-overload]
-        )
+        self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, config: SegmenterConfig, classes: tuple[str, ...]) -> SegmenterTask:
@@ -60,6 +55,11 @@ class SegmenterTask(pl.LightningModule):
         task.load_state_dict(content["state_dict"])
         return task.eval()
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that makes features; the rest is decoder and head."""
+        return cast(nn.Module, self.network.encoder)
+
     def load_encoder(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Start the encoder from the weights of a classification network.
 
@@ -69,11 +69,10 @@ class SegmenterTask(pl.LightningModule):
         Raises:
             ConfigError: Names what does not fit.
         """
-        encoder = self.network.encoder
-        wanted = set(encoder.state_dict())
+        wanted = set(self.encoder.state_dict())
         best = max((_renamed(tensors, a, b) for a in _TAKEN for b in _GIVEN),
                    key=lambda names: len(wanted & set(names)))  # fmt: skip
-        load_strictly(encoder, best, source)
+        load_strictly(self.encoder, best, source)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
@@ -86,7 +85,7 @@ class SegmenterTask(pl.LightningModule):
         """Training mode; statistics of the encoder's batch normalisation stay frozen if asked."""
         super().train(mode)
         if self.settings.freeze_batchnorm:
-            freeze_batchnorm_statistics(self.network.encoder)
+            freeze_batchnorm_statistics(self.encoder)
         return self
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
@@ -117,18 +116,13 @@ class SegmenterTask(pl.LightningModule):
                 total += resize(straight[None], (height, width)).softmax(1)[0]
         return total / (len(scales) * (2 if flip else 1))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, both on a polynomial schedule by step."""
-        encoder = list(self.network.encoder.parameters())
+        encoder = list(self.encoder.parameters())
         known = {id(parameter) for parameter in encoder}
         head = [p for p in self.network.parameters() if id(p) not in known]
-        optimizer = build_optimizer(self.settings, encoder, head)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = polynomial_schedule(optimizer, steps, self.settings.warmup)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return optimizer_and_schedule(self.settings, encoder, head, steps)
 
 
 _TAKEN = ("", "backbone.", "features.", "model.")  # prefixes that a file's names may carry
@@ -152,7 +146,7 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
         raise ConfigError(
             f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
             f"encoder={settings.encoder!r} and weights={settings.weights!r}: {error} Check the "
-            "names (timm encoders are called tu-NAME); where there is no network give a weights file."
+            "names (timm encoders are called tu-NAME); without a network give a weights file."
         ) from error
 
 

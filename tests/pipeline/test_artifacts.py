@@ -26,9 +26,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     target = tmp_path / "file.bin"
     write_bytes(target, b"old")
 
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        temporary.write_bytes(b"half of the new")
-        raise RuntimeError
+    def fail():
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"half of the new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
 
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
@@ -52,7 +56,7 @@ def test_a_full_disk_is_reported_with_what_to_do_and_loses_nothing(tmp_path, mon
 def test_other_write_errors_are_not_called_a_full_disk(tmp_path):
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(OSError, match="(?i)exists|not a directory"):
+    with pytest.raises(OSError, match=r"(?i)exists|not a directory"):
         write_bytes(tmp_path / "file" / "below", b"")
 
 
@@ -132,6 +136,8 @@ def test_comments_and_docstrings_do_not_make_a_stage_run_again(package):
     before = code_version("pipeline_like.stage")
 
     code_version.cache_clear()
-    (package / "stage.py").write_text('"""Doc."""\ndef work():  # why\n    """Doc."""\n    return 1\n')
+    (package / "stage.py").write_text(
+        '"""Doc."""\ndef work():  # why\n    """Doc."""\n    return 1\n'
+    )
 
     assert code_version("pipeline_like.stage") == before

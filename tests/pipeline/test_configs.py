@@ -1,6 +1,5 @@
 """Every YAML file composes; a typo is an error before anything runs."""
 
-
 import pytest
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method

@@ -1,0 +1,60 @@
+"""The command line as a person uses it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+
+def command(*words, cwd=ROOT):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(ROOT / "scripts" / "run.py"), *words]
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, cwd=cwd, env=environment
+    )
+
+
+def test_help_shows_the_five_commands_the_stages_and_the_choices():
+    done = command("--help")
+
+    assert done.returncode == 0
+    for text in ("data=voc", "data=folder", "stage=pseudo_labels", "stage=explain",
+                 "saliency: cam, grad_cam, tsgb", "Stages (stage=NAME)"):  # fmt: skip
+        assert text in done.stdout
+
+
+def test_an_error_is_a_message_not_a_traceback(tmp_path):
+    done = command("data=voc", f"data.root={tmp_path}", f"run_dir={tmp_path / 'run'}")
+
+    assert done.returncode == 1
+    assert "DataError" in done.stderr
+    assert str(tmp_path) in done.stderr.replace("\n", "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_leaves_its_config_versions_seed_and_revision(tmp_path, shapes_root):
+    from pipeline.artifacts import read_json
+
+    folder = tmp_path / "run"
+    words = (*TINY, f"data.root={shapes_root}", f"run_dir={folder}", "stage=classifier")
+    done = command(*words, "logger=tensorboard")
+
+    assert done.returncode == 0, done.stderr
+    facts = read_json(folder / "provenance.json")
+    assert facts["random_seed"] == 0
+    assert {"git", "python"} <= facts.keys()
+    assert facts["packages"]["torch"].startswith("2.")
+    assert (folder / ".hydra" / "config.yaml").is_file()
+    assert (folder / "classifier" / "logs" / "metrics.csv").is_file()
+    assert list((folder / "classifier").rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("typo", ["segmenter.epocs=3", "stage=clasifier"])
+def test_a_typo_is_named(typo):
+    done = command(typo)
+
+    assert done.returncode == 1
+    assert typo.split("=")[0].split(".")[-1] in done.stderr

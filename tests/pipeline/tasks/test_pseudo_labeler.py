@@ -1,0 +1,103 @@
+"""From an image to maps in [0, 1]: sizes, scales, the mirror and the smoothing."""
+
+import pytest
+import torch
+
+from pipeline.tasks.pixels import pad_to_multiple, scaled_size
+from pipeline.tasks.pseudo_labeler import PseudoLabeler, smooth
+
+
+class Brightness:
+    """A method whose map of class k is k + 1 times the brightness, halved in size."""
+
+    def __init__(self):
+        self.calls = []
+
+    def attribute(self, images, targets):
+        self.calls.append(tuple(images.shape))
+        grey = torch.nn.functional.avg_pool2d(images.mean(1, keepdim=True), 3, 2, 1)
+        return grey * (targets[:, :, None, None] + 1)
+
+
+def labeler(method, **options):
+    settings = {"size": 65, "scales": [1.0], "flip": False, **options}
+    return PseudoLabeler(torch.nn.Identity(), method, **settings)
+
+
+def image_with_a_bright_corner():
+    image = torch.zeros(1, 3, 60, 90, dtype=torch.uint8)
+    image[..., 10:30, 10:30] = 255
+    return image
+
+
+def test_maps_are_a_quarter_of_the_image_with_maximum_one():
+    maps = labeler(Brightness()).predict_step(
+        (image_with_a_bright_corner(), torch.tensor([[0, 4]])), 0
+    )
+
+    assert maps.shape == (2, 15, 23)
+    torch.testing.assert_close(maps.amax((1, 2)), torch.ones(2))
+    assert maps.min() == 0
+    peak = maps[0].argmax().item()
+    assert (2, 2) <= divmod(peak, 23) <= (7, 7)
+
+
+def test_one_call_of_the_method_for_each_scale_mirror_included():
+    method = Brightness()
+    batch = (image_with_a_bright_corner(), torch.tensor([[0, 1, 2]]))
+
+    labeler(method, scales=[0.5, 1.0, 2.0], flip=True).predict_step(batch, 0)
+
+    assert method.calls == [(2, 3, 33, 33), (2, 3, 33, 65), (2, 3, 97, 129)]
+
+
+def test_the_mirror_is_turned_back():
+    batch = (image_with_a_bright_corner(), torch.tensor([[0]]))
+
+    straight = labeler(Brightness()).predict_step(batch, 0)
+    both = labeler(Brightness(), flip=True).predict_step(batch, 0)
+
+    torch.testing.assert_close(straight, both, atol=0.02, rtol=0)
+
+
+def test_an_image_without_classes_has_no_maps_and_one_without_pixels_no_result():
+    task = labeler(Brightness())
+    none = torch.zeros(1, 0, dtype=torch.int64)
+
+    assert task.predict_step((image_with_a_bright_corner(), none), 0).shape == (0, 15, 23)
+    assert task.predict_step((torch.zeros(1, 3, 0, 0), torch.tensor([[0]])), 0) is None
+
+
+def test_a_map_without_positive_values_stays_zero_not_nan():
+    class Negative:
+        def attribute(self, images, targets):
+            return -torch.ones(len(images), targets.shape[1], 8, 8)
+
+    maps = labeler(Negative()).predict_step((image_with_a_bright_corner(), torch.tensor([[0]])), 0)
+
+    assert maps.abs().sum() == 0
+
+
+def test_smoothing_removes_what_alternates_and_keeps_what_is_flat():
+    columns = torch.arange(8).expand(8, 8)
+    flat = torch.full((1, 1, 8, 8), 3.0)
+    alternating = (1.0 - 2 * (columns % 2)).view(1, 1, 8, 8)
+
+    torch.testing.assert_close(smooth(flat), flat)
+    assert smooth(alternating)[..., 1:-1].abs().max() < 1e-6
+    torch.testing.assert_close(smooth(flat + alternating)[..., 1:-1], flat[..., 1:-1])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "longer", "expected"),
+    [(375, 500, 321, (225, 321)), (500, 375, 513, (513, 385)), (10, 10, 5, (33, 33))],
+)
+def test_sizes_keep_the_aspect_ratio_in_steps_of_32(height, width, longer, expected):
+    assert scaled_size(height, width, longer) == expected
+
+
+def test_padding_repeats_the_border():
+    padded = pad_to_multiple(torch.arange(6.0).view(1, 1, 2, 3), 4)
+
+    assert padded.shape == (1, 1, 4, 4)
+    assert padded[0, 0, 3].tolist() == [3.0, 4.0, 5.0, 5.0]

@@ -1,0 +1,127 @@
+"""The segmentation task: void teaches nothing, encoders start from a classifier, any size works."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from pipeline.config import SegmenterConfig
+from pipeline.errors import ConfigError
+from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.optimisation import build_optimizer, polynomial_schedule
+from pipeline.tasks.segmenter import SegmenterTask
+
+SMALL = {"arch": "linknet", "encoder": "tu-test_resnet", "freeze_batchnorm": False}
+
+
+def task(**settings):
+    torch.manual_seed(0)
+    return SegmenterTask.from_config(SegmenterConfig(**{**SMALL, **settings}), ("a", "b"))
+
+
+def test_void_pixels_teach_nothing():
+    network = task().eval()
+    images = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
+    labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    labels[:, 32:] = 255
+    network.log = lambda *_, **__: None
+
+    half = network.training_step((images, labels), 0)
+    logits = network(images).float()
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, :, :32], torch.zeros(1, 32, 64, dtype=torch.int64)
+    )
+
+    torch.testing.assert_close(half, expected)
+
+
+def test_a_batch_of_nothing_but_void_has_no_loss_and_no_nan():
+    network = task()
+    network.log = lambda *_, **__: None
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+
+    loss = network.training_step((images, torch.full((2, 64, 64), 255)), 0)
+    loss.backward()
+
+    assert loss == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("size", [(50, 70), (64, 64), (33, 129)])
+def test_probabilities_come_at_the_size_of_the_image(size):
+    network = task().eval()
+    image = torch.randint(0, 255, (1, 3, *size), dtype=torch.uint8)
+
+    with torch.no_grad():
+        probabilities = network.predict_probabilities(image, [0.75, 1.0], flip=True)
+
+    assert probabilities.shape == (3, *size)
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(size))
+
+
+def test_a_mirrored_image_has_the_mirrored_prediction_with_flip():
+    network = task().eval()
+    image = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
+
+    with torch.no_grad():
+        straight = network.predict_probabilities(image, [1.0], flip=True)
+        mirrored = network.predict_probabilities(image.flip(-1), [1.0], flip=True)
+
+    torch.testing.assert_close(straight, mirrored.flip(-1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("library", "backbone", "encoder", "path"),
+    [
+        ("timm", "test_resnet", "tu-test_resnet", ("conv1", "conv1")),
+        ("torchvision", "mobilenet_v2", "mobilenet_v2", ("0", "features.0")),
+        ("torchvision", "resnet18", "resnet18", ("conv1", "conv1")),
+    ],
+)
+def test_the_encoder_goes_on_from_the_classifier(library, backbone, encoder, path):
+    classifier = build_classifier(library, backbone, "none", 2)
+    network = task(encoder=encoder, arch="linknet")
+
+    network.load_encoder(classifier.state_dict(), "the classifier")
+
+    loaded = {k: v for k, v in network.network.encoder.state_dict().items() if path[1] in k}
+    given = classifier.backbone.state_dict()
+    assert loaded
+    for key, value in loaded.items():
+        own = next(k for k in given if key.endswith(k))
+        torch.testing.assert_close(value, given[own])
+
+
+def test_an_encoder_of_another_network_is_refused():
+    classifier = build_classifier("torchvision", "resnet18", "none", 2)
+
+    with pytest.raises(ConfigError, match=r"segmenter\.weights=classifier does not fit"):
+        task().load_encoder(classifier.state_dict(), "segmenter.weights=classifier")
+
+
+@pytest.mark.parametrize("settings", [{"arch": "deeplabv9"}, {"encoder": "resnet81"}])
+def test_unknown_networks_are_named(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings.values()))):
+        task(**settings)
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    config = SegmenterConfig(optimizer="sgd", learning_rate=1.0, head_learning_rate=2.0)
+    optimizer = build_optimizer(config, [weight], [])
+    schedule = polynomial_schedule(optimizer, steps=10, warmup=0.2)
+
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+    assert rates[0] < rates[1] < rates[2] == 1.0
+    assert all(a > b for a, b in pairwise(rates[2:]))
+    assert schedule.get_last_lr()[0] == 0.0
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ConfigError, match="Choose sgd or adamw"):
+        build_optimizer(SegmenterConfig(optimizer="lion"), [], [])

@@ -326,18 +326,19 @@ def _legend(classes: Iterable[str]) -> list[report.Swatch]:
 def _curves(found: _Results) -> Iterator[report.Curve]:
     for name in ("classifier", "segmentation", "segmentation_twin"):
         if name in found.done:
-            curve = report.loss_curve(name, _losses(found.done[name].path / "logs/metrics.csv"))
+            curve = report.loss_curve(name, _losses(found.done[name].path))
             if curve is not None:
                 yield curve
 
 
-def _losses(path: Path) -> list[tuple[float, float]]:
-    """(step, loss) of what the CSV logger wrote; empty if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row.get("loss") and row.get("step")]
-    return [(float(row["step"]), float(row["loss"])) for row in rows]
+def _losses(folder: Path) -> list[tuple[float, float]]:
+    """(step, loss) of what the CSV logger wrote, in all the sessions that a run took."""
+    losses: dict[float, float] = {}
+    for path in sorted(folder.glob("logs*/metrics.csv")):
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("loss") and row.get("step")]
+        losses |= {float(row["step"]): float(row["loss"]) for row in rows}
+    return sorted(losses.items())
 
 
 def _facts(run: Run, provenance: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,10 @@ from pipeline.stages.context import Run
 CHECKPOINT = "last.ckpt"
 
 _HARMLESS = (
+    # The score comes after training, so that it cannot choose the checkpoint.
+    ".*no `val_dataloader`.*",
+    # An image without pixels has no result; it is noted and reported at the end.
+    ".*predict returned None.*",
     # Few batches, few workers: both are choices here.
     ".*does not have many workers.*",
     ".*is smaller than the logging interval.*",
@@ -43,7 +47,7 @@ def make_trainer(run: Run, folder: Path, **options: Any) -> pl.Trainer:
     callbacks: list[Callback] = list(options.pop("callbacks", []))
     if settings.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=1 if os.isatty(2) else 20))
-    loggers: list[Any] = [CSVLogger(folder, name="", version="logs")]
+    loggers: list[Any] = [CSVLogger(folder, name="", version=_free_name(folder))]
     loggers += [instantiate(node, save_dir=folder) for node in run.config.logger.values()]
     defaults: dict[str, Any] = {
         "accelerator": settings.accelerator,
@@ -60,6 +64,24 @@ def make_trainer(run: Run, folder: Path, **options: Any) -> pl.Trainer:
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         defaults["enable_checkpointing"] = False
     return pl.Trainer(**{**defaults, **options})
+
+
+class _SeedEveryEpoch(Callback):
+    """Gives dropout the same chance in an epoch whether or not the run was killed before it."""
+
+    def __init__(self, random_seed: int) -> None:
+        self.random_seed = random_seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _task: pl.LightningModule) -> None:
+        """Seed torch by random seed, epoch and process."""
+        entropy = (self.random_seed * 10_007 + trainer.current_epoch) * 1009 + trainer.global_rank
+        torch.manual_seed(entropy)
+
+
+def _free_name(folder: Path) -> str:
+    """A log folder of its own for each session, since the logger empties what it is given."""
+    sessions = len(list(folder.glob("logs*")))
+    return f"logs-{sessions + 1}" if sessions else "logs"
 
 
 def fit(run: Run, folder: Path, task: pl.LightningModule, data: Any, **options: Any) -> pl.Trainer:
@@ -79,7 +101,7 @@ def fit(run: Run, folder: Path, task: pl.LightningModule, data: Any, **options: 
     trainer = make_trainer(
         run,
         folder,
-        callbacks=[keeper],
+        callbacks=[keeper, _SeedEveryEpoch(run.config.random_seed)],
         precision=training_precision(run.config.trainer),
         limit_val_batches=0,
         num_sanity_val_steps=0,

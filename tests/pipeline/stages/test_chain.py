@@ -218,7 +218,7 @@ def test_the_command_survives_a_real_kill(tmp_path, shapes_root):
     """SIGKILL in the middle of training; the same command ends the run."""
     words = [
         sys.executable, str(ROOT / "scripts" / "run.py"), *TINY, f"data.root={shapes_root}",
-        f"run_dir={tmp_path / 'run'}", "classifier.epochs=40", "stage=classifier",
+        f"run_dir={tmp_path / 'run'}", "classifier.epochs=12", "stage=classifier",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
@@ -251,7 +251,8 @@ def test_an_image_that_vanishes_is_named_and_the_others_are_done(copied, tmp_pat
     shutil.copytree(shapes_root, other)
     config = replace(copied.config, data={**copied.config.data, "root": str(other)})
     run = type(copied)(config, copied.folder)
-    victim = run.catalogue.train.items[3]  # read and checked; now it goes
+    assert run.data_version  # the data are read and checked; now one goes
+    victim = run.catalogue.train.items[3]
     shutil.rmtree(run.folder / "saliency")
     content = victim.image.read_bytes()
     victim.image.unlink()
@@ -365,8 +366,18 @@ def test_settings_that_cannot_work_fail_before_the_first_stage(make_run, setting
 
 @pytest.mark.parametrize("method", ["grad_cam", "cam"])
 def test_other_saliency_methods_need_only_their_yaml(copied, make_run, method):
-    run = make_run(f"saliency={method}", "refine=none", folder=copied.folder)
+    run = make_run(f"saliency={method}", folder=copied.folder)
 
     stage = pseudo_labels.run(run)
 
     assert stage.summary["images"] == 10
+
+
+def test_without_refinement_the_refined_mask_is_the_seed(copied):
+    config = replace(copied.config, refine={"_target_": "pipeline.masks.refine.NoRefinement"})
+    run = type(copied)(config, copied.folder)
+
+    stage = pseudo_labels.run(run)
+
+    scores = stage.summary["scores"]
+    assert scores["seeds"] == scores["refined"]

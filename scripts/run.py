@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.stages.launch import launch, register_schema
+from pipeline.stages.schema import register_schema
 
 register_schema()
 
@@ -17,6 +17,8 @@ register_schema()
 @hydra.main(version_base="1.3", config_path="../configs", config_name="run")
 def main(config: DictConfig) -> None:
     """Run the stage that the configuration names, in the folder that Hydra made."""
+    from pipeline.stages.launch import launch  # seconds of imports that --help can do without
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     launch(config, folder)
 

@@ -8,7 +8,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from pipeline.stages.context import Run
-from pipeline.stages.launch import plain, register_schema
+from pipeline.stages.launch import plain
+from pipeline.stages.schema import register_schema
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -32,6 +33,12 @@ TINY = (
 @pytest.fixture(autouse=True, scope="session")
 def _two_test_processes_on_two_cores():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _determinism_of_a_trainer_ends_with_the_test():
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

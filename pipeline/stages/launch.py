@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from hydra.core.config_store import ConfigStore
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -16,11 +15,6 @@ from rich.console import Console
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.context import Run, write_provenance
-
-
-def register_schema() -> None:
-    """Make ``RunConfig`` the schema of ``configs/run.yaml``: unknown names become errors."""
-    ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
 def launch(config: DictConfig, folder: Path) -> None:

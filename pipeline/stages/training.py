@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
@@ -58,7 +59,7 @@ def make_trainer(run: Run, folder: Path, **options: Any) -> pl.Trainer:
         "enable_progress_bar": settings.progress,
         "enable_model_summary": False,
         "deterministic": "warn",
-        "log_every_n_steps": 10,
+        "log_every_n_steps": 1,
         "default_root_dir": folder,
     }
     if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
@@ -66,16 +67,18 @@ def make_trainer(run: Run, folder: Path, **options: Any) -> pl.Trainer:
     return pl.Trainer(**{**defaults, **options})
 
 
-class _SeedEveryEpoch(Callback):
-    """Gives dropout the same chance in an epoch whether or not the run was killed before it."""
+class _SeedEveryStep(Callback):
+    """Gives dropout the same chance in a step whether or not the run was killed before it."""
 
     def __init__(self, random_seed: int) -> None:
         self.random_seed = random_seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, _task: pl.LightningModule) -> None:
-        """Seed torch by random seed, epoch and process."""
-        entropy = (self.random_seed * 10_007 + trainer.current_epoch) * 1009 + trainer.global_rank
-        torch.manual_seed(entropy)
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, _task: pl.LightningModule, _batch: object, _index: int
+    ) -> None:
+        """Seed torch by random seed, step and process."""
+        parts = [self.random_seed, trainer.global_step, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
 def _free_name(folder: Path) -> str:
@@ -101,7 +104,7 @@ def fit(run: Run, folder: Path, task: pl.LightningModule, data: Any, **options: 
     trainer = make_trainer(
         run,
         folder,
-        callbacks=[keeper, _SeedEveryEpoch(run.config.random_seed)],
+        callbacks=[keeper, _SeedEveryStep(run.config.random_seed)],
         precision=training_precision(run.config.trainer),
         limit_val_batches=0,
         num_sanity_val_steps=0,

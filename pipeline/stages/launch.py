@@ -15,6 +15,7 @@ from rich.console import Console
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.stages.context import Run, write_provenance
+from tsgb.errors import TSGBError
 
 
 def launch(config: DictConfig, folder: Path) -> None:
@@ -24,7 +25,7 @@ def launch(config: DictConfig, folder: Path) -> None:
         write_provenance(run)
         get_method(run.config.stage["_target_"])(run)
         run.summarise()
-    except PipelineError as error:
+    except (PipelineError, TSGBError) as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]:", end=" ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path
-from pipeline.config import SaliencyConfig
 from pipeline.data.catalogue import Item
 from pipeline.stages import classifier
 from pipeline.stages.context import Run, build
@@ -53,19 +51,14 @@ def _explain_all(run: Run, stage: StageFolder) -> dict[str, Any]:
         with atomic_path(map_path(stage, item)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
 
-    failures = predict(run, stage.path, make_labeler(run), missing, write) if missing else {}
+    failures = predict(run, stage.path, _labeler(run), missing, write) if missing else {}
     raise_if_any(failures, len(items), "saliency")
     return {"images": len(items), "method": run.config.saliency.method["_target_"]}
 
 
-def make_labeler(run: Run, config: SaliencyConfig | None = None) -> PseudoLabeler:
+def _labeler(run: Run) -> PseudoLabeler:
     """The task that explains the run's classifier with the configured method."""
-    config = config or run.config.saliency
+    config = run.config.saliency
     network = classifier.load(run).network
     method = build({**config.method, "model": network}, "saliency.method")
     return PseudoLabeler(network, method, size=config.size, scales=config.scales, flip=config.flip)
-
-
-def single_scale(config: SaliencyConfig) -> SaliencyConfig:
-    """The same method at one scale, without the mirror."""
-    return replace(config, scales=[1.0], flip=False)

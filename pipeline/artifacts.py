@@ -179,15 +179,27 @@ class StageFolder:
         """Prepare the folder; True if a killed run with the same parts is gone on with.
 
         Whatever was made with other parts is removed.
+
+        Raises:
+            StorageError: The folder holds files that no stage made.
         """
         manifest = self.manifest
         resumed = manifest.get("fingerprint") == self.fingerprint
         if self.path.exists() and not resumed:
-            shutil.rmtree(self.path)
+            self._remove()
         self.path.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
         self._write("running", 0.0, {}, resumed)
         return resumed
+
+    def _remove(self) -> None:
+        """Remove what was made with other parts, but never a folder that is not a stage's."""
+        if any(self.path.iterdir()) and not (self.path / MANIFEST).exists():
+            raise StorageError(
+                f"{self.path}: holds files, but no {MANIFEST}, so no stage made it. They would be "
+                "lost. Choose another folder for the run with run_dir=PATH."
+            )
+        shutil.rmtree(self.path)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the stage as done, with what came out of it."""

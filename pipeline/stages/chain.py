@@ -8,13 +8,13 @@ from pipeline.stages.context import Run
 
 def run(run: Run) -> None:
     """Every stage in order; what is done already is skipped."""
-    pseudo_labels.check_thresholds(run.config.seed)
-    evaluate.check_settings(run)
+    for module in (classifier, pseudo_labels, segmentation, evaluate):
+        module.check_settings(run)
     classifier.run(run)
     pseudo_labels.run(run)
     segmentation.run(run)
     evaluate.run(run)
-    if segmentation.has_twin(run) and run.config.segmenter.labels == segmentation.PSEUDO:
+    if segmentation.has_twin(run):
         segmentation.run(run, segmentation.GROUND_TRUTH)
         evaluate.run(run, segmentation.GROUND_TRUTH)
     report.run(run)

@@ -16,16 +16,23 @@ from pipeline.data.datasets import (
     classifier_transform,
     single_threaded,
 )
-from pipeline.stages.context import Run, number
-from pipeline.stages.training import CHECKPOINT, fit, make_trainer
+from pipeline.errors import ConfigError
+from pipeline.stages.context import Run, number, weights_version
+from pipeline.stages.training import CHECKPOINT, check_one_process, fit, make_trainer
+from pipeline.tasks.backbones import ClassifierNet, build_classifier, library_network
 from pipeline.tasks.classifier import ClassifierTask
+from pipeline.tasks.optimisation import build_optimizer
 
 
 def folder(run: Run) -> StageFolder:
     """Where the classifier is, or will be."""
     # Which layers are read later makes no difference to what is learned.
-    settings = replace(run.config.classifier, middle_layer="", last_layer="")
-    return run.stage("classifier", __name__, [], classifier=settings)
+    config = run.config.classifier
+    settings = replace(
+        config, middle_layer="", last_layer="", weights=weights_version(config.weights)
+    )
+    precision = run.config.trainer.precision
+    return run.stage("classifier", __name__, [], classifier=settings, precision=precision)
 
 
 def run(run: Run) -> StageFolder:
@@ -34,6 +41,37 @@ def run(run: Run) -> StageFolder:
     run.say("classifier mAP (val, classes that occur)", number(done.summary["mAP"]))
     run.say("classifier", str(done.path / CHECKPOINT))
     return done
+
+
+def untrained(run: Run) -> ClassifierNet:
+    """The network as it is before any weights are read or learned."""
+    config = run.config.classifier
+    return build_classifier(config.library, config.backbone, "none", len(run.catalogue.classes))
+
+
+def check_settings(run: Run) -> None:
+    """Build the network once, before any work, so that what cannot work is known now.
+
+    Raises:
+        ConfigError: Unknown network, layer or optimiser, or weights that do not fit.
+    """
+    config = run.config.classifier
+    check_one_process(run.config.trainer)
+    network = untrained(run)
+    if config.weights not in ("none", "download"):
+        library_network(config.library, config.backbone, config.weights)
+    build_optimizer(config, network.parameters(), [])
+    for name in ("middle_layer", "last_layer"):
+        layer = getattr(config, name)
+        if layer not in dict(network.named_modules()):
+            raise ConfigError(
+                f"classifier.{name}: {config.backbone} has no layer {layer!r}. Saliency could not "
+                f"be read. Its top layers are {', '.join(n for n, _ in _top(network))}."
+            )
+
+
+def _top(network: ClassifierNet) -> list[tuple[str, object]]:
+    return [(f"backbone.{name}", layer) for name, layer in network.backbone.named_children()]
 
 
 def load(run: Run) -> ClassifierTask:

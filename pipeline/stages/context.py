@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,6 @@ from pipeline.data.catalogue import Catalogue
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
 from pipeline.errors import ConfigError, MissingArtifactError
 
-log = logging.getLogger("pipeline")
 T = TypeVar("T")
 
 _PACKAGES = (
@@ -77,7 +76,7 @@ class Run:
             "upstream": list(upstream),
             "data": self.data_version,
             "random_seed": self.config.random_seed,
-            "code": code_version(module),
+            "code": [code_version(module), *map(code_version, _target_modules(parts))],
         }
         return StageFolder(self.folder / name, everything)
 
@@ -161,16 +160,34 @@ def build(node: dict[str, Any], group: str) -> Any:
     if not target:
         raise ConfigError(f"{group}: no _target_. Choose an option of the group, see --help.")
     try:
-        get_method(target)
         return instantiate(node, _convert_="all")
     except Exception as error:
         cause = error.__cause__ or error
-        if isinstance(cause, TypeError):
+        if isinstance(cause, TypeError | ValueError):
             raise ConfigError(
                 f"{group}: {target} does not accept these settings: {cause}. "
                 f"Given: {', '.join(k for k in node if k != '_target_')}."
             ) from error
         raise cause from error
+
+
+def _target_modules(parts: Any) -> list[str]:
+    """Modules of everything that settings build with a ``_target_``, at any depth."""
+    if hasattr(parts, "__dataclass_fields__"):
+        parts = asdict(parts)
+    if not isinstance(parts, dict):
+        return []
+    own = [get_method(parts["_target_"]).__module__] if "_target_" in parts else []
+    return own + [name for value in parts.values() for name in _target_modules(value)]
+
+
+def weights_version(weights: str) -> str:
+    """A word (none, download, classifier) as it is; for a file, the hash of its content."""
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        return weights
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def write_provenance(run: Run) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.artifacts import StageFolder, write_bytes
+from pipeline.artifacts import StageFolder, fingerprint, write_bytes
 from pipeline.config import EvaluateConfig
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.images import read_image
@@ -48,7 +48,7 @@ class Predictor(pl.LightningModule):
 
 def folder(run: Run, labels: str | None = None) -> StageFolder:
     """Where predictions and scores are, or will be."""
-    config = replace(run.config.evaluate, classes=None)
+    config = replace(run.config.evaluate, classes=None, export=False)  # both are added afterwards
     labels = labels or run.config.segmenter.labels
     name = "evaluate" if labels == segmentation.PSEUDO else "evaluate_twin"
     refine = run.config.refine if config.crf else None
@@ -58,6 +58,7 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
 
 def run(run: Run, labels: str | None = None) -> StageFolder:
     """Score the run's network, ``evaluate.checkpoint`` or ``evaluate.masks`` on a split."""
+    check_settings(run)
     labels = labels or run.config.segmenter.labels
     if run.config.evaluate.masks is None and run.config.evaluate.checkpoint is None:
         command = f"stage=segmentation segmenter.labels={labels}"
@@ -71,6 +72,8 @@ def run(run: Run, labels: str | None = None) -> StageFolder:
         for name, value in mean_over_chosen(run, scores).items():
             run.say(f"  over {name}", number(value))
     run.say("predictions", str(done.summary["predictions"]))
+    if run.config.evaluate.export:
+        run.say("for the VOC server", str(_export(run, done)))
     return done
 
 
@@ -88,6 +91,13 @@ def mean_over_chosen(run: Run, scores: dict[str, Any]) -> dict[str, float | None
 def check_settings(run: Run) -> None:
     """Raise before any work if the split or a class of ``evaluate`` does not exist."""
     split_of(run)
+    for name in ("checkpoint", "masks"):
+        given = getattr(run.config.evaluate, name)
+        if given is not None and not Path(given).exists():
+            raise ConfigError(
+                f"evaluate.{name}: {given!r} does not exist. There would be nothing to score. "
+                "Correct the path."
+            )
     unknown = set(run.config.evaluate.classes or ()) - set(run.catalogue.classes)
     if unknown:
         raise ConfigError(
@@ -104,8 +114,8 @@ def prediction_path(stage: StageFolder, item: Item) -> Path:
 
 def _source_fingerprint(run: Run, config: EvaluateConfig, labels: str) -> str:
     if config.masks is not None:
-        folder = Path(config.masks)
-        return str([(p.name, p.stat().st_mtime_ns) for p in sorted(folder.glob("*.png"))])
+        paths = (Path(config.masks) / f"{name}.png" for name in split_of(run).ids)
+        return fingerprint([(str(p), p.stat().st_mtime_ns) for p in paths if p.exists()])
     if config.checkpoint is not None:
         path = Path(config.checkpoint)
         return f"{path}:{path.stat().st_mtime_ns if path.exists() else 'missing'}"
@@ -131,12 +141,10 @@ def _evaluate(run: Run, stage: StageFolder, labels: str) -> dict[str, Any]:
         masks = {item.id: prediction_path(stage, item) for item in split.items}
     else:
         masks = _given_masks(Path(config.masks), split)
-    exported = _export(stage, masks) if config.export else None
     scores = _score(run, split, masks) if split.has_masks else None
     return {
         "scores": scores,
         "predictions": str(config.masks or stage.path / "predictions"),
-        "export": exported,
         "labels": labels,
     }
 
@@ -190,12 +198,13 @@ def _given_masks(folder: Path, split: Split) -> dict[str, Path]:
     return paths
 
 
-def _export(stage: StageFolder, masks: dict[str, Path]) -> str:
+def _export(run: Run, stage: StageFolder) -> Path:
     """Write the layout of the VOC evaluation server."""
-    target = stage.path / EXPORT
-    for name, path in masks.items():
-        write_bytes(target / f"{name}.png", encode_label_image(read_label_image(path)))
-    return str(target)
+    source, target = Path(stage.summary["predictions"]), stage.path / EXPORT
+    for name in split_of(run).ids:
+        labels = read_label_image(source / f"{name}.png")
+        write_bytes(target / f"{name}.png", encode_label_image(labels))
+    return target
 
 
 def _score(run: Run, split: Split, masks: dict[str, Path]) -> dict[str, Any]:

@@ -33,8 +33,7 @@ def predict(
 ) -> Failures:
     """Predict every image and hand each result to ``write``; images that fail are returned.
 
-    Gradients are allowed, since saliency needs them. Under several processes (torchrun, SLURM)
-    each gets its share of the list, without padding.
+    Gradients are allowed, since saliency needs them.
     """
     images = TargetedImages(items)
     loader = DataLoader(
@@ -59,7 +58,7 @@ class _Writer(Callback):
 
     def on_predict_batch_end(
         self,
-        trainer: pl.Trainer,
+        _trainer: pl.Trainer,
         _task: pl.LightningModule,
         outputs: Any,
         _batch: Any,
@@ -67,7 +66,7 @@ class _Writer(Callback):
         _loader: int = 0,
     ) -> None:
         """Write one result."""
-        item = self.items[batch_idx * trainer.world_size + trainer.global_rank]
+        item = self.items[batch_idx]
         if outputs is None:
             self.failures[item.id] = f"{item.image}: cannot be read any more"
             return

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import confident, label_image, normalise, with_background
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
-from pipeline.stages import saliency
+from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
 
@@ -39,6 +39,7 @@ def run(run: Run) -> StageFolder:
     ``seeds/``: saliency over the background threshold. ``refined/``: the same after refinement.
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
     """
+    check_settings(run)
     saliency.run(run)
     done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
     for line in describe(done.summary):
@@ -70,6 +71,14 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
             f"{number(masks['mIoU'])} on {coverage:.0%} of the pixels",
         ),
     ]
+
+
+def check_settings(run: Run) -> None:
+    """Build method and refinement once, before any work, so that what cannot work is known now."""
+    check_thresholds(run.config.seed)
+    build(run.config.refine, "refine")
+    method = {**run.config.saliency.method, "model": classifier.untrained(run)}
+    build(method, "saliency.method")
 
 
 def check_thresholds(seed: SeedConfig) -> None:
@@ -121,7 +130,6 @@ def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.floa
 
 
 def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
-    check_thresholds(run.config.seed)
     maker = _Maker(stage, saliency.folder(run), run.config.seed, build(run.config.refine, "refine"))
     items = run.catalogue.train.items
     missing = [item for item in items if not maker.is_made(item)]

@@ -211,23 +211,23 @@ def _tables(found: _Results) -> Iterator[report.Table]:
 def _val_gallery(found: _Results) -> report.Gallery | None:
     """Predictions of the network, and of the twin, on the split that is scored."""
     split = evaluate.split_of(found.run)
-    stages = [found.done[n] for n in ("evaluate", "evaluate_twin") if n in found.done]
+    named = {"evaluate": found.network_title, "evaluate_twin": _TWIN}
+    stages = {title: found.done[name] for name, title in named.items() if name in found.done}
     if not stages:
         return None
-    titles = (found.network_title, _TWIN)
+    first = next(iter(stages))
     given = found.run.config.evaluate.masks
 
     def sources(item: Item) -> dict[str, Path]:
         if given is not None:
-            return {titles[0]: Path(given) / f"{item.id}.png"}
-        paths = (evaluate.prediction_path(stage, item) for stage in stages)
-        return dict(zip(titles, paths, strict=False))
+            return {first: Path(given) / f"{item.id}.png"}
+        return {title: evaluate.prediction_path(stage, item) for title, stage in stages.items()}
 
     def row(item: Item, score: float | None) -> report.Row:
         return _row(found, item, score, {}, sources(item))
 
-    groups = _groups(found, split, lambda item: sources(item)[titles[0]], row)
-    return report.Gallery(f"Predictions on {split.name}", _hint(split, titles[0]), groups)
+    groups = _groups(found, split, lambda item: sources(item)[first], row)
+    return report.Gallery(f"Predictions on {split.name}", _hint(split, first), groups)
 
 
 def _train_gallery(found: _Results) -> report.Gallery | None:
@@ -334,7 +334,7 @@ def _curves(found: _Results) -> Iterator[report.Curve]:
 def _losses(folder: Path) -> list[tuple[float, float]]:
     """(step, loss) of what the CSV logger wrote, in all the sessions that a run took."""
     losses: dict[float, float] = {}
-    for path in sorted(folder.glob("logs*/metrics.csv")):
+    for path in sorted(folder.glob("logs*/metrics.csv"), key=lambda p: (len(str(p)), p)):
         with path.open(newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.DictReader(stream) if row.get("loss") and row.get("step")]
         losses |= {float(row["step"]): float(row["loss"]) for row in rows}

@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.artifacts import StageFolder
 from pipeline.config import SegmenterConfig
 from pipeline.data.catalogue import Split
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages import classifier, pseudo_labels
-from pipeline.stages.context import Run
+from pipeline.stages.context import Run, weights_version
 from pipeline.stages.training import CHECKPOINT, fit
+from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
 PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"
@@ -30,7 +29,9 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
     if config.weights == "classifier":
         upstream.append(classifier.folder(run).fingerprint)
     name = "segmentation" if config.labels == PSEUDO else "segmentation_twin"
-    return run.stage(name, __name__, upstream, segmenter=config)
+    settings = replace(config, weights=weights_version(config.weights))
+    precision = run.config.trainer.precision
+    return run.stage(name, __name__, upstream, segmenter=settings, precision=precision)
 
 
 def run(run: Run, labels: str | None = None) -> StageFolder:
@@ -44,8 +45,25 @@ def run(run: Run, labels: str | None = None) -> StageFolder:
 
 
 def has_twin(run: Run) -> bool:
-    """True if the supervised twin is wanted and every training image has ground truth."""
-    return run.config.segmenter.twin and run.catalogue.train.has_masks
+    """True if the twin is wanted, can be trained, and would be compared with this network."""
+    config = run.config
+    given = config.evaluate.masks is not None or config.evaluate.checkpoint is not None
+    wanted = config.segmenter.twin and config.segmenter.labels == PSEUDO and not given
+    return wanted and run.catalogue.train.has_masks
+
+
+def check_settings(run: Run) -> None:
+    """Build the network once, before any work, so that what cannot work is known now."""
+    config = _settings(run, None)
+    weights = "none" if config.weights == "download" else config.weights
+    task = SegmenterTask.from_config(replace(config, weights=weights), run.catalogue.classes)
+    tensors = initial_encoder_weights(config)
+    if tensors is not None:
+        task.load_encoder(tensors, f"segmenter.weights={config.weights}")
+    if config.weights == "classifier":
+        network = classifier.untrained(run)
+        task.load_encoder(network.state_dict(), "segmenter.weights=classifier")
+    build_optimizer(config, task.parameters(), [])
 
 
 def _settings(run: Run, labels: str | None) -> SegmenterConfig:
@@ -72,8 +90,9 @@ def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, A
         run, stage.path, task, data,
         max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
-    loss = trainer.callback_metrics.get("loss", torch.tensor(float("nan")))
-    return {"labels": config.labels, "images": len(train.items), "last_loss": float(loss)}
+    loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already
+    last = None if loss is None else float(loss)
+    return {"labels": config.labels, "images": len(train.items), "last_loss": last}
 
 
 def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Path]:

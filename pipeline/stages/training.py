@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from pytorch_lightning.loggers import CSVLogger
 
 from pipeline.config import TrainerConfig
+from pipeline.errors import ConfigError
 from pipeline.stages.context import Run
 
 CHECKPOINT = "last.ckpt"
@@ -40,6 +41,7 @@ _HARMLESS = (
 def make_trainer(run: Run, folder: Path, **options: Any) -> pl.Trainer:
     """A trainer that logs to ``folder/logs`` and reads its device settings from the run."""
     settings = run.config.trainer
+    check_one_process(settings)
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -79,6 +81,16 @@ class _SeedEveryStep(Callback):
         """Seed torch by random seed, step and process."""
         parts = [self.random_seed, trainer.global_step, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
+
+
+def check_one_process(settings: TrainerConfig) -> None:
+    """Raise unless the run is one process on one device."""
+    if settings.devices != 1 or int(os.environ.get("WORLD_SIZE", "1")) != 1:
+        raise ConfigError(
+            f"trainer.devices={settings.devices}, WORLD_SIZE={os.environ.get('WORLD_SIZE', '1')}: "
+            "a run of several processes is not supported. They would remove each other's files. "
+            "Use one device; split the list of images over several runs instead."
+        )
 
 
 def _free_name(folder: Path) -> str:

@@ -98,6 +98,16 @@ def test_a_stage_with_other_settings_starts_from_an_empty_folder(tmp_path):
     assert not (tmp_path / "stage" / "stale").exists()
 
 
+def test_a_folder_that_no_stage_made_is_never_removed(tmp_path):
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "classifier" / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(StorageError, match="no stage made it"):
+        StageFolder(tmp_path / "classifier", {}).begin()
+
+    assert (tmp_path / "classifier" / "thesis.tex").exists()
+
+
 def test_an_unreadable_manifest_counts_as_not_done(tmp_path):
     stage = StageFolder(tmp_path, {"lr": 0.1})
     stage.begin()

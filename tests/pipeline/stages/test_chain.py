@@ -353,6 +353,18 @@ def test_scales_flip_crf_and_export_for_the_server(copied):
         ({"seed": {"threshold": 0.9}}, "not in order"),
         ({"evaluate": {"split": "test"}}, "evaluate.split: 'test' is unknown"),
         ({"evaluate": {"classes": ["unicorn"]}}, "evaluate.classes: unicorn"),
+        ({"evaluate": {"checkpoint": "nowhere.ckpt"}}, "evaluate.checkpoint: 'nowhere.ckpt'"),
+        ({"classifier": {"backbone": "resnet81"}}, "cannot make 'resnet81'"),
+        ({"classifier": {"weights": "nowhere.pth"}}, "no file 'nowhere.pth'"),
+        ({"classifier": {"last_layer": "backbone.layer9"}}, "has no layer 'backbone.layer9'"),
+        ({"classifier": {"optimizer": "lion"}}, "Choose sgd or adamw"),
+        ({"segmenter": {"encoder": "resnet81"}}, "encoder='resnet81'"),
+        ({"segmenter": {"encoder": "resnet18"}}, "segmenter.weights=classifier does not fit"),
+        ({"segmenter": {"labels": "guess"}}, "segmenter.labels: 'guess'"),
+        ({"segmenter": {"weights": "nowhere.pth"}}, "no file 'nowhere.pth'"),
+        ({"saliency": {"method": {"_target_": "tsgb.TSGB", "kappa": -1}}}, "kappa is -1"),
+        ({"saliency": {"method": {"_target_": "tsgb.TSGB", "kapa": 1}}}, "kapa"),
+        ({"trainer": {"devices": 2}}, "trainer.devices=2"),
     ],
 )
 def test_settings_that_cannot_work_fail_before_the_first_stage(make_run, settings, message):
@@ -371,6 +383,28 @@ def test_other_saliency_methods_need_only_their_yaml(copied, make_run, method):
     stage = pseudo_labels.run(run)
 
     assert stage.summary["images"] == 10
+
+
+def test_other_weights_under_the_same_name_are_other_weights(make_run, tmp_path):
+    import torch
+
+    path = tmp_path / "weights.pth"
+    torch.save({"w": torch.zeros(1)}, path)
+    run = make_run(f"classifier.weights={path}")
+    before = classifier.folder(run).fingerprint
+
+    torch.save({"w": torch.ones(1)}, path)
+
+    assert classifier.folder(run).fingerprint != before
+
+
+def test_the_code_of_the_chosen_method_counts(finished):
+    from pipeline.artifacts import code_version
+
+    code = saliency.folder(finished).parts["code"]
+
+    assert code_version("tsgb.methods.tsgb") in code
+    assert code_version("tsgb.methods.cam") not in code
 
 
 def test_without_refinement_the_refined_mask_is_the_seed(copied):

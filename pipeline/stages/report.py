@@ -157,7 +157,8 @@ def _mask_rungs(found: _Results) -> Iterator[report.Rung]:
     if not scores:
         return
     config, split = found.run.config, scores["split"]
-    fixed = f"{split}, background at {config.seed.threshold:g} of the maximum, fixed beforehand"
+    maximum = f"of the maximum of maps to the power {config.seed.power:g}"
+    fixed = f"{split}, background at {config.seed.threshold:g} {maximum}, fixed beforehand"
     refinement = _name_of(config.refine)
     how = {
         "seeds": f"{fixed}; {report.void_in_words(scores['seeds'])}",
@@ -169,7 +170,7 @@ def _mask_rungs(found: _Results) -> Iterator[report.Rung]:
         yield report.Rung(name, scores[kind]["mIoU"], how[kind])
         if kind == "seeds":
             oracle = scores["oracle"]
-            text = f"{split}, background at {oracle['threshold']:.2f} of the maximum"
+            text = f"{split}, background at {oracle['threshold']:.2f} {maximum}"
             name = "seed, oracle: threshold chosen with the masks"
             yield report.Rung(name, oracle["mIoU"], text, oracle=True)
 

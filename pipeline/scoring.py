@@ -82,19 +82,6 @@ class ConfusionMatrix:
         self._counts += joint[: self.classes, : self.classes]
         self._voids += joint[: self.classes, VOID]
 
-    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
-        """Both together, as if all images had been counted in one."""
-        if (self.classes, self.void) != (other.classes, other.void):
-            raise ConfigError(
-                f"ConfusionMatrix: cannot add {self.classes} classes with void={self.void!r} and "
-                f"{other.classes} classes with void={other.void!r}. Their pixels mean different "
-                "things. Merge matrices made with the same arguments."
-            )
-        total = ConfusionMatrix(self.classes, self.void)
-        total._counts = self._counts + other._counts
-        total._voids = self._voids + other._voids
-        return total
-
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class, float64 [classes] in [0, 1].
 
@@ -219,18 +206,6 @@ class ThresholdSweep:
         rows = levels * self.classes + true[scored]
         joint = _joint_histogram(rows, values[scored], self._counts[..., 0].size, self.classes)
         self._counts += joint.reshape(self._counts.shape)
-
-    def __add__(self, other: ThresholdSweep) -> ThresholdSweep:
-        """Both together, as if all images had been counted in one."""
-        if (self.classes, self.thresholds) != (other.classes, other.thresholds):
-            raise ConfigError(
-                f"ThresholdSweep: cannot add {self.classes} classes at {self.thresholds} and "
-                f"{other.classes} classes at {other.thresholds}. Their pixels mean different "
-                "things. Merge sweeps made with the same arguments."
-            )
-        total = ThresholdSweep(self.classes, self.thresholds)
-        total._counts = self._counts + other._counts
-        return total
 
     def counts(self) -> Counts:
         """One confusion matrix per threshold, int64 [thresholds, classes, classes]."""

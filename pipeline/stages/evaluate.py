@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import Refinement
-from pipeline.scoring import ConfusionMatrix
+from pipeline.scoring import score
 from pipeline.stages import segmentation
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
@@ -209,11 +210,15 @@ def _export(run: Run, stage: StageFolder) -> Path:
 
 def _score(run: Run, split: Split, masks: dict[str, Path]) -> dict[str, Any]:
     classes = run.catalogue.classes
-    matrix = ConfusionMatrix(len(classes) + 1)
     with run.progress("scoring", len(split.items)) as step:
-        for count, item in enumerate(split.items, start=1):
-            matrix.update(read_label_image(masks[item.id]), read_label_image(item.mask or ""))
-            step(count, len(split.items))
+
+        def images() -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+            for count, item in enumerate(split.items, start=1):
+                truth = read_label_image(item.mask or "")
+                yield item.id, read_label_image(masks[item.id]), truth
+                step(count, len(split.items))
+
+        matrix = score(images(), len(classes) + 1)
     return {**matrix.as_dict(classes), "split": split.name, "images": len(split.items),
             "protocol": protocol(run.config.evaluate, split)}  # fmt: skip
 

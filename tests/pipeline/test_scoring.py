@@ -120,35 +120,6 @@ def test_iou_equals_torchmetrics_over_all_images(first, second):
     assert np.isnan(matrix.iou()[~occurs]).all()
 
 
-@settings(deadline=None)
-@given(images(), images())
-def test_merged_equals_counted_together(first, second):
-    together = ConfusionMatrix(CLASSES)
-    together.update(*first)
-    together.update(*second)
-
-    merged = matrix_of(*first) + matrix_of(*second)
-
-    np.testing.assert_array_equal(merged.counts, together.counts)
-    if together.counts.any():
-        assert merged.coverage() == together.coverage()
-
-
-def test_merging_leaves_the_parts_alone():
-    part = matrix_of([[0]], [[0]])
-    whole = part + part
-
-    whole.update(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
-
-    assert part.counts.sum() == 1
-
-
-@pytest.mark.parametrize("other", [ConfusionMatrix(3), ConfusionMatrix(4, void="excluded")])
-def test_merging_refuses_other_matrices(other):
-    with pytest.raises(ConfigError, match="cannot add 4 classes with void='background'"):
-        ConfusionMatrix(4) + other
-
-
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
 def test_wider_integers_count_the_same(kind):
     pair = np.array([[0, 1, 255]]), np.array([[0, 3, 1]])
@@ -271,23 +242,6 @@ def test_sweep_sorts_thresholds_and_prefers_the_lowest_of_equals():
 
     assert sweep.thresholds == (0.2, 0.4, 0.9)
     assert sweep.best() == (0.2, 1.0)
-
-
-def test_merged_sweeps_equal_one():
-    generator = np.random.default_rng(0)
-    parts = [ThresholdSweep(3), ThresholdSweep(3)]
-    together = ThresholdSweep(3)
-    for part in parts:
-        maps, truth = generator.random((2, 5, 5)), generator.integers(0, 3, (5, 5))
-        for sweep in (part, together):
-            sweep.update(maps, [0, 1], truth)
-
-    np.testing.assert_array_equal((parts[0] + parts[1]).counts(), together.counts())
-
-
-def test_sweep_merging_refuses_other_thresholds():
-    with pytest.raises(ConfigError, match=r"cannot add 2 classes at \(0\.1,\)"):
-        ThresholdSweep(2, [0.1]) + ThresholdSweep(2, [0.2])
 
 
 def test_sweep_refuses_no_thresholds():

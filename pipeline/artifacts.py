@@ -207,6 +207,12 @@ class StageFolder:
         seconds = round(time.monotonic() - self._started, 1)
         self._write("done", seconds, summary, bool(manifest.get("resumed")))
 
+    def amend(self, **results: Any) -> None:
+        """Add to the summary of a stage that is done; its own result stays as it is."""
+        manifest = self.manifest
+        summary = {**manifest["summary"], **results}
+        self._write("done", manifest["seconds"], summary, manifest["resumed"])
+
     def _write(self, state: str, seconds: float, summary: dict[str, Any], resumed: bool) -> None:
         manifest = {
             "state": state,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 BACKGROUND = 0
@@ -59,3 +59,17 @@ class Catalogue:
     train: Split
     scored: Split
     val: Split
+
+    def without_truth(self) -> Catalogue:
+        """The same data as someone without masks has it."""
+        return Catalogue(
+            name=self.name,
+            classes=self.classes,
+            train=_without_masks(self.train),
+            scored=Split(self.scored.name, ()),
+            val=_without_masks(self.val),
+        )
+
+
+def _without_masks(split: Split) -> Split:
+    return Split(split.name, tuple(replace(item, mask=None) for item in split.items))

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pipeline.artifacts import StageFolder, code_version, fingerprint, write_json
 from pipeline.config import RunConfig
-from pipeline.data.catalogue import Catalogue
+from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
 from pipeline.errors import ConfigError, MissingArtifactError
 
@@ -59,8 +59,13 @@ class Run:
 
     @cached_property
     def data_version(self) -> str:
-        """Fingerprint of the data list, files and labels."""
-        return data_fingerprint(self.catalogue)
+        """Fingerprint of images and image labels; ground truth has no say in what is made."""
+        return data_fingerprint(self.catalogue.without_truth())
+
+    def truth_version(self, split: Split) -> str:
+        """Fingerprint of the ground truth of a split, for what is scored with it or learns it."""
+        masks = [(item.id, item.mask.read_bytes()) for item in split.items if item.mask is not None]
+        return fingerprint([(name, hashlib.sha256(mask).hexdigest()) for name, mask in masks])
 
     def stage(self, name: str, module: str, upstream: Iterable[str], **parts: Any) -> StageFolder:
         """The folder of a stage, with everything that its result depends on.

@@ -53,7 +53,7 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
     labels = labels or run.config.segmenter.labels
     name = "evaluate" if labels == segmentation.PSEUDO else "evaluate_twin"
     refine = run.config.refine if config.crf else None
-    upstream = [_source_fingerprint(run, config, labels)]
+    upstream = [_source_fingerprint(run, config, labels), run.truth_version(split_of(run))]
     return run.stage(name, __name__, upstream, evaluate=config, refine=refine)
 
 

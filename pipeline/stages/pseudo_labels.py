@@ -42,6 +42,9 @@ def run(run: Run) -> StageFolder:
     check_settings(run)
     saliency.run(run)
     done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
+    truth = run.truth_version(run.catalogue.scored)
+    if done.summary.get("truth") != truth:
+        done.amend(truth=truth, scores=_score(run, _maker(run, done)))
     for line in describe(done.summary):
         run.say(*line)
     run.say("pseudo-masks", str(done.path / "masks"))
@@ -129,8 +132,13 @@ def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.floa
     return np.stack(large) if large else np.zeros((0, *size), np.float32)
 
 
+def _maker(run: Run, stage: StageFolder) -> _Maker:
+    refine = build(run.config.refine, "refine")
+    return _Maker(stage, saliency.folder(run), run.config.seed, refine)
+
+
 def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
-    maker = _Maker(stage, saliency.folder(run), run.config.seed, build(run.config.refine, "refine"))
+    maker = _maker(run, stage)
     items = run.catalogue.train.items
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}
@@ -141,7 +149,7 @@ def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
                 failures[item.id] = str(result)
             step(count, len(missing))
     raise_if_any(failures, len(items), "pseudo_labels")
-    return {"images": len(items), "scores": _score(run, maker)}
+    return {"images": len(items)}
 
 
 def _score(run: Run, maker: _Maker) -> dict[str, Any] | None:

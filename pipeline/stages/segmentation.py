@@ -31,6 +31,8 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
     name = "segmentation" if config.labels == PSEUDO else "segmentation_twin"
     settings = replace(config, weights=weights_version(config.weights))
     precision = run.config.trainer.precision
+    if config.labels == GROUND_TRUTH:
+        upstream.append(run.truth_version(run.catalogue.train))
     return run.stage(name, __name__, upstream, segmenter=settings, precision=precision)
 
 

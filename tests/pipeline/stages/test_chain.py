@@ -45,6 +45,14 @@ def finished(tmp_path_factory, shapes_root):
     return run
 
 
+def turn_masks(root):
+    """Turn every ground-truth mask round."""
+    for path in (root / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"):
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        turned.save(path)
+
+
 @pytest.fixture
 def copied(finished, tmp_path):
     """A copy of the finished run that a test may damage."""
@@ -112,10 +120,7 @@ def test_ground_truth_changes_numbers_and_nothing_that_is_made(finished, tmp_pat
     """The weak contract: masks that say something else leave every product as it was."""
     other = tmp_path / "shapes"
     shutil.copytree(shapes_root, other)
-    for path in (other / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"):
-        with Image.open(path) as image:
-            turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        turned.save(path)
+    turn_masks(other)
     config = replace(finished.config, data={**finished.config.data, "root": str(other)})
     run = type(finished)(config, tmp_path / "run")
 
@@ -131,6 +136,26 @@ def test_ground_truth_changes_numbers_and_nothing_that_is_made(finished, tmp_pat
             assert paths[0].read_bytes() == paths[1].read_bytes()
     losses = [segmentation.folder(r).summary["last_loss"] for r in (finished, run)]
     assert losses[0] == losses[1]
+
+
+def test_corrected_ground_truth_is_scored_anew_without_making_anything_anew(
+    copied, tmp_path, shapes_root
+):
+    other = tmp_path / "shapes"
+    shutil.copytree(shapes_root, other)
+    turn_masks(other)
+    before, scores = when_made(copied), pseudo_labels.folder(copied).summary["scores"]
+    config = replace(copied.config, data={**copied.config.data, "root": str(other)})
+    run = type(copied)(config, copied.folder)
+
+    chain.run(run)
+
+    after = when_made(run)
+    weak = ("classifier", "saliency", "segmentation")
+    assert all(before[name] == after[name] for name in weak)
+    assert pseudo_labels.folder(run).summary["scores"] != scores
+    assert before["segmentation_twin"] != after["segmentation_twin"]
+    assert before["evaluate"] != after["evaluate"]
 
 
 def test_the_same_seed_gives_the_same_result_whatever_the_number_of_workers(finished, make_run):

@@ -20,7 +20,8 @@ def main(config: DictConfig) -> None:
     from pipeline.stages.launch import launch  # seconds of imports that --help can do without
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    launch(config, folder)
+    inside = folder.is_relative_to(Path.cwd())
+    launch(config, folder.relative_to(Path.cwd()) if inside else folder)
 
 
 if __name__ == "__main__":

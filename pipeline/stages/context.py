@@ -140,6 +140,8 @@ class Run:
     def summarise(self) -> None:
         """Print the summary: numbers, and where the results are."""
         table = Table(title=str(self.folder), show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")  # a path that is cut cannot be copied
         for name, value in self.lines:
             table.add_row(name, value)
         self.console.print(table)

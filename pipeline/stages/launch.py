@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.stages.context import Run, write_provenance
 from tsgb.errors import TSGBError
 
@@ -21,16 +24,40 @@ from tsgb.errors import TSGBError
 def launch(config: DictConfig, folder: Path) -> None:
     """Run one stage; errors made for people are printed as such and end with exit code 1."""
     try:
-        run = Run(plain(config), folder)
-        write_provenance(run)
-        get_method(run.config.stage["_target_"])(run)
-        run.summarise()
+        with full_disk_explained(folder):
+            _launch(config, folder)
     except (PipelineError, TSGBError) as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]:", end=" ")
-        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
+        console.print(str(error), markup=False, highlight=False)
         sys.exit(1)
+
+
+def _launch(config: DictConfig, folder: Path) -> None:
+    run = Run(plain(config), folder)
+    write_provenance(run)
+    get_method(run.config.stage["_target_"])(run)
+    run.summarise()
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk into advice, also where a library was writing (a checkpoint, a log).
+
+    Raises:
+        StorageError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(
+            f"{folder}: the disk is full ({error}). What was being written is lost; everything "
+            "before it is kept. Free some space, then run the same command again: it goes on here."
+        ) from error
 
 
 def plain(config: DictConfig) -> RunConfig:

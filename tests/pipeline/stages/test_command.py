@@ -1,5 +1,6 @@
 """The command line as a person uses it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -58,3 +59,17 @@ def test_a_typo_is_named(typo):
 
     assert done.returncode == 1
     assert typo.split("=")[0].split(".")[-1] in done.stderr
+
+
+def test_a_full_disk_inside_a_library_gets_the_same_advice(tmp_path):
+    from pipeline.errors import StorageError
+    from pipeline.stages.launch import full_disk_explained
+
+    with (
+        pytest.raises(StorageError, match="run the same command again"),
+        full_disk_explained(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(PermissionError), full_disk_explained(tmp_path):
+        raise PermissionError

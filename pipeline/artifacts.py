@@ -7,6 +7,7 @@ import errno
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import time
 import uuid
@@ -27,6 +28,13 @@ _PLUMBING = (  # but not these: they carry results without having a say in them
     "pipeline.data.checks",
     "pipeline.errors",
     "pipeline.stages.context",
+)
+_STAGES = (  # a stage reads the folder of another, whose fingerprint counts; not its code
+    "pipeline.stages.classifier",
+    "pipeline.stages.saliency",
+    "pipeline.stages.pseudo_labels",
+    "pipeline.stages.segmentation",
+    "pipeline.stages.evaluate",
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -86,8 +94,8 @@ def fingerprint(parts: Any) -> str:
 def code_version(module: str) -> str:
     """Fingerprint of a module and of every module of this project that it imports.
 
-    Comments, docstrings and formatting do not count, nor do modules that only carry results
-    about, so that only a change of behaviour makes a finished stage run again.
+    Comments, docstrings and formatting do not count, nor do other stages and modules that only
+    carry results about, so that only a change of behaviour makes a finished stage run again.
     """
     found: dict[str, str] = {}
     _collect(module, found)
@@ -96,7 +104,8 @@ def code_version(module: str) -> str:
 
 def _collect(module: str, found: dict[str, str]) -> None:
     spec = importlib.util.find_spec(module)
-    if module in found or module in _PLUMBING or spec is None or spec.origin is None:
+    other_stage = bool(found) and module in _STAGES
+    if module in found or other_stage or module in _PLUMBING or spec is None or not spec.origin:
         return
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found[module] = ast.dump(_without_docstrings(tree))
@@ -144,12 +153,17 @@ class StageFolder:
 
     ``manifest.json`` holds the fingerprint of all that the result depends on (``parts``: the
     stage's own settings, the stage before it, the data, the code), the state, the seconds that it
-    took and a summary of what came out.
+    took, a summary of what came out, and what made it.
+
+    Attributes:
+        path: Of the folder.
+        parts: Plain values; where they differ, the result differs.
+        made_by: Versions and revision, for the record; they do not make it another result.
     """
 
     path: Path
     parts: dict[str, Any]
-    _started: float = field(default=0.0, repr=False)
+    made_by: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -166,9 +180,13 @@ class StageFolder:
 
     @property
     def is_done(self) -> bool:
-        """True if the stage ended well with exactly these parts."""
+        """True if the stage ended well with exactly these parts, and no file went since."""
         manifest = self.manifest
-        return manifest.get("state") == "done" and manifest["fingerprint"] == self.fingerprint
+        same = manifest.get("state") == "done" and manifest["fingerprint"] == self.fingerprint
+        return same and self._count_files() >= manifest["files"]
+
+    def _count_files(self) -> int:
+        return sum(len(files) for _, _, files in os.walk(self.path))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -188,9 +206,17 @@ class StageFolder:
         if self.path.exists() and not resumed:
             self._remove()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._started = time.monotonic()
-        self._write("running", 0.0, {}, resumed)
+        earlier = self._seconds_worked(manifest) if resumed else 0.0
+        self._write(state="running", seconds=earlier, began=time.time(), resumed=resumed)
         return resumed
+
+    def _seconds_worked(self, manifest: dict[str, Any]) -> float:
+        """Of earlier sessions; one that was killed worked until it wrote its last file."""
+        if manifest["state"] == "done":
+            return float(manifest["seconds"])
+        times = (path.stat().st_mtime for path in self.path.rglob("*") if path.is_file())
+        last: float = max(times) - manifest["began"]
+        return float(manifest["seconds"]) + max(last, 0.0)
 
     def _remove(self) -> None:
         """Remove what was made with other parts, but never a folder that is not a stage's."""
@@ -203,23 +229,19 @@ class StageFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the stage as done, with what came out of it."""
-        manifest = self.manifest
-        seconds = round(time.monotonic() - self._started, 1)
-        self._write("done", seconds, summary, bool(manifest.get("resumed")))
+        begun = self.manifest
+        seconds = round(begun["seconds"] + time.time() - begun["began"], 1)
+        files = self._count_files()
+        self._write(
+            state="done", seconds=seconds, resumed=begun["resumed"], files=files, summary=summary
+        )
 
     def amend(self, **results: Any) -> None:
         """Add to the summary of a stage that is done; its own result stays as it is."""
         manifest = self.manifest
         summary = {**manifest["summary"], **results}
-        self._write("done", manifest["seconds"], summary, manifest["resumed"])
+        write_json(self.path / MANIFEST, {**manifest, "summary": summary})
 
-    def _write(self, state: str, seconds: float, summary: dict[str, Any], resumed: bool) -> None:
-        manifest = {
-            "state": state,
-            "fingerprint": self.fingerprint,
-            "seconds": seconds,
-            "resumed": resumed,
-            "summary": summary,
-            "parts": self.parts,
-        }
-        write_json(self.path / MANIFEST, manifest)
+    def _write(self, **facts: Any) -> None:
+        always = {"fingerprint": self.fingerprint, "parts": self.parts, "made_by": self.made_by}
+        write_json(self.path / MANIFEST, {**facts, **always})

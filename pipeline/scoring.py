@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.data.images import enlarge
 from pipeline.errors import ConfigError, DataError
 
 VoidPolicy = Literal["background", "excluded"]
@@ -89,17 +89,9 @@ class ConfusionMatrix:
         """
         return _iou(self.counts)
 
-    def mean_iou(self, classes: Sequence[int] | None = None) -> float:
-        """Mean IoU over the classes that occur in the ground truth.
-
-        Args:
-            classes: Which classes to average, by label value; all by default.
-
-        Returns:
-            In [0, 1]; NaN if none of them occurs.
-        """
-        iou = self.iou()
-        return _mean(iou if classes is None else iou[list(classes)])
+    def mean_iou(self) -> float:
+        """Mean IoU over the classes that occur in the ground truth, in [0, 1]; NaN if none does."""
+        return _mean(self.iou())
 
     def pixel_accuracy(self) -> float:
         """Share of the scored pixels whose class is right; NaN if none is scored."""
@@ -200,7 +192,7 @@ class ThresholdSweep:
         true = _as_bytes("ground_truth", ground_truth)
         _check_values("ground_truth", np.bincount(true.ravel(), minlength=_VALUES), self.classes)
         _check_indices(classes, self.classes)
-        strongest, values = _strongest(maps, classes, true.shape)
+        strongest, values = _strongest(maps, classes, (true.shape[0], true.shape[1]))
         scored = true != VOID
         levels = np.searchsorted(self._edges, strongest[scored], side="left")
         rows = levels * self.classes + true[scored]
@@ -260,18 +252,29 @@ def score(
     return matrix
 
 
+def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
+    """Mean IoU of some classes, without those that do not occur; None if none occurs.
+
+    Args:
+        scores: What ``ConfusionMatrix.as_dict`` made.
+        names: Class names, ``background`` among them if it is to count.
+
+    Example:
+        >>> mean_over({"IoU": {"cat": 0.5, "dog": 0.7, "cow": None}}, ["cat", "cow"])
+        0.5
+    """
+    values = [scores["IoU"][name] for name in names]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def _strongest(
-    maps: NDArray[np.floating[Any]], classes: Sequence[int], size: tuple[int, ...]
+    maps: NDArray[np.floating[Any]], classes: Sequence[int], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Value and label of the strongest map at every pixel of an image of ``size``."""
     if not len(classes):
         return np.zeros(size, np.float32), np.full(size, BACKGROUND, np.uint8)
-    large = np.stack(
-        [
-            cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
-            for plane in np.asarray(maps, dtype=np.float32)
-        ]
-    )
+    large = enlarge(np.asarray(maps, dtype=np.float32), size)
     winners = large.argmax(axis=0)
     values = np.array([index + 1 for index in classes], dtype=np.uint8)
     return large.max(axis=0), values[winners]

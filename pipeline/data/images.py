@@ -86,3 +86,14 @@ def _pillow_decodes(data: bytes) -> bool:
     except (OSError, ValueError, SyntaxError):
         return False
     return True
+
+
+def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps [K, h, w] at ``size`` (height, width) in pixels, bilinear.
+
+    Example:
+        >>> enlarge(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 4))
+        array([[[0.  , 0.25, 0.75, 1.  ]]], dtype=float32)
+    """
+    large = [cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps]
+    return np.stack(large) if large else np.zeros((0, *size), np.float32)

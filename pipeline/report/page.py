@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pipeline.errors import ConfigError
+from pipeline.scoring import mean_over
 
 TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"
@@ -115,6 +116,8 @@ class StageState:
     name: str
     state: str
     time: str = ""
+    folder: str = ""
+    code: str = ""  # revision that made it
     remedy: str = ""
 
 
@@ -191,17 +194,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def class_mean(scores: Scores, names: Iterable[str]) -> float | None:
-    """Mean IoU of some classes, without those that have none; None if all have none.
-
-    Example:
-        >>> class_mean({"IoU": {"cat": 0.5, "dog": 0.7, "cow": None}}, ["cat", "cow"])
-        0.5
-    """
-    values = [v for v in (scores["IoU"].get(name) for name in names) if is_number(v)]
-    return sum(values) / len(values) if values else None
-
-
 def void_in_words(scores: Scores) -> str:
     """How the number treats pixels that were predicted as void."""
     if scores.get("void") == "excluded":
@@ -228,7 +220,7 @@ def iou_table(
     if chosen:
         _check_known(chosen, classes)
         title = f"mean over background + {', '.join(chosen)}"
-        means = (class_mean(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
+        means = (mean_over(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
         totals.append([title, *means])
     hint = (
         "IoU: pixels that prediction and ground truth share, over pixels that either has, "

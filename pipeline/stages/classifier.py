@@ -32,7 +32,8 @@ def folder(run: Run) -> StageFolder:
         config, middle_layer="", last_layer="", weights=weights_version(config.weights)
     )
     precision = run.config.trainer.precision
-    return run.stage("classifier", __name__, [], classifier=settings, precision=precision)
+    name = config.backbone
+    return run.stage("classifier", name, __name__, [], classifier=settings, precision=precision)
 
 
 def run(run: Run) -> StageFolder:

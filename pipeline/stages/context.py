@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,12 +38,23 @@ _PACKAGES = (
 
 @dataclass
 class Run:
-    """One run: a configuration and a folder. Stages read and write through it."""
+    """One run: a configuration and a folder. Stages read and write through it.
+
+    Attributes:
+        config: Every setting.
+        folder: Where the stages' folders are. Runs that share it share what they have in common.
+        output: Where the command's own files go: its versions, its report; ``folder`` by default.
+    """
 
     config: RunConfig
     folder: Path
+    output: Path = field(default_factory=Path)
     console: Console = field(default_factory=lambda: Console(stderr=True))
     lines: list[tuple[str, str]] = field(default_factory=list)  # of the summary at the end
+
+    def __post_init__(self) -> None:
+        if self.output == Path():
+            self.output = self.folder
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -67,23 +79,46 @@ class Run:
         masks = [(item.id, item.mask.read_bytes()) for item in split.items if item.mask is not None]
         return fingerprint([(name, hashlib.sha256(mask).hexdigest()) for name, mask in masks])
 
-    def stage(self, name: str, module: str, upstream: Iterable[str], **parts: Any) -> StageFolder:
+    def stage(
+        self, name: str, variant: str, module: str, upstream: Iterable[StageFolder], **parts: Any
+    ) -> StageFolder:
         """The folder of a stage, with everything that its result depends on.
 
+        Its name has the settings in it, so that one choice never replaces the result of another;
+        changed code does replace it.
+
         Args:
-            name: Of the folder.
+            name: Of the stage.
+            variant: A word about the settings, for people.
             module: Whose code makes the result.
-            upstream: Fingerprints of the stages that it reads.
+            upstream: The stages that it reads.
             parts: Its own settings, as plain values.
         """
-        everything = {
+        upstream = list(upstream)
+        choice = {
             "settings": {key: _plain(value) for key, value in parts.items()},
-            "upstream": list(upstream),
+            "from": [stage.path.name for stage in upstream],
             "data": self.data_version,
             "random_seed": self.config.random_seed,
+        }
+        everything = {
+            **choice,
+            "upstream": [stage.fingerprint for stage in upstream],
             "code": [code_version(module), *map(code_version, _target_modules(parts))],
         }
-        return StageFolder(self.folder / name, everything)
+        word = re.sub(r"[^\w.]+", "_", variant)
+        path = self.folder / name / f"{word}-{fingerprint(choice)[:6]}"
+        return StageFolder(path, everything, self.made_by)
+
+    @cached_property
+    def made_by(self) -> dict[str, Any]:
+        """Versions and git revision of what is running."""
+        return {
+            "git": git_revision(),
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "packages": {name: _version(name) for name in _PACKAGES},
+        }
 
     def carry_out(
         self, folder: StageFolder, work: Callable[[StageFolder], dict[str, Any]]
@@ -108,7 +143,7 @@ class Run:
         """
         if folder.is_done:
             return folder
-        state = "was made with other settings, data or code" if folder.manifest else "is missing"
+        state = "was made by other code, or is not whole" if folder.manifest else "is missing"
         raise MissingArtifactError(
             f"{folder.path}: {state}. This stage cannot start without it. "
             f"Run `python scripts/run.py {command}` with the same settings first, or stage=all."
@@ -139,7 +174,7 @@ class Run:
 
     def summarise(self) -> None:
         """Print the summary: numbers, and where the results are."""
-        table = Table(title=str(self.folder), show_header=False)
+        table = Table(title=str(self.output), show_header=False)
         table.add_column()
         table.add_column(overflow="fold")  # a path that is cut cannot be copied
         for name, value in self.lines:
@@ -178,6 +213,16 @@ def build(node: dict[str, Any], group: str) -> Any:
         raise cause from error
 
 
+def name_of(node: dict[str, Any]) -> str:
+    """The name of what a group with a ``_target_`` builds.
+
+    Example:
+        >>> name_of({"_target_": "tsgb.TSGB", "kappa": 0.5})
+        'TSGB'
+    """
+    return str(node.get("_target_", "none")).rpartition(".")[2]
+
+
 def _target_modules(parts: Any) -> list[str]:
     """Modules of everything that settings build with a ``_target_``, at any depth."""
     if hasattr(parts, "__dataclass_fields__"):
@@ -198,16 +243,12 @@ def weights_version(weights: str) -> str:
 
 
 def write_provenance(run: Run) -> None:
-    """Write versions, random seed and git revision into the run's folder."""
+    """Write versions, random seed and git revision of this command into its folder."""
     facts = {
         "random_seed": run.config.random_seed,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
-        "packages": {name: _version(name) for name in _PACKAGES},
         "config_fingerprint": fingerprint(asdict(run.config)),
     }
-    write_json(run.folder / "provenance.json", facts)
+    write_json(run.output / "provenance.json", {**facts, **run.made_by})
 
 
 def git_revision() -> str:

@@ -20,7 +20,7 @@ from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import Refinement
-from pipeline.scoring import score
+from pipeline.scoring import mean_over, score
 from pipeline.stages import segmentation
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
@@ -51,10 +51,14 @@ def folder(run: Run, labels: str | None = None) -> StageFolder:
     """Where predictions and scores are, or will be."""
     config = replace(run.config.evaluate, classes=None, export=False)  # both are added afterwards
     labels = labels or run.config.segmenter.labels
-    name = "evaluate" if labels == segmentation.PSEUDO else "evaluate_twin"
-    refine = run.config.refine if config.crf else None
-    upstream = [_source_fingerprint(run, config, labels), run.truth_version(split_of(run))]
-    return run.stage(name, __name__, upstream, evaluate=config, refine=refine)
+    given = _given_version(run, config)
+    upstream = [] if given else [segmentation.folder(run, labels)]
+    return run.stage(
+        "evaluate", f"{'given' if given else labels}_{config.split}",
+        __name__, upstream, evaluate=config, given=given,
+        refine=run.config.refine if config.crf else None,
+        ground_truth=run.truth_version(split_of(run)),
+    )  # fmt: skip
 
 
 def run(run: Run, labels: str | None = None) -> StageFolder:
@@ -83,10 +87,8 @@ def mean_over_chosen(run: Run, scores: dict[str, Any]) -> dict[str, float | None
     chosen = run.config.evaluate.classes
     if not chosen:
         return {}
-    values = [scores["IoU"][name] for name in ("background", *chosen)]
-    known = [value for value in values if value is not None]
-    name = f"background, {', '.join(chosen)}"
-    return {name: sum(known) / len(known) if known else None}
+    names = ("background", *chosen)
+    return {", ".join(names): mean_over(scores, names)}
 
 
 def check_settings(run: Run) -> None:
@@ -113,14 +115,15 @@ def prediction_path(stage: StageFolder, item: Item) -> Path:
     return stage.path / "predictions" / f"{item.id}.png"
 
 
-def _source_fingerprint(run: Run, config: EvaluateConfig, labels: str) -> str:
+def _given_version(run: Run, config: EvaluateConfig) -> str | None:
+    """Fingerprint of the masks or the network that is scored in place of the run's own."""
     if config.masks is not None:
         paths = (Path(config.masks) / f"{name}.png" for name in split_of(run).ids)
         return fingerprint([(str(p), p.stat().st_mtime_ns) for p in paths if p.exists()])
     if config.checkpoint is not None:
         path = Path(config.checkpoint)
         return f"{path}:{path.stat().st_mtime_ns if path.exists() else 'missing'}"
-    return segmentation.folder(run, labels).fingerprint
+    return None
 
 
 def split_of(run: Run) -> Split:

@@ -36,7 +36,8 @@ def launch(config: DictConfig, folder: Path) -> None:
 
 
 def _launch(config: DictConfig, folder: Path) -> None:
-    run = Run(plain(config), folder)
+    settings = plain(config)
+    run = Run(settings, Path(settings.run_dir), folder)
     write_provenance(run)
     get_method(run.config.stage["_target_"])(run)
     run.summarise()

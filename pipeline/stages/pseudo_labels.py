@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import StageFolder, write_bytes
 from pipeline.config import SeedConfig
 from pipeline.data.catalogue import Catalogue, Item
-from pipeline.data.images import read_image
+from pipeline.data.images import enlarge, read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import confident, label_image, normalise, with_background
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
-from pipeline.stages.context import Run, build, number
+from pipeline.stages.context import Run, build, name_of, number
 from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
 
 KINDS = ("seeds", "refined", "masks")
@@ -28,9 +27,10 @@ KINDS = ("seeds", "refined", "masks")
 
 def folder(run: Run) -> StageFolder:
     """Where the label images are, or will be."""
-    upstream = [saliency.folder(run).fingerprint]
-    config = run.config
-    return run.stage("pseudo_labels", __name__, upstream, seed=config.seed, refine=config.refine)
+    config, upstream = run.config, [saliency.folder(run)]
+    variant = name_of(config.refine)
+    settings = {"seed": config.seed, "refine": config.refine}
+    return run.stage("pseudo_labels", variant, __name__, upstream, **settings)
 
 
 def run(run: Run) -> StageFolder:
@@ -124,12 +124,6 @@ class _Maker:
         images = (label_image(probabilities[0], item.labels), refined, confident(strict, lenient))
         for kind, labels in zip(KINDS, images, strict=True):
             write_bytes(mask_path(self.stage, kind, item), encode_label_image(labels))
-
-
-def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps [K, h, w] at ``size`` (height, width), bilinear."""
-    large = [cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps]
-    return np.stack(large) if large else np.zeros((0, *size), np.float32)
 
 
 def _maker(run: Run, stage: StageFolder) -> _Maker:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import StageFolder, read_json, write_bytes
+from pipeline.artifacts import StageFolder, write_bytes
 from pipeline.data.catalogue import BACKGROUND, Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
@@ -28,9 +28,9 @@ from pipeline.report.pictures import (
     overlay_map,
     thumbnail,
 )
-from pipeline.scoring import ConfusionMatrix
+from pipeline.scoring import ConfusionMatrix, mean_over
 from pipeline.stages import classifier, evaluate, pseudo_labels, saliency, segmentation
-from pipeline.stages.context import Run
+from pipeline.stages.context import Run, name_of
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
 _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
@@ -39,7 +39,7 @@ _TWIN = "supervised twin"
 
 def run(run: Run) -> None:
     """Write ``report/index.html`` from what is there; always, since it takes seconds."""
-    path = run.folder / "report" / "index.html"
+    path = run.output / "report" / "index.html"
     write_bytes(path, report.render(_page(_Results(run))).encode())
     run.say("report", str(path))
 
@@ -107,11 +107,9 @@ class _Results:
 
 def _page(found: _Results) -> report.Page:
     run, catalogue = found.run, found.run.catalogue
-    provenance = run.folder / "provenance.json"
-    versions = read_json(provenance) if provenance.exists() else {}
     return report.Page(
         title=f"{catalogue.name}: {len(catalogue.classes)} classes",
-        folder=str(run.folder),
+        folder=str(run.output),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         headlines=list(_headlines(found)),
         rungs=[*_mask_rungs(found), *_network_rungs(found)],
@@ -121,8 +119,8 @@ def _page(found: _Results) -> report.Page:
         galleries=[gallery for gallery in (_val_gallery(found), _train_gallery(found)) if gallery],
         legend=_legend(found.classes),
         curves=list(_curves(found)),
-        facts=_facts(run, versions),
-        packages=versions.get("packages", {}),
+        facts=_facts(run),
+        packages=run.made_by["packages"],
         config=OmegaConf.to_yaml(OmegaConf.create(asdict(run.config))),
         has_ground_truth=catalogue.scored.has_masks or evaluate.split_of(run).has_masks,
     )
@@ -134,7 +132,7 @@ def _headlines(found: _Results) -> Iterator[report.Headline]:
     for title, scores in networks.items():
         note = scores["protocol"]
         if chosen:
-            mean = report.class_mean(scores, [report.BACKGROUND_NAME, *chosen])
+            mean = mean_over(scores, [report.BACKGROUND_NAME, *chosen])
             note += f"; {report.percent(mean)} % over background + {len(chosen)} chosen classes"
         yield report.Headline(f"mIoU of the {title}", f"{report.percent(scores['mIoU'])} %", note)
     if len(networks) == 2:
@@ -159,7 +157,7 @@ def _mask_rungs(found: _Results) -> Iterator[report.Rung]:
     config, split = found.run.config, scores["split"]
     maximum = f"of the maximum of maps to the power {config.seed.power:g}"
     fixed = f"{split}, background at {config.seed.threshold:g} {maximum}, fixed beforehand"
-    refinement = _name_of(config.refine)
+    refinement = _described(config.refine)
     how = {
         "seeds": f"{fixed}; {report.void_in_words(scores['seeds'])}",
         "refined": f"{fixed}; {refinement}; {report.void_in_words(scores['refined'])}",
@@ -185,13 +183,14 @@ def _state(name: str, folder: StageFolder, command: str) -> report.StageState:
     manifest = folder.manifest
     if folder.is_done:
         time = report.duration(manifest["seconds"])
-        time += " since it was last resumed" if manifest.get("resumed") else ""
-        return report.StageState(name, "done", time)
+        time += ", in several sessions" if manifest["resumed"] else ""
+        code = str(manifest["made_by"].get("git", ""))
+        return report.StageState(name, "done", time, folder=folder.path.name, code=code)
     if not manifest:
         return report.StageState(name, "missing", remedy=command)
     if manifest.get("fingerprint") == folder.fingerprint:
         return report.StageState(name, "not finished", remedy=command)
-    return report.StageState(name, "made with other settings, data or code", remedy=command)
+    return report.StageState(name, "made by other code", remedy=command)
 
 
 def _tables(found: _Results) -> Iterator[report.Table]:
@@ -342,26 +341,25 @@ def _losses(folder: Path) -> list[tuple[float, float]]:
     return sorted(losses.items())
 
 
-def _facts(run: Run, provenance: Mapping[str, Any]) -> dict[str, str]:
-    config = run.config
+def _facts(run: Run) -> dict[str, str]:
+    config, made_by = run.config, run.made_by
     scales = ", ".join(f"{scale:g}" for scale in config.saliency.scales)
     classes, network = config.classifier, config.segmenter
     mirror = "with" if config.saliency.flip else "without"
     return {
         "classifier": f"{classes.library}/{classes.backbone}, initial weights {classes.weights}, "
         f"{classes.epochs} epochs of batches of {classes.batch_size}",
-        "saliency": f"{_name_of(config.saliency.method)} at scales {scales}, {mirror} mirror",
-        "refinement": _name_of(config.refine),
+        "saliency": f"{_described(config.saliency.method)} at scales {scales}, {mirror} mirror",
+        "refinement": _described(config.refine),
         "network": f"{network.arch} with {network.encoder}, initial weights {network.weights}, "
         f"{network.epochs} epochs of batches of {network.batch_size}",
         "random seed": str(config.random_seed),
-        "code": str(provenance.get("git", "unknown revision")),
-        "machine": f"Python {provenance.get('python', '?')}, {provenance.get('platform', '?')}",
+        "code": str(made_by["git"]),
+        "machine": f"Python {made_by['python']}, {made_by['platform']}",
     }
 
 
-def _name_of(node: Mapping[str, Any]) -> str:
-    """A group in one line: the name of its target and its options."""
+def _described(node: dict[str, Any]) -> str:
+    """A group in one line: the name of what it builds, and its options."""
     options = ", ".join(f"{k} {json.dumps(v)}" for k, v in node.items() if k != "_target_")
-    name = str(node.get("_target_", "?")).rpartition(".")[2]
-    return f"{name} ({options})" if options else name
+    return f"{name_of(node)} ({options})" if options else name_of(node)

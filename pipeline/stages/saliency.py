@@ -12,15 +12,15 @@ from torch import Tensor
 from pipeline.artifacts import StageFolder, atomic_path
 from pipeline.data.catalogue import Item
 from pipeline.stages import classifier
-from pipeline.stages.context import Run, build
+from pipeline.stages.context import Run, build, name_of
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.tasks.pseudo_labeler import PseudoLabeler
 
 
 def folder(run: Run) -> StageFolder:
     """Where the maps are, or will be."""
-    upstream = [classifier.folder(run).fingerprint]
-    return run.stage("saliency", __name__, upstream, saliency=run.config.saliency)
+    config, upstream = run.config.saliency, [classifier.folder(run)]
+    return run.stage("saliency", name_of(config.method), __name__, upstream, saliency=config)
 
 
 def run(run: Run) -> StageFolder:

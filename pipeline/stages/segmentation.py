@@ -21,19 +21,19 @@ PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"
 
 
 def folder(run: Run, labels: str | None = None) -> StageFolder:
-    """Where the network is, or will be; the twin has a folder of its own."""
+    """Where the network is, or will be."""
     config = _settings(run, labels)
     upstream = []
     if config.labels == PSEUDO:
-        upstream.append(pseudo_labels.folder(run).fingerprint)
+        upstream.append(pseudo_labels.folder(run))
     if config.weights == "classifier":
-        upstream.append(classifier.folder(run).fingerprint)
-    name = "segmentation" if config.labels == PSEUDO else "segmentation_twin"
+        upstream.append(classifier.folder(run))
     settings = replace(config, weights=weights_version(config.weights))
-    precision = run.config.trainer.precision
-    if config.labels == GROUND_TRUTH:
-        upstream.append(run.truth_version(run.catalogue.train))
-    return run.stage(name, __name__, upstream, segmenter=settings, precision=precision)
+    learned = run.truth_version(run.catalogue.train) if config.labels == GROUND_TRUTH else None
+    return run.stage(
+        "segmentation", config.labels, __name__, upstream,
+        segmenter=settings, precision=run.config.trainer.precision, ground_truth=learned,
+    )  # fmt: skip
 
 
 def run(run: Run, labels: str | None = None) -> StageFolder:

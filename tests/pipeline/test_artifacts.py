@@ -1,7 +1,9 @@
 """Files that are whole or absent; stages that know whether they are done."""
 
 import errno
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,45 @@ def test_a_folder_that_no_stage_made_is_never_removed(tmp_path):
     assert (tmp_path / "classifier" / "thesis.tex").exists()
 
 
+def test_a_stage_that_lost_a_file_is_not_done(tmp_path):
+    stage = StageFolder(tmp_path / "stage", {"lr": 0.1})
+    stage.begin()
+    (stage.path / "result").write_text("work")
+    stage.finish({})
+    assert stage.is_done
+
+    (stage.path / "result").unlink()
+
+    assert not stage.is_done
+    assert stage.begin() is True
+
+
+def test_the_time_of_a_killed_session_counts(tmp_path):
+    stage = StageFolder(tmp_path / "stage", {"lr": 0.1})
+    stage.begin()
+    (stage.path / "half").write_text("work")
+    in_a_minute = time.time() + 60
+    os.utime(stage.path / "half", (in_a_minute, in_a_minute))
+
+    stage.begin()
+    stage.finish({})
+
+    assert 60 <= stage.manifest["seconds"] < 70
+    assert stage.manifest["resumed"] is True
+
+
+def test_the_manifest_says_what_made_the_result(tmp_path):
+    stage = StageFolder(tmp_path / "stage", {"lr": 0.1}, made_by={"git": "abc"})
+    stage.begin()
+    stage.finish({"loss": 1.0})
+    stage.amend(scores=0.5)
+
+    assert stage.manifest["made_by"] == {"git": "abc"}
+    assert stage.summary == {"loss": 1.0, "scores": 0.5}
+    assert stage.fingerprint == StageFolder(stage.path, {"lr": 0.1}).fingerprint
+    assert stage.is_done
+
+
 def test_an_unreadable_manifest_counts_as_not_done(tmp_path):
     stage = StageFolder(tmp_path, {"lr": 0.1})
     stage.begin()
@@ -139,6 +180,19 @@ def test_code_counts_also_where_it_is_imported_from(package):
     code_version.cache_clear()
 
     assert code_version("pipeline_like.stage") != before
+
+
+def test_the_code_of_another_stage_does_not_count(package, monkeypatch):
+    monkeypatch.setattr("pipeline.artifacts._STAGES", ("pipeline_like.one", "pipeline_like.two"))
+    (package / "one.py").write_text("def work():\n    return 1\n")
+    (package / "two.py").write_text("from pipeline_like.one import work\n")
+    before = {name: code_version(f"pipeline_like.{name}") for name in ("one", "two")}
+
+    (package / "one.py").write_text("def work():\n    return 2\n")
+    code_version.cache_clear()
+
+    assert code_version("pipeline_like.one") != before["one"]
+    assert code_version("pipeline_like.two") == before["two"]
 
 
 def test_comments_and_docstrings_do_not_make_a_stage_run_again(package):

@@ -223,7 +223,7 @@ def test_the_page_without_any_ground_truth(run):
     leave_classifier(run)
     leave_masks(run)
     run.__dict__["catalogue"] = blind
-    pseudo_labels.folder(run).finish({"scores": None})
+    pseudo_labels.folder(run).amend(scores=None)
 
     html = page_of(run)
 
@@ -244,7 +244,7 @@ def test_a_stage_made_with_other_settings_is_not_shown(run):
 
     html = page_of(run)
 
-    assert "made with other settings, data or code" in html
+    assert html.count(">missing<") == 7
     assert "73.1 %" not in html
 
 
@@ -255,4 +255,4 @@ def test_resumed_and_killed_stages_are_named_as_such(run):
 
     stage.begin()
     stage.finish({"mAP": 0.5, "AP": {}})
-    assert "since it was last resumed" in page_of(run)
+    assert "in several sessions" in page_of(run)

@@ -1,7 +1,6 @@
 """The whole way on tiny data: what a person sees, what is skipped, what survives a kill."""
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -28,8 +27,7 @@ from pipeline.errors import (
 from pipeline.stages import chain, classifier, evaluate, pseudo_labels, saliency, segmentation
 from tests.conftest import ROOT, TINY
 
-STAGES = ("classifier", "saliency", "pseudo_labels", "segmentation", "evaluate",
-          "segmentation_twin", "evaluate_twin")  # fmt: skip
+STAGES = 7  # classifier, saliency, pseudo_labels, and a network and its twin with their scores
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +68,22 @@ def with_settings(run, **groups):
 
 
 def when_made(run):
-    return {name: (run.folder / name / "manifest.json").stat().st_mtime_ns for name in STAGES}
+    manifests = run.folder.rglob("manifest.json")
+    return {p.parent.relative_to(run.folder).as_posix(): p.stat().st_mtime_ns for p in manifests}
+
+
+def stages_of(folders):
+    """``{"saliency/TSGB-0a1b2c"}`` without the fingerprints: ``{"saliency/TSGB"}``."""
+    return {folder.rpartition("-")[0] for folder in folders}
 
 
 def test_the_chain_ends_with_numbers_pictures_and_a_page(finished):
     lines = dict(finished.lines)
 
     assert (finished.folder / "report" / "index.html").stat().st_size > 10_000
-    for name in STAGES:
+    made = when_made(finished)
+    assert len(made) == STAGES
+    for name in made:
         assert read_json(finished.folder / name / "manifest.json")["state"] == "done"
     for wanted in ("seed mIoU (train, honest)", "seed mIoU (train, oracle)", "report"):
         assert wanted in lines
@@ -102,7 +108,7 @@ def test_a_second_run_skips_everything_and_says_so(finished, capsys):
     chain.run(type(finished)(finished.config, finished.folder))
 
     assert when_made(finished) == before
-    assert capsys.readouterr().err.count("skipped") == len(STAGES)
+    assert capsys.readouterr().err.count("skipped") == STAGES
 
 
 def test_a_changed_threshold_redoes_what_depends_on_it_and_nothing_else(copied):
@@ -111,8 +117,9 @@ def test_a_changed_threshold_redoes_what_depends_on_it_and_nothing_else(copied):
     chain.run(with_settings(copied, seed={"threshold": 0.55}))
 
     after = when_made(copied)
-    assert {name for name in STAGES if before[name] != after[name]} == {
-        "pseudo_labels", "segmentation", "evaluate",
+    assert before.items() <= after.items()  # nothing that was made is replaced
+    assert stages_of(after.keys() - before.keys()) == {
+        "pseudo_labels/CRFRefinement", "segmentation/pseudo", "evaluate/pseudo_val",
     }  # fmt: skip
 
 
@@ -151,11 +158,12 @@ def test_corrected_ground_truth_is_scored_anew_without_making_anything_anew(
     chain.run(run)
 
     after = when_made(run)
-    weak = ("classifier", "saliency", "segmentation")
-    assert all(before[name] == after[name] for name in weak)
     assert pseudo_labels.folder(run).summary["scores"] != scores
-    assert before["segmentation_twin"] != after["segmentation_twin"]
-    assert before["evaluate"] != after["evaluate"]
+    changed = {name for name in before if before[name] != after[name]}
+    assert stages_of(changed) == {"pseudo_labels/CRFRefinement"}  # its scores alone
+    assert stages_of(after.keys() - before.keys()) == {
+        "segmentation/ground_truth", "evaluate/pseudo_val", "evaluate/ground_truth_val",
+    }  # fmt: skip
 
 
 def test_the_same_seed_gives_the_same_result_whatever_the_number_of_workers(finished, make_run):
@@ -163,7 +171,7 @@ def test_the_same_seed_gives_the_same_result_whatever_the_number_of_workers(fini
 
     chain.run(run)
 
-    for stage in ("classifier", "pseudo_labels", "evaluate", "evaluate_twin"):
+    for stage in when_made(finished):
         paths = (folder / stage / "manifest.json" for folder in (finished.folder, run.folder))
         first, second = (read_json(path)["summary"] for path in paths)
         first.pop("predictions", None)
@@ -186,8 +194,7 @@ def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
     gone = pseudo_labels.mask_path(stage, "masks", items[1])
     expected, when = gone.read_bytes(), kept.stat().st_mtime_ns
     gone.unlink()
-    manifest = {**stage.manifest, "state": "running"}
-    (stage.path / "manifest.json").write_text(json.dumps(manifest))
+    stage.begin()  # and the run is killed here
 
     pseudo_labels.run(copied)
 
@@ -206,7 +213,7 @@ def test_training_that_was_killed_ends_where_it_would_have_ended(name, make_run)
     results = []
     for folder in ("whole", "killed"):
         run = make_run(f"{group}.epochs=2", "segmenter.labels=ground_truth")
-        run.folder = run.folder.parent / folder
+        run.folder = run.folder / folder
         if name == "segmentation":
             classifier.run(run)
         if folder == "killed":
@@ -247,19 +254,21 @@ def test_the_command_survives_a_real_kill(tmp_path, shapes_root):
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "run" / "classifier" / "last.ckpt"
+    made = tmp_path / "run" / "classifier"
     deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not list(made.glob("*/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert checkpoint.exists()
+    (checkpoint,) = made.glob("*/last.ckpt")
 
     again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     assert again.returncode == 0, again.stderr
     assert "going on" in again.stderr
-    assert read_json(tmp_path / "run" / "classifier" / "manifest.json")["state"] == "done"
+    manifest = read_json(checkpoint.parent / "manifest.json")
+    assert manifest["state"] == "done"
+    assert manifest["resumed"] is True
 
 
 def test_a_stage_without_the_one_before_it_names_the_command(make_run):
@@ -278,17 +287,18 @@ def test_an_image_that_vanishes_is_named_and_the_others_are_done(copied, tmp_pat
     run = type(copied)(config, copied.folder)
     assert run.data_version  # the data are read and checked; now one goes
     victim = run.catalogue.train.items[3]
+    maps = saliency.folder(run).path / "maps"
     shutil.rmtree(run.folder / "saliency")
     content = victim.image.read_bytes()
     victim.image.unlink()
     with pytest.raises(StageIncompleteError, match=rf"1 of 10 images failed[\s\S]*{victim.id}"):
         saliency.run(run)
-    assert len(list((run.folder / "saliency" / "maps").glob("*.npz"))) == 9
+    assert len(list(maps.glob("*.npz"))) == 9
 
     victim.image.write_bytes(content)
     saliency.run(type(run)(config, run.folder))
 
-    assert len(list((run.folder / "saliency" / "maps").glob("*.npz"))) == 10
+    assert len(list(maps.glob("*.npz"))) == 10
 
 
 def test_a_corrupt_image_or_a_wrong_mask_stops_the_run_before_any_work(
@@ -314,7 +324,7 @@ def test_a_corrupt_image_or_a_wrong_mask_stops_the_run_before_any_work(
 
 
 def test_a_full_disk_stops_with_advice_and_the_same_command_goes_on(copied, monkeypatch):
-    shutil.rmtree(copied.folder / "pseudo_labels")
+    shutil.rmtree(pseudo_labels.folder(copied).path)
     real, calls = Path.replace, []
 
     def full_after_some(source, target):
@@ -440,3 +450,25 @@ def test_without_refinement_the_refined_mask_is_the_seed(copied):
 
     scores = stage.summary["scores"]
     assert scores["seeds"] == scores["refined"]
+
+
+def test_a_deleted_file_is_made_again(copied):
+    stage = pseudo_labels.folder(copied)
+    gone = pseudo_labels.mask_path(stage, "masks", copied.catalogue.train.items[4])
+    expected = gone.read_bytes()
+    gone.unlink()
+
+    pseudo_labels.run(copied)
+
+    assert gone.read_bytes() == expected
+
+
+def test_other_scales_are_scored_beside_the_first_ones(copied):
+    first = evaluate.folder(copied)
+    other = with_settings(copied, evaluate={"scales": [0.5]})
+
+    second = evaluate.run(other)
+
+    assert first.is_done
+    assert first.path != second.path
+    assert second.summary["scores"]["protocol"] == "val, scale 0.5, no flip, no CRF"

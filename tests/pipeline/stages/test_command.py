@@ -49,7 +49,7 @@ def test_a_run_leaves_its_config_versions_seed_and_revision(tmp_path, shapes_roo
     assert {"git", "python"} <= facts.keys()
     assert facts["packages"]["torch"].startswith("2.")
     assert (folder / ".hydra" / "config.yaml").is_file()
-    assert (folder / "classifier" / "logs" / "metrics.csv").is_file()
+    assert list((folder / "classifier").glob("*/logs/metrics.csv"))
     assert list((folder / "classifier").rglob("events.out.tfevents*"))
 
 
@@ -73,3 +73,17 @@ def test_a_full_disk_inside_a_library_gets_the_same_advice(tmp_path):
 
     with pytest.raises(PermissionError), full_disk_explained(tmp_path):
         raise PermissionError
+
+
+def test_a_sweep_trains_one_classifier(tmp_path, shapes_root):
+    folder = tmp_path / "run"
+    words = (*TINY, f"data.root={shapes_root}", f"run_dir={folder}", "stage=pseudo_labels")
+    command(*TINY, f"data.root={shapes_root}", f"run_dir={folder}", "stage=classifier")
+
+    done = command("-m", *words, "saliency=tsgb,cam")
+
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "classifier").iterdir())) == 1
+    assert {p.name.split("-")[0] for p in (folder / "pseudo_labels").iterdir()} == {"CRFRefinement"}
+    assert {p.name.split("-")[0] for p in (folder / "saliency").iterdir()} == {"TSGB", "CAM"}
+    assert len(list(folder.glob("sweeps/*/*/provenance.json"))) == 2

@@ -52,7 +52,7 @@ class SeedConfig:
 
     power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
     threshold: float = 0.5  # background level of the seed and of the refined mask that are scored
-    foreground: float = 0.6  # foreground where the mask made at this level says so
+    foreground: float = 0.5  # foreground where the mask made at this level says so
     background: float = 0.4  # background where the mask made at this level says so; else void
 
 

@@ -116,12 +116,16 @@ class _Maker:
     def make(self, item: Item) -> None:
         image = read_image(item.image)
         maps = enlarge(self.read(item), image.shape[:2])
-        levels = (self.seed.threshold, self.seed.foreground, self.seed.background)
-        probabilities = [with_background(maps, level) for level in levels]
-        refined, strict, lenient = (
-            label_image(q, item.labels) for q in self.refine(image, probabilities)
+        seed = self.seed
+        levels = sorted({seed.threshold, seed.foreground, seed.background})  # equal ones once
+        planes = {level: with_background(maps, level) for level in levels}
+        results = zip(levels, self.refine(image, list(planes.values())), strict=True)
+        refined = {level: label_image(q, item.labels) for level, q in results}
+        images = (
+            label_image(planes[seed.threshold], item.labels),
+            refined[seed.threshold],
+            confident(refined[seed.foreground], refined[seed.background]),
         )
-        images = (label_image(probabilities[0], item.labels), refined, confident(strict, lenient))
         for kind, labels in zip(KINDS, images, strict=True):
             write_bytes(mask_path(self.stage, kind, item), encode_label_image(labels))
 

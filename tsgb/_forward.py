@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
+from tsgb._ports import close_port
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
 
 
@@ -24,12 +25,15 @@ class Forward:
         logits: [B, classes].
         activations: Output of each read-out layer, [B, C', H', W'].
         last_map: The last activation of more than one pixel that is not a pooling output.
+        excitations: Outputs of max-pools and strided convolutions, after the input of the first;
+            see :func:`tsgb.extrapolate`.
     """
 
     images: Tensor
     logits: Tensor
     activations: Mapping[str, Tensor]
     last_map: Tensor | None
+    excitations: Sequence[Tensor]
 
 
 @contextmanager
@@ -51,11 +55,12 @@ def run_forward(
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
     interception = Interception(who, rule_set, leaf)
-    with _captured(model, layers, interception.current) as outputs, interception:
+    with _captured(model, layers, interception.current, who) as outputs, interception:
         logits = interception.current(model(leaf))
     _check_logits(logits, len(images), interception, who)
     activations = {layer: _only_map(layer, outputs[layer], who) for layer in layers}
-    return Forward(leaf, logits, activations, interception.last_map)
+    excitations = tuple(interception.excitations)
+    return Forward(leaf, logits, activations, interception.last_map, excitations)
 
 
 def class_gradients(logits: Tensor, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
@@ -69,19 +74,28 @@ def class_gradients(logits: Tensor, activation: Tensor, targets: Tensor) -> Iter
     Yields:
         K tensors of the shape of ``activation``; zero where the target is -1.
     """
+    for (gradient,) in joint_gradients(logits, [activation], targets):
+        yield gradient
+
+
+def joint_gradients(
+    logits: Tensor, activations: Sequence[Tensor], targets: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """:func:`class_gradients` of several activations in the same sweeps."""
     for column in targets.T:
         start = torch.zeros_like(logits)
         start.scatter_(1, column.clamp(min=0)[:, None], (column >= 0).to(start)[:, None])
-        (gradient,) = torch.autograd.grad(
-            logits, activation, start, retain_graph=True, allow_unused=True
+        gradients = torch.autograd.grad(
+            logits, activations, start, retain_graph=True, allow_unused=True
         )
-        if gradient is None:
-            raise LayerError(
-                f"read-out of shape {tuple(activation.shape)}: no relevance arrives there from "
-                "the logits, because the layer is not on the way or only acts through a gate "
-                "(sigmoid). Its map would be empty. Choose a layer on the main path."
-            )
-        yield gradient
+        for activation, gradient in zip(activations, gradients, strict=True):
+            if gradient is None:
+                raise LayerError(
+                    f"read-out of shape {tuple(activation.shape)}: no relevance arrives there "
+                    "from the logits, because the layer is not on the way or only acts through a "
+                    "gate (sigmoid). Its map would be empty. Choose a layer on the main path."
+                )
+        yield gradients
 
 
 def find_head(logits: Tensor, who: str) -> Any:
@@ -121,7 +135,7 @@ def check_layer(model: nn.Module, layer: str, who: str) -> None:
 
 @contextmanager
 def _captured(
-    model: nn.Module, layers: Sequence[str], current: Callable[[Any], Any]
+    model: nn.Module, layers: Sequence[str], current: Callable[[Any], Any], who: str
 ) -> Iterator[dict[str, list[Any]]]:
     """Collect the outputs of the named modules, with hooks that are gone afterwards."""
     outputs: dict[str, list[Any]] = {layer: [] for layer in layers}
@@ -129,7 +143,9 @@ def _captured(
         for layer in outputs:
 
             def hook(_module: nn.Module, _args: Any, output: Any, layer: str = layer) -> None:
-                outputs[layer].append(current(output))
+                output = current(output)
+                close_port(output, layer, who)
+                outputs[layer].append(output)
 
             stack.callback(model.get_submodule(layer).register_forward_hook(hook).remove)
         yield outputs

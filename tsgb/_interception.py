@@ -27,6 +27,8 @@ _POOLING = frozenset(
     | {"fractional_max_pool2d", "max_pool2d_with_indices"}
 )
 
+_MAX_POOLING = frozenset({"max_pool2d", "max_pool2d_with_indices"})
+
 _SYNONYMS = {
     "__add__": "add",
     "__radd__": "add",
@@ -59,11 +61,14 @@ class Interception(TorchFunctionMode):
 
     Attributes:
         last_map: The most recent activation of more than one pixel that is not a pooling output.
+        excitations: What :func:`tsgb.extrapolate` sharpens maps with, in the order of the forward
+            pass: the input of the first max-pool or strided convolution, then the outputs of all.
     """
 
     def __init__(self, who: str, rule_set: RuleSet, image: Tensor) -> None:
         super().__init__()
         self.last_map: Tensor | None = None
+        self.excitations: list[Tensor] = []
         self._who = who
         self._rules = rule_set.rules
         self._plain = rule_set.plain
@@ -92,7 +97,14 @@ class Interception(TorchFunctionMode):
         if overwrites or asked:
             answer = self._redirect(self.current(args[0]), answer)
         self._note(name, answer, ready)
+        if name in _MAX_POOLING or (name == "conv2d" and _is_strided(ready, options)):
+            self._excite(ready[0], next(_tensors(answer)))
         return answer
+
+    def _excite(self, x: Tensor, y: Tensor) -> None:
+        if not self.excitations:
+            self.excitations.append(x.detach())
+        self.excitations.append(y.detach())
 
     def current(self, value: Any) -> Any:
         """What ``value`` has become by in-place operations; anything but a tensor as it is."""
@@ -264,6 +276,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from _tensors(item)
+
+
+def _is_strided(args: list[Any], kwargs: dict[str, Any]) -> bool:
+    """True for the arguments of a convolution that gives fewer pixels along a side."""
+    stride = kwargs.get("stride", args[3] if len(args) > 3 else 1)
+    return max((stride,) if isinstance(stride, int) else stride) > 1
 
 
 def _address(tensor: Tensor) -> int:

@@ -55,6 +55,84 @@ class RatioRule(Function):
         return g * ctx.ratio, None
 
 
+class PortRule(Function):
+    """Relevance that arrives at an elementwise operation goes to the port of its input.
+
+    The same as :class:`RatioRule` followed by what the convolution behind the port would do with
+    it: ``g * y`` is summed over the channels of each group.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, port: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        y = function(x)
+        ctx.save_for_backward(y)
+        ctx.groups = port.shape[1]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return None, _group_sum(g * y, ctx.groups), None
+
+
+class MaxPoolRule(Function):
+    """Relevance of a maximum goes to where it was, and on to the port of the input.
+
+    Of what arrives at the port of the output, each channel has a share in proportion to its
+    maximum. Where windows do not overlap, that makes one factor for each input location, the same
+    for all classes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, port: Tensor, window: Window, ceil_mode: bool
+    ) -> tuple[Tensor, Tensor]:
+        y, places = functional.max_pool2d(x, *window, ceil_mode=ceil_mode, return_indices=True)
+        ctx.save_for_backward(y, places)
+        ctx.set_materialize_grads(False)
+        ctx.window, ctx.groups, ctx.size = window, port.shape[1], x.shape[-2:]
+        ctx.factor = ctx.inverse = None
+        return y, _new_port(y, port.shape[1])
+
+    @staticmethod
+    def backward(
+        ctx: Any, g: Tensor | None, relevance: Tensor | None
+    ) -> tuple[None, Tensor | None, None, None]:
+        y, places = ctx.saved_tensors
+        parts = []
+        if g is not None:
+            parts.append(_to_places(ctx, g * y, places))
+        if relevance is not None:
+            if ctx.inverse is None:
+                ctx.inverse = safe_ratio(1.0, _group_sum(y.abs(), ctx.groups))
+            parts.append(_pool_port(ctx, relevance * ctx.inverse, y, places))
+        return None, _sum_or_none(parts), None, None
+
+
+def _pool_port(ctx: Any, share: Tensor, y: Tensor, places: Tensor) -> Tensor:
+    """Each input location's part of ``share`` [B, groups, H', W'], relevance per unit of |y|."""
+    (rows, columns), stride, padding, dilation = ctx.window
+    if (stride, padding, dilation) != ((rows, columns), (0, 0), (1, 1)):
+        return _to_places(ctx, _to_channels(share, y.shape[1]) * y.abs(), places)
+    if ctx.factor is None:
+        ctx.factor = _to_places(ctx, y.abs(), places)
+    spread = share.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
+    height, width = ctx.size
+    missing = (max(width - spread.shape[-1], 0), max(height - spread.shape[-2], 0))
+    if any(missing):
+        spread = functional.pad(spread, (0, missing[0], 0, missing[1]))
+    return spread[..., :height, :width] * ctx.factor
+
+
+def _to_places(ctx: Any, values: Tensor, places: Tensor) -> Tensor:
+    """Sum of ``values`` [B, C, H', W'] at their places, over the channels of each group."""
+    batch = values.shape[0]
+    target = values.new_zeros(batch, ctx.groups, ctx.size.numel())
+    flat = values.reshape(batch, ctx.groups, -1)
+    target.scatter_add_(2, places.reshape(batch, ctx.groups, -1), flat)
+    return target.unflatten(2, ctx.size)
+
+
 class AvgPoolRule(Function):
     """The relevance of each window is spread evenly over its non-zero inputs.
 
@@ -89,35 +167,87 @@ class ConvRule(Function):
     ``r / z`` and ``g_x = sign(x) * u``. Weights do not appear. The published ``eps = 1e-10`` under
     the fraction is left out; a window of zeros gives 0 instead.
 
+    Relevance arrives at the output, at the port that is left beside it, or at both. It leaves
+    through the port of ``x`` where there is one, as the sum of ``|x_c| * u`` over the channels of
+    each of that port's groups. It is shared inside each of ``shared_groups`` groups of channels,
+    which are the convolution's own ``groups`` or 1.
+
     If the layer is the classifier (1 x 1), :func:`classifier_gradient` applies at each location.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int
-    ) -> Tensor:
+        ctx: Any,
+        x: Tensor,
+        port: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        groups: int,
+        shared_groups: int,
+        rectified: bool,
+    ) -> tuple[Tensor, Tensor]:
         y = functional.conv2d(
             x, weight, bias, window.stride, window.padding, window.dilation, groups
         )
+        groups = shared_groups
         ctx.save_for_backward(x, y, weight)
-        ctx.window, ctx.groups, ctx.inverse, ctx.head_kappa = window, groups, None, None
+        ctx.set_materialize_grads(False)
+        ctx.window, ctx.groups, ctx.rectified, ctx.head_kappa = window, groups, rectified, None
+        ctx.port_groups = None if port is None else port.shape[1]
+        ctx.absolute = ctx.inverse = None
         pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
-        ctx.can_be_head = pointwise and groups == 1
-        return y
+        ctx.can_be_head = pointwise and weight.shape[1] == x.shape[1]
+        return y, _new_port(y, groups)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
-        x, y, weight = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor | None, relevance: Tensor | None) -> tuple[Any, ...]:
         if ctx.head_kappa is not None:
-            features, arriving = x.movedim(1, -1), g.movedim(1, -1)
-            gradient = classifier_gradient(features, weight.flatten(1), arriving, ctx.head_kappa)
-            return gradient.movedim(-1, 1), None, None, None, None
-        if ctx.inverse is None:
-            absolute = _group_sum(x.abs(), ctx.groups)
-            ctx.inverse = safe_ratio(1.0, box_sum(absolute, ctx.window, y.shape[-2:]))
-        relevance = _group_sum(g * y, ctx.groups)
-        share = box_spread(relevance * ctx.inverse, ctx.window, x.shape[-2:])
-        return x.sign().mul_(_to_channels(share, x.shape[1])), None, None, None, None
+            answer = _convolutional_head(ctx, g)
+        else:
+            _, y, _ = ctx.saved_tensors
+            parts = [] if g is None else [_group_sum(g * y, ctx.groups)]
+            parts += [] if relevance is None else [relevance]
+            total = _sum_or_none(parts)
+            answer = (None, None) if total is None else _share_out(ctx, total)
+        return *answer, None, None, None, None, None, None
+
+
+def _share_out(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What goes to the input of a convolution, or to its port, of ``relevance`` [B, groups, ...].
+
+    What does not depend on the class is worked out once, in sums over the finest groups needed.
+    """
+    x, y, _ = ctx.saved_tensors
+    if ctx.inverse is None:
+        fine = _common_groups(ctx.groups, ctx.port_groups or 1, x.shape[1])
+        ctx.absolute = _group_sum(x.abs(), fine)
+        windows = box_sum(_group_sum(ctx.absolute, ctx.groups), ctx.window, y.shape[-2:])
+        ctx.inverse = safe_ratio(1.0, windows)
+    share = box_spread(relevance * ctx.inverse, ctx.window, x.shape[-2:])
+    if ctx.port_groups is not None:
+        fine_share = _to_channels(share, ctx.absolute.shape[1])
+        return None, _group_sum(fine_share * ctx.absolute, ctx.port_groups)
+    share = _to_channels(share, x.shape[1])
+    return (share.expand_as(x) if ctx.rectified else x.sign().mul_(share)), None
+
+
+def _common_groups(first: int, second: int, channels: int) -> int:
+    """The coarsest groups that are parts of both divisions of the channels."""
+    coarse, fine = sorted((first, second))
+    return fine if fine % coarse == 0 else channels
+
+
+def _convolutional_head(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    x, _, weight = ctx.saved_tensors
+    if g is None:
+        return None, None
+    features, arriving = x.movedim(1, -1), g.movedim(1, -1)
+    gradient = classifier_gradient(features, weight.flatten(1), arriving, ctx.head_kappa)
+    gradient = gradient.movedim(-1, 1)
+    if ctx.port_groups is None:
+        return gradient, None
+    return None, _group_sum(x * gradient, ctx.port_groups)
 
 
 class LinearRule(Function):
@@ -135,6 +265,24 @@ class LinearRule(Function):
         if ctx.head_kappa is None:
             return g @ weight, None, None
         return classifier_gradient(x, weight, g, ctx.head_kappa), None, None
+
+
+class ProportionalAddRule(Function):
+    """``g_i = g * x_i / (x_1 + x_2)``: a variant of residual addition in some of the authors' maps.
+
+    It does not conserve relevance.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, other: Tensor) -> Tensor:
+        ctx.save_for_backward(x, other)
+        return x + other
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        x, other = ctx.saved_tensors
+        share = g * safe_ratio(1.0, x + other)
+        return share * x, share * other
 
 
 class GateRule(Function):
@@ -206,6 +354,17 @@ def _group_sum(x: Tensor, groups: int) -> Tensor:
     if groups == x.shape[1]:
         return x
     return x.unflatten(1, (groups, -1)).sum(2)
+
+
+def _new_port(y: Tensor, groups: int) -> Tensor:
+    """A port for ``y``; its value is of no use and takes no memory."""
+    return y.new_zeros(()).expand(y.shape[0], groups, *y.shape[-2:])
+
+
+def _sum_or_none(parts: list[Tensor]) -> Tensor | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def _to_channels(x: Tensor, channels: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Errors of the package: each names its cause, its consequence and the remedy."""
 
+from typing import Any, get_args
+
 
 class TSGBError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -23,3 +25,12 @@ class ShapeError(TSGBError, ValueError):
 
 class NonFiniteError(TSGBError, ValueError):
     """A tensor holds NaN or infinity."""
+
+
+def check_choice(who: str, option: str, value: str, choices: Any) -> None:
+    """Raise ValueError unless ``value`` is one of a ``Literal``'s ``choices``."""
+    if value not in get_args(choices):
+        raise ValueError(
+            f"{who}: {option} is {value!r}. There is no such form of the map. "
+            f"Use one of {', '.join(get_args(choices))}."
+        )

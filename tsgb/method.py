@@ -1,11 +1,12 @@
 """What every saliency method shares: the checks, the forward pass and the shape of the answer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tsgb._forward import Forward, check_layer, class_gradients, own_settings, run_forward
+from tsgb._forward import Forward, check_layer, joint_gradients, own_settings, run_forward
 from tsgb._operations import PLAIN_AUTOGRAD, RuleSet
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, TargetError, UnsupportedModelError
 
@@ -61,21 +62,29 @@ class Method(ABC):
 
     def attribute_with_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
+        layers = () if self._layer is None else (self._layer,)
+        with own_settings(images.device):
+            forward, columns = self._run(images, targets, layers)
+            maps = self._finished(self._maps(forward, columns))
+            return maps, forward.logits.detach()
+
+    def _run(
+        self, images: Tensor, targets: Tensor, layers: Sequence[str]
+    ) -> tuple[Forward, Tensor]:
+        """The forward pass, and the targets as [B, K]; inside of ``own_settings``."""
         self._check_images(images)
         self._check_mode()
         columns = self._columns(images, targets)
-        with own_settings(images.device):
-            forward = run_forward(
-                self._model,
-                images,
-                layers=() if self._layer is None else (self._layer,),
-                rule_set=self._rule_set,
-                who=self._name,
-            )
-            self._check_range(columns, forward.logits.shape[1])
-            maps = self._maps(forward, columns).detach()
-            self._check_finite(maps, "maps", "Report the model; no input should lead here.")
-            return maps, forward.logits.detach()
+        forward = run_forward(
+            self._model, images, layers=layers, rule_set=self._rule_set, who=self._name
+        )
+        self._check_range(columns, forward.logits.shape[1])
+        return forward, columns
+
+    def _finished(self, maps: Tensor) -> Tensor:
+        maps = maps.detach()
+        self._check_finite(maps, "maps", "Report the model; no input should lead here.")
+        return maps
 
     @abstractmethod
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
@@ -173,13 +182,57 @@ class Method(ABC):
 class GradientMethod(Method):
     """A method that makes each map from an activation and the gradient of the target's logit."""
 
+    def attribute_layers(
+        self, images: Tensor, targets: Tensor, layers: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """:meth:`attribute` at several layers, in one forward pass and one sweep for each class.
+
+        Args:
+            images: As in :meth:`attribute`.
+            targets: As in :meth:`attribute`.
+            layers: Names of modules; the layer of the constructor plays no part.
+
+        Returns:
+            Maps [B, K, h, w] by layer, each as large as the layer's output.
+
+        Example:
+            >>> from tsgb import TSGB
+            >>> model = torch.nn.Sequential(
+            ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3),
+            ...     torch.nn.Flatten(), torch.nn.Linear(64, 5)).eval()
+            >>> images, targets = torch.rand(1, 3, 8, 8), torch.tensor([2])
+            >>> maps = TSGB(model).attribute_layers(images, targets, ["0", "2"])
+            >>> maps["0"].shape, maps["2"].shape
+            (torch.Size([1, 1, 6, 6]), torch.Size([1, 1, 4, 4]))
+        """
+        for layer in layers:
+            check_layer(self._model, layer, self._name)
+        with own_settings(images.device):
+            forward, columns = self._run(images, targets, layers)
+            maps = self._all_maps(forward, columns, [forward.activations[n] for n in layers])
+        return {layer: self._finished(m) for layer, m in zip(layers, maps, strict=True)}
+
+    def _all_maps(
+        self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Maps [B, K, h, w] at each activation."""
+        values = [activation.detach() for activation in activations]
+        columns = [
+            [self._combine(value, g) for value, g in zip(values, gradients, strict=True)]
+            for gradients in joint_gradients(forward.logits, activations, targets)
+        ]
+        return [torch.stack(maps, dim=1) for maps in zip(*columns, strict=True)]
+
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
-        activation = self._read_out(forward)
-        values = activation.detach()
-        gradients = class_gradients(forward.logits, activation, targets)
-        maps = [self._combine(values, gradient) for gradient in gradients]
-        return torch.stack(maps, dim=1)
+        return self._all_maps(forward, targets, [self._read_out(forward)])[0]
 
     @abstractmethod
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """One map [B, h, w] from an activation and its gradient, both [B, C, h, w]."""
+
+
+class FeatureMapMethod(GradientMethod):
+    """A gradient method that reads the last feature map unless a layer is named."""
+
+    def _read_out(self, forward: Forward) -> Tensor:
+        return self._layer_or_last_map(forward)

@@ -4,7 +4,7 @@ from model_checks import images, small_net
 from torch import nn
 from torch.nn import functional
 
-from tsgb import TSGB, UnsupportedModelError
+from tsgb import TSGB, LayerError, UnsupportedModelError
 
 
 def by_hand():
@@ -171,3 +171,91 @@ def test_class_rows_do_not_disturb_each_other():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         TSGB(small_net(), **options)
+
+
+def test_several_layers_in_one_pass_are_the_layers_one_by_one():
+    net = small_net().double()
+    targets = torch.tensor([[0, -1], [2, 4]])
+
+    together = TSGB(net, kappa=0.5).attribute_layers(images().double(), targets, ["0", "3", "4"])
+
+    assert list(together) == ["0", "3", "4"]
+    for layer, maps in together.items():
+        alone = TSGB(net, kappa=0.5, layer=layer).attribute(images().double(), targets)
+        torch.testing.assert_close(maps, alone)
+
+
+def test_an_unknown_layer_among_several_is_named():
+    with pytest.raises(LayerError, match="no layer 'nowhere'"):
+        TSGB(small_net()).attribute_layers(images(), torch.tensor([0, 0]), ["0", "nowhere"])
+
+
+def test_slim_sharing_is_that_of_a_convolution_without_groups():
+    """Without groups the two agree; with them, the slim rule mixes all channels."""
+    dense, grouped = (grouped_net(groups) for groups in (1, 2))
+    pixels, targets = images().double(), torch.tensor([1, 0])
+    same = [
+        TSGB(dense, grouped=choice).attribute(pixels, targets) for choice in ("per_group", "slim")
+    ]
+    torch.testing.assert_close(*same)
+
+    maps = TSGB(grouped, kappa=0.0, grouped="slim", layer="0").attribute(pixels, targets)
+
+    with torch.no_grad():
+        x = grouped[:2](pixels)
+        y = grouped[2](x)
+        weight = grouped[6].weight[targets].clamp(min=0) / y[0, 0].numel()
+        relevance = (y.relu() * weight[..., None, None]).sum(1, keepdim=True)
+        ungrouped = nn.Conv2d(4, 1, 3, padding=1)
+        expected = relevance_through_conv(ungrouped, x, relevance).sum(1)
+    torch.testing.assert_close(maps[:, 0], expected)
+
+
+def grouped_net(groups):
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1, groups=groups), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
+    ).double().eval()  # fmt: skip
+
+
+def test_the_published_skip_divides_the_gradient_by_activation():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 1, 1, bias=False), nn.Linear(1, 1, bias=False)
+            nn.init.constant_(self.conv.weight, 3.0)
+            nn.init.constant_(self.head.weight, 1.0)
+
+        def forward(self, x):
+            return self.head((self.conv(x) + x).mean((2, 3)))
+
+    pixels = torch.full((1, 1, 1, 1), 2.0)  # 6 + 2 = 8
+
+    plain = TSGB(Residual().eval(), kappa=0.0).attribute(pixels, torch.tensor([0]))
+    split = TSGB(Residual().eval(), kappa=0.0, skip="proportional")
+
+    assert plain.item() == pytest.approx(8.0)
+    # gradient 6/8 to the convolution (relevance 6 * 6/8), 2/8 to the other side (2 * 2/8)
+    assert split.attribute(pixels, torch.tensor([0])).item() == pytest.approx(4.5 + 0.5)
+
+
+def test_the_published_eps_changes_the_logits_of_networks_with_another_one():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=0.1), nn.AdaptiveAvgPool2d(1),
+                        nn.Flatten(), nn.Linear(4, 2)).eval()  # fmt: skip
+    targets = torch.tensor([0, 1])
+
+    own = TSGB(net).attribute_with_logits(images(), targets)[1]
+    quirk = TSGB(net, batchnorm_eps="published").attribute_with_logits(images(), targets)[1]
+
+    torch.testing.assert_close(own, net(images()))
+    assert not torch.allclose(own, quirk)
+    net[1].eps = 1e-5
+    torch.testing.assert_close(quirk, net(images()))
+
+
+@pytest.mark.parametrize("option", ["saturation", "grouped", "skip", "batchnorm_eps"])
+def test_an_unknown_option_names_the_choices(option):
+    with pytest.raises(ValueError, match=rf"TSGB: {option} is 'odd'\. .* Use one of"):
+        TSGB(small_net(), **{option: "odd"})

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from tsgb._conserving import linear
 from tsgb._forward import Forward, find_head
-from tsgb._operations import GUARDS, RuleSet, linear
+from tsgb._operations import GUARDS, RuleSet
 from tsgb._rules import LinearRule
 from tsgb.errors import UnsupportedModelError
 from tsgb.method import Method

@@ -2,11 +2,10 @@
 
 from torch import Tensor
 
-from tsgb._forward import Forward
-from tsgb.method import GradientMethod
+from tsgb.method import FeatureMapMethod
 
 
-class GradCAM(GradientMethod):
+class GradCAM(FeatureMapMethod):
     """Feature maps summed with the spatial mean of the logit's gradient as weights.
 
     The map is signed and as large as the layer; ``clamp(min=0)`` gives the paper's. Any
@@ -31,9 +30,6 @@ class GradCAM(GradientMethod):
         >>> GradCAM(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
-
-    def _read_out(self, forward: Forward) -> Tensor:
-        return self._layer_or_last_map(forward)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         weights = gradient.mean((2, 3), keepdim=True)

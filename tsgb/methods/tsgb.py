@@ -1,14 +1,13 @@
 """TSGB: target-selective gradient backprop."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from tsgb._conserving import BatchNormEps, Grouped, Saturation, Skip, conserving
 from tsgb._forward import Forward, find_head
-from tsgb._operations import CONSERVING, PLAIN_SATURATION
+from tsgb.errors import check_choice
 from tsgb.method import GradientMethod
-
-Saturation = Literal["conserve", "plain"]
 
 
 class TSGB(GradientMethod):
@@ -38,11 +37,18 @@ class TSGB(GradientMethod):
             gives smoother maps for masks.
         saturation: What a unit clipped by ReLU6, hardtanh or clamp passes on: its relevance
             ("conserve") or nothing, as published ("plain").
+        grouped: A grouped convolution shares relevance inside each group ("per_group") or among
+            all channels, as in the authors' later code ("slim").
+        skip: What the two sides of a residual addition receive: the same gradient, as published
+            ("plain"), or ``g * x_i / (x_1 + x_2)``, as in some of the authors' maps
+            ("proportional"), which does not conserve relevance.
+        batchnorm_eps: That of the module, or 1e-5 everywhere, as in the authors' code
+            ("published"): it changes the logits of networks with another one, such as GoogLeNet.
 
     Raises:
         LayerError: The model has no such layer.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
-        ValueError: ``kappa`` is negative or ``saturation`` unknown.
+        ValueError: ``kappa`` is negative, or an option unknown.
 
     References:
         Cheng et al., "TSGB: Target-Selective Gradient Backprop for Probing CNN Visual Saliency",
@@ -64,6 +70,9 @@ class TSGB(GradientMethod):
         kappa: float = 1.0,
         layer: str | None = None,
         saturation: Saturation = "conserve",
+        grouped: Grouped = "per_group",
+        skip: Skip = "plain",
+        batchnorm_eps: BatchNormEps = "module",
     ) -> None:
         super().__init__(model, layer=layer)
         if kappa < 0:
@@ -71,17 +80,18 @@ class TSGB(GradientMethod):
                 f"TSGB: kappa is {kappa}. Evidence against the class would count for it. "
                 "Use a number from 0 to 1."
             )
-        if saturation not in get_args(Saturation):
-            raise ValueError(
-                f"TSGB: saturation is {saturation!r}. There is no such rule. "
-                f"Use one of {', '.join(get_args(Saturation))}."
-            )
+        check_choice("TSGB", "saturation", saturation, Saturation)
+        check_choice("TSGB", "grouped", grouped, Grouped)
+        check_choice("TSGB", "skip", skip, Skip)
+        check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
-        self._rule_set = CONSERVING if saturation == "conserve" else PLAIN_SATURATION
+        self._rule_set = conserving(saturation, grouped, skip, batchnorm_eps)
 
-    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+    def _all_maps(
+        self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
+    ) -> list[Tensor]:
         find_head(forward.logits, self._name).head_kappa = self._kappa
-        return super()._maps(forward, targets)
+        return super()._all_maps(forward, targets, activations)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         return (activation * gradient).sum(1)

@@ -1,0 +1,148 @@
+"""Short cuts for relevance: the same maps, with and without them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from tsgb import TSGB, LayerError
+from tsgb._ports import port_of
+
+
+class Net(nn.Module):
+    """Convolutions with everything between them that relevance passes."""
+
+    def __init__(self, groups=1, stride=1, pool=(2, 2, 0), norm=True):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8) if norm else nn.Identity()
+        self.middle = nn.Conv2d(8, 8, 3, stride, 1, groups=groups)
+        self.pool = nn.MaxPool2d(*pool)
+        self.branch = nn.Conv2d(8, 8, 1, groups=groups)
+        self.last = nn.Conv2d(8, 12, 3, padding=1)
+        self.classifier = nn.Linear(12, 5)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_mean, -0.5, 0.5)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.normal_(module.bias)
+
+    def forward(self, x):
+        x = functional.relu6(self.norm(self.first(x)))
+        x = self.pool(torch.relu(self.middle(x) * 2))
+        x = torch.relu(self.branch(x) + x)
+        return self.classifier(functional.leaky_relu(self.last(x)).mean((2, 3)))
+
+
+def net_of(seed, **options):
+    torch.manual_seed(seed)
+    return Net(**options).double().eval()
+
+
+@pytest.fixture
+def no_ports(monkeypatch):
+    """Every convolution answers with one value a channel."""
+    return lambda: close_all(monkeypatch)
+
+
+def close_all(patch):
+    for name in ("with_port", "with_pool_port"):
+        patch.setattr(f"tsgb._conserving.{name}", lambda tensor, _: tensor)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"norm": False}, id="without-norm"),
+        pytest.param({"groups": 2}, id="groups"),
+        pytest.param({"groups": 8}, id="depthwise"),
+        pytest.param({"stride": 2}, id="stride"),
+        pytest.param({"pool": (3, 2, 1)}, id="overlapping-pool"),
+        pytest.param({"pool": (2, 3, 0)}, id="pool-with-gaps"),
+        pytest.param({"pool": ((2, 3), None, 0)}, id="unequal-pool"),
+    ],
+)
+@pytest.mark.parametrize("layer", [None, "first", "norm", "middle", "pool", "last"])
+def test_maps_are_the_same_with_and_without_ports(options, layer, no_ports):
+    model = net_of(0, **options)
+    images = torch.randn(2, 3, 13, 11, dtype=torch.float64)
+    targets = torch.tensor([[0, 3, -1], [4, 4, 1]])
+
+    short = TSGB(model, kappa=0.5, layer=layer).attribute(images, targets)
+    no_ports()
+    long = TSGB(model, kappa=0.5, layer=layer).attribute(images, targets)
+
+    assert long.abs().max() > 0
+    torch.testing.assert_close(short, long)
+
+
+@given(
+    groups=st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 3), (6, 1), (1, 6), (6, 6), (2, 6)]),
+    seed=st.integers(0, 50),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_groups_on_both_sides_of_a_port(groups, seed):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.Conv2d(6, 6, 3, padding=1, groups=groups[0]), nn.LeakyReLU(),
+        nn.Conv2d(6, 6, 3, padding=1, groups=groups[1]), nn.MaxPool2d(2),
+        nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    ).double().eval()  # fmt: skip
+    images = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+
+    short = TSGB(model).attribute(images, torch.tensor([1]))
+    with pytest.MonkeyPatch.context() as patch:
+        close_all(patch)
+        long = TSGB(model).attribute(images, torch.tensor([1]))
+
+    torch.testing.assert_close(short, long)
+
+
+def test_a_convolution_head_answers_through_the_port(no_ports):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).double()
+    images = torch.randn(2, 3, 9, 7, dtype=torch.float64)
+
+    short = TSGB(model.eval()).attribute(images, torch.tensor([1, 4]))
+    no_ports()
+
+    torch.testing.assert_close(short, TSGB(model).attribute(images, torch.tensor([1, 4])))
+
+
+def test_a_layer_whose_output_was_used_inside_of_it_is_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.one(x))
+            self.extra = self.two(x)
+            return x
+
+    odd = Odd()
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model = nn.Sequential(odd, head).eval()
+
+    with pytest.raises(LayerError, match=r"TSGB: the output of layer '0' was used inside"):
+        TSGB(model, layer="0").attribute(torch.rand(1, 3, 6, 6), torch.tensor([0]))
+
+
+def test_what_lies_between_two_convolutions_is_skipped():
+    """Between them no gradient of the size of an activation is made."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(),
+                          nn.Linear(4 * 16, 2)).eval()  # fmt: skip
+    seen = []
+    hook = model[1].register_forward_hook(lambda _m, _a, output: seen.append(output))
+    try:
+        TSGB(model).attribute(torch.rand(1, 3, 8, 8), torch.tensor([0]))
+    finally:
+        hook.remove()
+
+    assert port_of(seen[0]) is not None

@@ -1,0 +1,382 @@
+"""Backward rules that carry relevance itself: excitation backprop and PANE.
+
+The other rules carry a gradient ``g``, with ``x * g`` as relevance. Here what arrives as the
+gradient of an output *is* the relevance of that output, and a rule hands it to the inputs. So
+views, concatenations and max-pooling keep their own gradient, which moves values and does not scale
+them, while a mean, a factor or an addition needs a rule. Relevance starts as 1 at the target logit.
+
+Every operation that mixes inputs is linear in them, ``y_j = sum_i C_ji`` with
+``C_ji = w_ji * x_i`` and the bias left out; a method is one way to divide ``R_j`` among the
+``C_ji`` (:class:`Shares`). The shares do not depend on the class: they are worked out in the first
+sweep and kept.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from tsgb._operations import GUARDS, Rule, RuleSet, depends_on_image, need_constant, refuse
+
+Operation = Callable[..., Tensor]
+"""Output of a linear operation from its input, its weight and perhaps a bias."""
+
+
+@dataclass
+class Chain:
+    """Which relevance a sweep carries; set before the sweep, read by the rules.
+
+    Attributes:
+        signed: Relevance changes its sign on the way through a negative weight.
+    """
+
+    signed: bool = False
+
+
+class Shares(ABC):
+    """How relevance of the outputs of a linear operation is divided among its inputs.
+
+    Args:
+        x: Input of the operation, not part of any graph.
+        weight: Its weight.
+        operation: The operation; called without the bias.
+    """
+
+    @abstractmethod
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
+        """Relevance of the inputs; what arrives where nothing contributes is dropped."""
+
+
+class Excitation(Shares):
+    """In proportion to the excitatory contributions ``max(x_i, 0) * max(w_ji, 0)``."""
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
+        self._inputs = x.clamp(min=0).requires_grad_()
+        self._total = operation(self._inputs, weight.clamp(min=0))
+
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:  # noqa: ARG002 nothing crosses
+        start = quotient(relevance, self._total)
+        return self._inputs.detach() * _transposed([self._total], [self._inputs], [start])[0]
+
+
+class Contrast(Shares):
+    """Excitation of a unit minus that of its dual, whose weights are the negated ones."""
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
+        self._unit = Excitation(x, weight, operation)
+        self._dual = Excitation(x, -weight, operation)
+
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
+        return self._unit(relevance, signed) - self._dual(relevance, signed)
+
+
+class JointShares(Shares):
+    """In proportion to ``|C_ji|``; in the signed chain multiplied by the sign of ``w_ji``."""
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
+        self._sizes = x.abs().requires_grad_()
+        self._total = operation(self._sizes, weight.abs())
+        self._weight, self._operation = weight, operation
+
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
+        start = quotient(relevance, self._total)
+        way = self._signed_way if signed else self._total
+        return self._sizes.detach() * _transposed([way], [self._sizes], [start])[0]
+
+    @cached_property
+    def _signed_way(self) -> Tensor:
+        return self._operation(self._sizes, self._weight)
+
+
+class SeparateShares(Shares):
+    """Positive and negative ``C_ji`` get one half each, divided in proportion to size.
+
+    A side without contributions leaves everything to the other one. In the signed chain a share is
+    multiplied by the sign of ``w_ji``.
+    """
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
+        above, below = x.clamp(min=0), x.clamp(max=0).neg()
+        w_above, w_below = weight.clamp(min=0), weight.clamp(max=0).neg()
+        self._inputs = [above.requires_grad_(), below.requires_grad_()]
+        positive = operation(above, w_above) + operation(below, w_below)
+        negative = operation(above, w_below) + operation(below, w_above)
+        self._sides = [positive, negative]
+        self._count = sum((side.detach() > 0).to(x.dtype) for side in self._sides)
+
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
+        sign = -1.0 if signed else 1.0
+        starts = [quotient(relevance, side * self._count) for side in self._sides]
+        starts[1] = sign * starts[1]
+        to_above, to_below = _transposed(self._sides, self._inputs, starts)
+        above, below = (inputs.detach() for inputs in self._inputs)
+        return above * to_above + sign * below * to_below
+
+
+def quotient(relevance: Tensor, total: Tensor) -> Tensor:
+    """``relevance / total``, and 0 where ``total`` is 0 or so small that the quotient overflows."""
+    total = total.detach()
+    return torch.where(total > torch.finfo(total.dtype).tiny ** 0.75, relevance / total, 0)
+
+
+def _transposed(
+    outputs: list[Tensor], inputs: list[Tensor], starts: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """The transpose of the linear map from ``inputs`` to ``outputs``, applied to ``starts``."""
+    return torch.autograd.grad(outputs, inputs, starts, retain_graph=True)
+
+
+class ShareRule(Function):
+    """Relevance of each output goes to the inputs that it is made of; the bias gets none.
+
+    Before the first sweep the node may be told to divide in another way (``divide``), or to take
+    the weight of each output channel with another sign (``signs``).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        operation: Operation,
+        divide: type[Shares],
+        chain: Chain,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.operation, ctx.divide, ctx.chain = operation, divide, chain
+        ctx.shares, ctx.signs, ctx.weight_dim = None, None, weight.dim()
+        if ctx.weight_dim > 0:
+            ctx.can_be_head = True
+        return operation(x, weight) if bias is None else operation(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():  # the rules keep graphs of their own
+            if ctx.shares is None:
+                x, weight = (tensor.detach() for tensor in ctx.saved_tensors)
+                if ctx.signs is not None:
+                    weight = weight * ctx.signs.view(-1, *[1] * (weight.dim() - 1))
+                ctx.shares = ctx.divide(x, weight, ctx.operation)
+            received: Tensor = ctx.shares(relevance, ctx.chain.signed)
+        return received.detach(), None, None, None, None, None
+
+
+class PassRule(Function):
+    """Relevance passes an operation that makes each output of one input.
+
+    ``signs`` multiply relevance in the signed chain, their absolute values in the other one; None
+    stands for an operation that never falls.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        output: Callable[[Tensor], Tensor],
+        chain: Chain,
+        signs: Tensor | None = None,
+    ) -> Tensor:
+        ctx.chain, ctx.signs = chain, signs
+        return output(x)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        if ctx.signs is not None:
+            relevance = relevance * (ctx.signs if ctx.chain.signed else ctx.signs.abs())
+        return relevance, None, None, None
+
+
+class RelevanceRules:
+    """The rule of every operation, for one way to divide relevance among inputs.
+
+    Batch norm in evaluation mode makes each output of one input, so relevance passes, in the signed
+    chain multiplied by the sign of the scale: as if it were folded into the convolution before it.
+    """
+
+    def __init__(self, divide: type[Shares], chain: Chain) -> None:
+        self._divide = divide
+        self._chain = chain
+
+    def rule_set(self) -> RuleSet:
+        """Rules for convolutional networks with ReLU; any other operation is refused."""
+        mixing = (functional.avg_pool2d, functional.adaptive_avg_pool2d, torch.mean, torch.sum)
+        clipping = (functional.relu6, functional.hardtanh, torch.clamp, torch.clamp_min)
+        rules: dict[str, Rule] = {
+            "conv2d": self._conv2d,
+            "linear": self._linear,
+            "batch_norm": self._batch_norm,
+            "add": self._add,
+            "sub": _subtract,
+            "mul": self._scaling(torch.mul),
+            "div": self._scaling(torch.div),
+        }
+        rules |= {function.__name__: self._mixing(function) for function in mixing}
+        rules |= {function.__name__: self._clipping(function) for function in clipping}
+        return RuleSet({**GUARDS, **rules}, ROUTING)
+
+    def _share(self, x: Tensor, weight: Tensor, bias: Any, operation: Operation) -> Tensor:
+        result: Tensor = ShareRule.apply(x, weight, bias, operation, self._divide, self._chain)
+        return result
+
+    def _pass(
+        self, x: Tensor, output: Callable[[Tensor], Tensor], signs: Tensor | None = None
+    ) -> Tensor:
+        result: Tensor = PassRule.apply(x, output, self._chain, signs)
+        return result
+
+    def _conv2d(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        need_constant("conv2d", weight=weight, bias=bias)
+
+        def operation(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+        return self._share(x, weight, bias, operation)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        need_constant("linear", weight=weight, bias=bias)
+        return self._share(x, weight, bias, functional.linear)
+
+    def _mixing(self, function: Callable[..., Tensor]) -> Rule:
+        """Rule of a linear operation whose weights are all positive."""
+
+        def rule(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            def operation(x: Tensor, weight: Tensor) -> Tensor:
+                return function(x, *args, **kwargs) * weight
+
+            return self._share(x, x.new_ones(()), None, operation)
+
+        return rule
+
+    def _add(self, x: Any, other: Any, *, alpha: float = 1) -> Tensor:
+        if not (depends_on_image(x) and depends_on_image(other)):
+            return torch.add(x, other, alpha=alpha)  # the constant takes no relevance
+        if alpha != 1:
+            refuse("add", f"alpha={alpha} is not supported.", "Multiply by it before adding.")
+        both = torch.stack(torch.broadcast_tensors(x, other))
+        total: Tensor = self._mixing(torch.sum)(both, 0)
+        return total
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        need_constant("batch_norm", weight=weight)
+        normalise = GUARDS["batch_norm"]
+        signs = None if weight is None else self._signs_of_norm(x, weight)
+        return self._pass(
+            x, lambda v: normalise(v, running_mean, running_var, weight, *args, **kwargs), signs
+        )
+
+    def _signs_of_norm(self, x: Tensor, scale: Tensor) -> Tensor | None:
+        return scale.sign().view(-1, *[1] * (x.dim() - 2))
+
+    def _scaling(self, function: Callable[..., Tensor]) -> Rule:
+        """Rule of a product with, or a quotient by, a positive constant."""
+
+        def rule(x: Any, other: Any) -> Tensor:
+            if function is torch.mul and not depends_on_image(x):
+                x, other = other, x
+            need_constant(function.__name__, factor=other)
+            factor = torch.as_tensor(other)
+            if not depends_on_image(x) or not (factor > 0).all():
+                refuse(
+                    function.__name__,
+                    "its factor is not positive everywhere. What speaks for a unit would speak "
+                    "against it and the map would be wrong.",
+                    "Write it as batch norm or convolution, or use a method without rules such as "
+                    "GradCAM.",
+                )
+            wide = x.expand(torch.broadcast_shapes(x.shape, factor.shape))
+            return self._pass(wide, lambda values: function(values, other))
+
+        return rule
+
+    def _clipping(self, function: Callable[..., Tensor]) -> Rule:
+        """Rule of a ReLU with an upper bound; where that is reached, relevance still passes."""
+
+        def rule(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            probe = torch.tensor([-1e30, -1.0, 0.0])
+            numbers = not any(isinstance(v, Tensor) for v in (*args, *kwargs.values()))
+            if not numbers or function(probe, *args, **kwargs).any():
+                refuse(
+                    function.__name__,
+                    "its output is not 0 for all inputs below 0, or its bounds are tensors, so it "
+                    "is no ReLU. What a negative activation hands on is not defined here.",
+                    "Use clamp(min=0), ReLU or ReLU6, or a method without rules such as GradCAM.",
+                )
+            return torch.relu(self._pass(x, lambda values: function(values, *args, **kwargs)))
+
+        return rule
+
+
+class ExcitationRules(RelevanceRules):
+    """The rules of excitation backprop.
+
+    Batch norm passes all of a unit's probability to its one input: it wins whatever the sign.
+    After a convolution or linear layer it is folded in: where its scale is negative, what excites
+    the unit are the layer's negative weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Excitation, Chain())
+
+    def _signs_of_norm(self, x: Tensor, scale: Tensor) -> Tensor | None:
+        node: Any = x.grad_fn
+        if getattr(node, "weight_dim", None) != x.dim():
+            return None  # x is not what a layer with these channels gave out
+        if node.signs is not None and not torch.equal(node.signs, scale.sign()):
+            refuse(
+                "batch_norm",
+                "the same activation is normalised by another layer with other signs. Whether its "
+                "positive or its negative weights excite is open.",
+                "Use a method without rules such as GradCAM.",
+            )
+        node.signs = scale.sign()
+        return None
+
+
+def _subtract(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    if depends_on_image(other):
+        refuse(
+            "sub",
+            "an activation is subtracted. What speaks for it speaks against the result and the "
+            "map would be wrong.",
+            "Use a network that only adds, or a method without rules such as GradCAM.",
+        )
+    return torch.sub(x, other, alpha=alpha)
+
+
+ROUTING = frozenset(
+    {"contiguous", "clone", "cpu", "cuda", "double", "float", "to", "type_as"}
+    | {"expand", "expand_as", "flatten", "movedim", "permute", "reshape", "reshape_as", "squeeze"}
+    | {"swapaxes", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as", "__get__"}
+    | {"cat", "concat", "concatenate", "flip", "repeat", "repeat_interleave", "roll", "stack"}
+    | {"chunk", "index_select", "narrow", "select", "split", "split_with_sizes", "unbind"}
+    | {"__getitem__", "pad", "pixel_shuffle", "pixel_unshuffle"}
+    | {"adaptive_max_pool2d", "amax", "max_pool2d", "relu"}
+)
+"""Operations whose own gradient moves values and does not scale them."""

@@ -1,0 +1,122 @@
+"""Excitation backprop: the probability that a unit wins, passed down from the class."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tsgb._excitation import Contrast, ExcitationRules
+from tsgb._forward import Forward, find_head
+from tsgb.errors import LayerError
+from tsgb.method import GradientMethod
+
+
+class ExcitationBackprop(GradientMethod):
+    """Marginal winning probability of each location, summed over the channels.
+
+    The target wins with probability 1. A unit that wins passes its probability to its inputs in
+    proportion to what they excite it with, ``max(x_i, 0) * max(w_ji, 0)``; biases and inhibitory
+    weights take no part. So the map is non-negative and sums to 1, less what reaches units that
+    nothing excites (those are active by their bias alone).
+
+    Average pooling and residual additions divide in proportion to the activations, max-pooling
+    goes to its largest input, ReLU passes; a unit at the upper bound of ReLU6 does, too. Batch
+    norm passes everything to its one input and, after a convolution, counts as part of it: a
+    channel with a negative scale is excited by the negative weights.
+
+    Made for activations that are never negative. A negative one excites nothing and gets nothing;
+    so does, at the image, every value below the mean that the normalisation subtracts. The authors
+    read at a middle layer, and so should you (``layer=``; VGG-16: ``features.23``, ResNet:
+    ``layer3``).
+
+    Args:
+        model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and
+            linear layers, returning logits. Anything else is refused.
+        layer: Module to read; None reads at the image.
+
+    Raises:
+        LayerError: The model has no such layer.
+        UnsupportedModelError: The model is TorchScript or wrapped for several devices.
+
+    References:
+        Zhang et al., "Top-Down Neural Attention by Excitation Backprop", ECCV 2016; IJCV 126,
+        2018 (section "Excitation Backprop").
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(),
+        ...     torch.nn.Linear(144, 5)).eval()
+        >>> maps = ExcitationBackprop(model, layer="1").attribute(
+        ...     torch.rand(2, 3, 8, 8), torch.tensor([0, -1]))
+        >>> maps.sum((2, 3)).round(decimals=2).flatten()
+        tensor([1., 0.])
+    """
+
+    _rule_set = ExcitationRules().rule_set()
+
+    def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
+        return gradient.sum(1)  # carries probabilities
+
+
+class ContrastiveExcitationBackprop(ExcitationBackprop):
+    """Excitation backprop of the target minus that of its dual unit.
+
+    The dual has the target's weights in the classifier, negated: it is excited by what inhibits
+    the target. What both like, and so most classes like, cancels. The map is signed and sums to 0;
+    clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
+
+    The two are subtracted at the classifier's input, where each sums to 1, and the difference is
+    passed down in one backward sweep: below that, every step is linear in the probabilities. It is
+    the contrast layer of the usual settings (VGG-16: ``classifier.4``, ResNet: ``avgpool``);
+    another one is not offered. Otherwise as :class:`ExcitationBackprop`.
+
+    Args:
+        model: As there, ending in one Linear layer or convolution.
+        layer: Module to read, below the classifier; None reads at the image.
+
+    Raises:
+        LayerError: The model has no such layer, or it is not below the classifier.
+        UnsupportedModelError: The model is TorchScript, wrapped for several devices, or has no
+            single classifier layer.
+
+    References:
+        Zhang et al., "Top-Down Neural Attention by Excitation Backprop", ECCV 2016; IJCV 126,
+        2018 (section "Contrastive Top-Down Attention").
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(),
+        ...     torch.nn.Linear(144, 5)).eval()
+        >>> ContrastiveExcitationBackprop(model, layer="1").attribute(
+        ...     torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
+        torch.Size([2, 1, 6, 6])
+    """
+
+    def _all_maps(
+        self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
+    ) -> list[Tensor]:
+        head = find_head(forward.logits, self._name)
+        head.divide = Contrast
+        for activation in activations:
+            if _is_made_of(activation.grad_fn, head):
+                raise LayerError(
+                    f"{self._name}: the layer with output {tuple(activation.shape)} is not below "
+                    "the classifier. The target has not met its dual there and the map would be "
+                    "one without contrast. Choose an earlier layer."
+                )
+        return super()._all_maps(forward, targets, activations)
+
+
+def _is_made_of(node: Any, other: Any) -> bool:
+    """True if the output of ``node`` was computed from that of ``other``."""
+    todo, seen = [node], {None}
+    while todo:
+        node = todo.pop()
+        if node is other:
+            return True
+        if node not in seen:
+            seen.add(node)
+            todo.extend(parent for parent, _ in node.next_functions)
+    return False

@@ -1,0 +1,140 @@
+"""Gradual extrapolation: a coarse map sharpened with the activations of the same forward pass."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsgb._forward import Forward
+from tsgb.errors import ShapeError, check_choice
+from tsgb.method import Method
+from tsgb.methods.grad_cam import GradCAM
+
+Statistics = Literal["image", "batch"]
+
+
+def extrapolate(
+    maps: Tensor,
+    excitations: Sequence[Tensor],
+    *,
+    statistics: Statistics = "image",
+    rectify: bool = False,
+) -> Tensor:
+    """Maps of the size of the largest excitation, each enlargement weighed by where it was active.
+
+    From the deepest excitation to the shallowest: one that is larger than the map enlarges it to
+    its own size, bilinearly, and multiplies it by the excitation's sum over channels, as a share of
+    its largest value. So every size is used once, with the last excitation that has it. The result
+    is raw: the published standardisation saturates what is strongest and is left to whoever draws.
+
+    An excitation without a positive value changes the size only.
+
+    Args:
+        maps: [B, K, h, w] of any method, raw.
+        excitations: [B, C, H, W] each, in the order of the forward pass: the image or the input of
+            the first pool, then the outputs of max-pools and strided convolutions.
+        statistics: What the largest value is taken over: each image ("image"), or the whole batch,
+            as published ("batch"), which lets a map depend on its neighbours.
+        rectify: Leave out negative activations. They are there because a strided convolution is
+            read before its activation function, as published, and can turn the sign of a map.
+
+    Raises:
+        ShapeError: Maps or an excitation are not 4-dimensional or not of the same batch.
+        ValueError: ``statistics`` is unknown.
+
+    References:
+        Szandala, "Enhancing Deep Neural Network Saliency Visualizations With Gradual
+        Extrapolation", IEEE Access 9, 2021, after the author's later code.
+
+    Example:
+        >>> import torch
+        >>> coarse = torch.tensor([[[[1.0]]]])
+        >>> excitation = torch.tensor([[[[1.0, 4.0], [0.0, 2.0]]]])
+        >>> extrapolate(coarse, [excitation])
+        tensor([[[[0.2500, 1.0000],
+                  [0.0000, 0.5000]]]])
+    """
+    check_choice("extrapolate", "statistics", statistics, Statistics)
+    for excitation in reversed(excitations):
+        _check_shapes(maps, excitation)
+        height, width = excitation.shape[-2:]
+        if maps.shape[-2] >= height and maps.shape[-1] >= width:
+            continue
+        maps = functional.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+        maps = maps * _weights(excitation.clamp(min=0) if rectify else excitation, statistics)
+    return maps
+
+
+class GradualExtrapolation(Method):
+    """Another method's maps, sharpened by :func:`extrapolate` with the same forward pass.
+
+    Raw and signed as the other method's, and as large as the first excitation: the image where the
+    network begins with a strided convolution, else the input of its first pool.
+
+    Args:
+        model: Classifier that returns logits, as the other method demands it.
+        base: Makes the other method of a model: its class, or ``functools.partial`` of the class
+            and options.
+        statistics: See :func:`extrapolate`.
+        rectify: See :func:`extrapolate`.
+
+    Raises:
+        ValueError: ``statistics`` is unknown.
+
+    References:
+        Szandala, IEEE Access 9, 2021, after the author's later code.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        ...     torch.nn.Flatten(), torch.nn.Linear(4, 5)).eval()
+        >>> GradualExtrapolation(model).attribute(torch.rand(1, 3, 9, 9), torch.tensor([2])).shape
+        torch.Size([1, 1, 9, 9])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        base: Callable[[nn.Module], Method] = GradCAM,
+        statistics: Statistics = "image",
+        rectify: bool = False,
+    ) -> None:
+        super().__init__(model)
+        check_choice("extrapolate", "statistics", statistics, Statistics)
+        self._base = base(model)
+        self._statistics: Statistics = statistics
+        self._rectify = rectify
+
+    def _run(
+        self, images: Tensor, targets: Tensor, layers: Sequence[str]
+    ) -> tuple[Forward, Tensor]:
+        own = () if self._base._layer is None else (self._base._layer,)
+        return self._base._run(images, targets, [*layers, *own])
+
+    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        return extrapolate(
+            self._base._maps(forward, targets),
+            forward.excitations,
+            statistics=self._statistics,
+            rectify=self._rectify,
+        )
+
+
+def _weights(excitation: Tensor, statistics: Statistics) -> Tensor:
+    """The excitation's sum over channels, as a share of its largest value: [B, 1, H, W]."""
+    axes = (1, 2, 3) if statistics == "image" else (0, 1, 2, 3)
+    largest = excitation.amax(axes, keepdim=True)
+    weights = excitation.sum(1, keepdim=True) / largest.clamp(min=0)
+    return weights.where(largest > 0, 1.0)
+
+
+def _check_shapes(maps: Tensor, excitation: Tensor) -> None:
+    if maps.dim() != 4 or excitation.dim() != 4 or len(maps) != len(excitation):
+        raise ShapeError(
+            f"extrapolate: maps have shape {tuple(maps.shape)}, an excitation "
+            f"{tuple(excitation.shape)}. Maps would be weighed with other images. "
+            "Pass [B, K, h, w] and [B, C, H, W] of the same batch."
+        )

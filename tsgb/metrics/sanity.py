@@ -1,0 +1,220 @@
+"""Do the maps depend on what the model has learned? Maps before and after randomisation."""
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tsgb.errors import LayerError, ShapeError, UnsupportedModelError
+from tsgb.metrics._checks import check_same_shape, checked_values
+
+Attribute = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Similarity(NamedTuple):
+    """Rank correlations of two sets of maps, one number for each pair of maps.
+
+    Attributes:
+        signed: Of the maps as they are.
+        absolute: Of their absolute values.
+    """
+
+    signed: Tensor
+    absolute: Tensor
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Rank correlation of the two maps of each pair.
+
+    Equal values share the mean of their ranks. A constant map correlates with nothing: 0.
+
+    Args:
+        first: Maps, [..., H, W].
+        second: Maps of the same shape.
+
+    Returns:
+        One number per pair, [...], in [-1, 1].
+
+    Raises:
+        NonFiniteError: A map holds NaN or infinity.
+        ShapeError: The shapes differ or have fewer than two dimensions. Resize the maps.
+
+    References:
+        Spearman, "The Proof and Measurement of Association between Two Things", 1904.
+
+    Example:
+        >>> import torch
+        >>> first = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+        >>> spearman(first, first.exp()), spearman(first, -first), spearman(first, 0 * first)
+        (tensor([1.]), tensor([-1.]), tensor([0.]))
+    """
+    check_same_shape("spearman", ("first", "second"), first, second)
+    if first.dim() < 2 or first.is_complex() or second.is_complex():
+        raise ShapeError(
+            f"spearman: first is {tuple(first.shape)} of {first.dtype}. There are no rows and "
+            "columns to rank. Pass real maps [..., H, W]; for plain lists use values[:, None]."
+        )
+    one = _centred_ranks(checked_values("spearman", "first", first))
+    other = _centred_ranks(checked_values("spearman", "second", second))
+    scale = (one.square().sum(-1) * other.square().sum(-1)).sqrt()
+    correlation = (one * other).sum(-1) / torch.where(scale > 0, scale, 1.0)
+    return correlation.clamp(-1, 1)
+
+
+def label_randomisation(maps_true: Tensor, maps_random: Tensor) -> Similarity:
+    """Rank correlation of the maps of two models, one trained on true labels, one on permuted.
+
+    The other half of the sanity check: both models have the same architecture and training, but
+    the labels of one were shuffled, so it has memorised images instead of recognising objects.
+    A method whose maps stay much the same does not show what the model has learned.
+
+    Args:
+        maps_true: Maps of the model trained on true labels, [..., H, W].
+        maps_random: Maps of the model trained on permuted labels, for the same images and targets.
+
+    Returns:
+        One signed and one absolute correlation per pair of maps, [...]; near 0 is good.
+
+    Raises:
+        NonFiniteError: A map holds NaN or infinity.
+        ShapeError: The shapes differ. Resize the maps.
+
+    References:
+        Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (data randomization test).
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[1.0, -2.0], [3.0, -4.0]]])
+        >>> label_randomisation(maps, -maps)
+        Similarity(signed=tensor([-1.]), absolute=tensor([1.]))
+    """
+    check_same_shape("label_randomisation", ("maps_true", "maps_random"), maps_true, maps_random)
+    return _similarity(maps_true, maps_random)
+
+
+def cascading_randomisation(
+    model: nn.Module,
+    attribute: Attribute,
+    images: Tensor,
+    targets: Tensor,
+    random_seed: int = 0,
+    *,
+    layers: Sequence[str] | None = None,
+) -> dict[str, Similarity]:
+    """Rank correlation of the maps with the original ones while the model forgets layer by layer.
+
+    Layers are re-initialised by their own ``reset_parameters()``, one after the other from the
+    last to the first, and stay so. Everything happens on a copy: the model, the global random
+    state and the gradients are left as they were. Batch norms go back to the identity, so a
+    method that only depends on them will not change there.
+
+    Args:
+        model: The network that is explained.
+        attribute: From a model, images and targets to maps [B, H, W] or [B, K, H, W], such as
+            ``lambda model, images, targets: TSGB(model).attribute(images, targets)``.
+        images: Passed on to ``attribute``.
+        targets: Passed on to ``attribute``. A map that is constant correlates with 0.
+        random_seed: Of the new weights, which are the same on every device.
+        layers: Names of the layers in the order in which they are randomised. None takes all that
+            have ``reset_parameters()`` and something to reset, the last defined one first; name
+            them if the model does not define its layers in the order in which it runs them.
+
+    Returns:
+        For each layer, in the order of randomisation, the correlations [B] or [B, K] of the
+        original maps with those after this layer and all before it were randomised.
+
+    Raises:
+        LayerError: One of ``layers`` is not there or has no ``reset_parameters()``.
+        NonFiniteError: A map holds NaN or infinity.
+        UnsupportedModelError: A module holds parameters that nothing would re-initialise.
+
+    References:
+        Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomization).
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3))
+        >>> maps = lambda model, images, targets: model(images)[:, 0].detach()
+        >>> list(cascading_randomisation(model, maps, torch.rand(1, 3, 9, 9), torch.tensor([0])))
+        ['1', '0']
+    """
+    with torch.inference_mode(False):
+        forgetful = copy.deepcopy(model)
+        names = _resettable(forgetful) if layers is None else _named(forgetful, layers)
+        original = attribute(forgetful, images, targets)
+        found = {}
+        for position, name in enumerate(names):
+            _reinitialise(forgetful.get_submodule(name), random_seed + position)
+            found[name] = _similarity(original, attribute(forgetful, images, targets))
+        return found
+
+
+def _similarity(first: Tensor, second: Tensor) -> Similarity:
+    return Similarity(spearman(first, second), spearman(first.abs(), second.abs()))
+
+
+def _centred_ranks(maps: Tensor) -> Tensor:
+    """Ranks less their mean, in units of half the pixels, [..., H * W]."""
+    values = maps.flatten(-2).contiguous()
+    ordered = values.sort(-1).values
+    below = torch.searchsorted(ordered, values)
+    up_to = torch.searchsorted(ordered, values, right=True)
+    pixels = values.shape[-1]
+    # Equal values hold the ranks below + 1 to up_to; half of (below + up_to - pixels) is the
+    # distance of their mean from (pixels + 1) / 2, the mean of all.
+    return (below + up_to - pixels).to(values) / max(pixels, 1)
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    return list(chain(module.parameters(recurse=False), module.buffers(recurse=False)))
+
+
+def _can_reset(module: nn.Module) -> bool:
+    return callable(getattr(module, "reset_parameters", None))
+
+
+def _resettable(model: nn.Module) -> list[str]:
+    """Names of the layers to randomise, the last defined one first."""
+    names = []
+    for name, module in model.named_modules():
+        if _can_reset(module) and _own_tensors(module):
+            names.append(name)
+        elif next(module.parameters(recurse=False), None) is not None:
+            own = ", ".join(repr(key) for key, _ in module.named_parameters(recurse=False))
+            raise UnsupportedModelError(
+                f"cascading_randomisation: {name or '<the model itself>'!r} "
+                f"({type(module).__name__}) holds {own} but has no reset_parameters(). They would "
+                "stay as trained, and the model would never be quite random. Give the class such "
+                "a method, or name the layers to randomise with layers=."
+            )
+    return names[::-1]
+
+
+def _named(model: nn.Module, layers: Sequence[str]) -> list[str]:
+    modules: dict[str, Any] = dict(model.named_modules())
+    for layer in layers:
+        if layer not in modules or not _can_reset(modules[layer]):
+            raise LayerError(
+                f"cascading_randomisation: the model has no layer {layer!r} with "
+                "reset_parameters(). There is nothing to randomise. "
+                f"Use names such as {', '.join(repr(name) for name in _examples(modules))}."
+            )
+    return list(layers)
+
+
+def _examples(modules: dict[str, nn.Module]) -> list[str]:
+    return [name for name, module in modules.items() if _can_reset(module)][:5]
+
+
+def _reinitialise(layer: nn.Module, random_seed: int) -> None:
+    """Draw new weights on the CPU, where they are the same for every device."""
+    device = next(chain(layer.parameters(), layer.buffers()), torch.empty(0)).device
+    layer.cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random_seed)
+        reset: Callable[[], None] = layer.reset_parameters  # type: ignore[assignment]
+        reset()
+    layer.to(device)

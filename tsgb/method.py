@@ -1,7 +1,7 @@
 """What every saliency method shares: the checks, the forward pass and the shape of the answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,10 @@ class Method(ABC):
             check_layer(self._model, layer, self._name)
 
     def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Saliency maps of ``targets``, raw and signed.
+        """Saliency maps of ``targets``, raw, and signed where the method has a sign.
 
-        One forward pass, then one backward sweep for each of the K classes.
+        One forward pass, then as many backward sweeps as the method needs for each of the K
+        classes: one as a rule, none for CAM.
 
         Args:
             images: [B, C, H, W], floating, normalised as the model expects. Half precision is
@@ -177,6 +178,21 @@ class Method(ABC):
                 f"class of a model with {classes} classes. There is no such logit. "
                 f"Use 0 to {classes - 1}, or -1 for no class."
             )
+
+
+def base_method(who: str, base: Callable[[nn.Module], Method], model: nn.Module) -> Method:
+    """The method that a wrapper explains ``model`` with.
+
+    Raises:
+        TypeError: ``base`` is a method that has its model already.
+    """
+    if isinstance(base, Method):
+        raise TypeError(
+            f"{who}: base is a {type(base).__name__} of some model. It might be of another model "
+            "than the one that is explained. Pass the class itself, or functools.partial of the "
+            "class and its options."
+        )
+    return base(model)
 
 
 class GradientMethod(Method):

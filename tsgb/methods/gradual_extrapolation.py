@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tsgb._forward import Forward
 from tsgb.errors import ShapeError, check_choice
-from tsgb.method import Method
+from tsgb.method import Method, base_method
 from tsgb.methods.grad_cam import GradCAM
 
 Statistics = Literal["image", "batch"]
@@ -77,9 +77,12 @@ class GradualExtrapolation(Method):
         base: Makes the other method of a model: its class, or ``functools.partial`` of the class
             and options.
         statistics: See :func:`extrapolate`.
-        rectify: See :func:`extrapolate`.
+        rectify: See :func:`extrapolate`. Without it, a network that begins with a strided
+            convolution multiplies its map by the normalised image, which turns the sign where the
+            image is dark.
 
     Raises:
+        TypeError: ``base`` is a method that has its model already.
         ValueError: ``statistics`` is unknown.
 
     References:
@@ -104,7 +107,7 @@ class GradualExtrapolation(Method):
     ) -> None:
         super().__init__(model)
         check_choice("extrapolate", "statistics", statistics, Statistics)
-        self._base = base(model)
+        self._base = base_method(self._name, base, model)
         self._statistics: Statistics = statistics
         self._rectify = rectify
 

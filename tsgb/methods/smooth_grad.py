@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsgb._forward import Forward
-from tsgb.method import Method
+from tsgb.method import Method, base_method
 from tsgb.methods.gradient import Gradient, LargestGradient, largest
 
 
@@ -56,18 +56,12 @@ class SmoothGrad(Method):
         random_seed: int = 0,
     ) -> None:
         super().__init__(model)
-        if isinstance(base, Method):
-            raise TypeError(
-                f"{self._name}: base is a {type(base).__name__} of some model. It might be of "
-                "another model than the one that is explained. Pass the class itself, or "
-                "functools.partial of the class and its options."
-            )
         if samples < 1 or spread < 0:
             raise ValueError(
                 f"{self._name}: samples={samples}, spread={spread}. There would be no map, or no "
                 "such noise. Use samples from 1 and a spread from 0."
             )
-        method = base(model)
+        method = base_method(self._name, base, model)
         self._base = method.per_channel() if isinstance(method, LargestGradient) else method
         self._samples = samples
         self._spread = spread

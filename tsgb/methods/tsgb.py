@@ -75,10 +75,10 @@ class TSGB(GradientMethod):
         batchnorm_eps: BatchNormEps = "module",
     ) -> None:
         super().__init__(model, layer=layer)
-        if kappa < 0:
+        if not 0 <= kappa <= 1:
             raise ValueError(
-                f"TSGB: kappa is {kappa}. Evidence against the class would count for it. "
-                "Use a number from 0 to 1."
+                f"TSGB: kappa is {kappa}. The two sides of the evidence would not be "
+                "balanced. Use a number from 0 to 1."
             )
         check_choice("TSGB", "saturation", saturation, Saturation)
         check_choice("TSGB", "grouped", grouped, Grouped)

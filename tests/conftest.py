@@ -44,7 +44,10 @@ def _determinism_of_a_trainer_ends_with_the_test():
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory) -> Path:
     """One drawing of the tiny data for all tests of a process."""
-    return tmp_path_factory.mktemp("shapes") / "shapes"
+    folder = tmp_path_factory.mktemp("shapes")
+    drawn = Run(plain(composed(*TINY, f"data.root={folder / 'shapes'}")), folder / "run")
+    assert drawn.catalogue.train.items
+    return folder / "shapes"
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ class ExcitationBackprop(GradientMethod):
     The target wins with probability 1. A unit that wins passes its probability to its inputs in
     proportion to what they excite it with, ``max(x_i, 0) * max(w_ji, 0)``; biases and inhibitory
     weights take no part. So the map is non-negative and sums to 1, less what reaches units that
-    nothing excites (those are active by their bias alone).
+    nothing excites. Those are active by their bias alone: few in most networks, but many where
+    convolutions are depthwise, and through all of MobileNetV2 little may be left.
 
     Average pooling and residual additions divide in proportion to the activations, max-pooling
     goes to its largest input, ReLU passes; a unit at the upper bound of ReLU6 does, too. Batch

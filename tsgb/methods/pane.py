@@ -31,8 +31,8 @@ class PANE(Method):
     whose unit is negated, weights in and weights out, has the same maps.
 
     The sum P + N and the difference P - N each pass down on their own, so a map costs one backward
-    sweep ("combined") or two. P + N sums to 1, while the difference shrinks from layer to layer: in
-    a deep network it may be tiny, but not inexact.
+    sweep ("combined") or two. The sum is at most 1; the difference shrinks from layer to layer. In
+    a deep network it is tiny at the image, yet exact, where P and N subtracted would leave nothing.
 
     Args:
         model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tsgb.errors import NonFiniteError, ShapeError, TargetError
+from tsgb.errors import ShapeError
 from tsgb.metrics import (
     Curve,
     average_drop,
@@ -21,9 +21,6 @@ from tsgb.metrics import (
 )
 
 TARGETS = torch.tensor([2, 0, 3])
-METRICS = pytest.mark.parametrize(
-    "metric", [removal_curve, deletion, insertion, average_drop, average_increase]
-)
 ORDERS = pytest.mark.parametrize("order", ["MoRF", "LeRF"])
 
 
@@ -246,37 +243,6 @@ def test_a_constant_model_gives_constant_curves(seed, steps, logit):
         torch.testing.assert_close(curve.auc(), expected)
 
 
-@METRICS
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 1000])
-def test_the_size_of_a_batch_has_no_effect(metric, batch_size):
-    images, maps = data()
-    sizes, model = [], net()
-
-    def counted(x):
-        sizes.append(len(x))
-        return model(x)
-
-    found = metric(counted, images, maps, TARGETS, batch_size=batch_size)
-
-    assert max(sizes) <= batch_size
-    expected = metric(model, images, maps, TARGETS)
-    if isinstance(found, Curve):
-        found, expected = found.scores, expected.scores
-    torch.testing.assert_close(found, expected)
-
-
-@METRICS
-def test_a_batch_equals_its_images(metric):
-    model, (images, maps) = net(), data()
-    plain = (lambda x: x.scores) if metric in (removal_curve, deletion, insertion) else lambda x: x
-
-    together = plain(metric(model, images, maps, TARGETS))
-
-    one = [slice(i, i + 1) for i in range(3)]
-    apart = [plain(metric(model, images[i], maps[i], TARGETS[i])) for i in one]
-    torch.testing.assert_close(together, torch.cat(apart))
-
-
 @pytest.mark.parametrize("metric", [removal_curve, deletion, insertion])
 def test_only_the_order_of_a_map_counts(metric):
     model, (images, maps) = net(), data()
@@ -332,80 +298,6 @@ def test_blur_against_scipy():
     )
 
 
-@METRICS
-def test_the_model_is_left_as_it_was(metric):
-    model, (images, maps) = net(), data()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-
-    result = metric(model, images.requires_grad_(), maps.requires_grad_(), TARGETS)
-
-    values = result.scores if isinstance(result, Curve) else result
-    assert not values.requires_grad
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert torch.is_grad_enabled()
-
-
-@METRICS
-def test_half_precision_is_scored_in_single(metric):
-    images, maps = data()
-    model = net().bfloat16()
-
-    result = metric(model, images.bfloat16(), maps, TARGETS)
-
-    values = result.scores if isinstance(result, Curve) else result
-    assert values.dtype == torch.float32
-    assert values.isfinite().all()
-
-
-@METRICS
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": torch.rand(3, 5, 6)}, r"images have shape \(3, 5, 6\) and type torch\.float32"),
-        ({"images": torch.ones(3, 3, 5, 6, dtype=torch.uint8)}, r"type torch\.uint8, expected"),
-        (
-            {"maps": torch.rand(3, 4, 6)},
-            r"maps are \(3, 4, 6\) but images are \(3, 3, 5, 6\)\. .*interpolate\(\)\.",
-        ),
-        ({"maps": torch.rand(3, 1, 5, 6)}, r"maps are \(3, 1, 5, 6\) but .* with maps\[:, k\]"),
-        ({"targets": TARGETS[:2]}, r"targets have shape \(2,\) and type torch\.int64 but images"),
-        ({"targets": TARGETS.float()}, r"type torch\.float32 but images are \(3, 3, 5, 6\)"),
-        ({"targets": TARGETS[:, None]}, r"targets have shape \(3, 1\)"),
-        ({"model": lambda x: x}, r"answers \(3, 3, 5, 6\) images with \(3, 3, 5, 6\) probabili"),
-    ],
-)
-def test_shapes_are_named(metric, changes, message):
-    images, maps = data()
-    arguments = {"model": net(), "images": images, "maps": maps, "targets": TARGETS, **changes}
-
-    with pytest.raises(ShapeError, match=rf"^{metric.__name__}: .*{message}"):
-        metric(**arguments, batch_size=3, probability=lambda x: x)
-
-
-@METRICS
-@pytest.mark.parametrize(("target", "message"), [(4, "a class of a model with 4"), (-1, "a class")])
-def test_targets_that_are_no_class(metric, target, message):
-    images, maps = data()
-
-    with pytest.raises(TargetError, match=rf"^{metric.__name__}: target {target} is not {message}"):
-        metric(net(), images, maps, torch.tensor([0, target, 1]))
-
-
-@METRICS
-def test_what_is_not_finite_is_refused(metric):
-    images, maps = data()
-    holes = maps.clone()
-    holes[1, 2, 3] = torch.nan
-
-    with pytest.raises(NonFiniteError, match=rf"^{metric.__name__}: maps holds NaN"):
-        metric(net(), images, holes, TARGETS)
-    with pytest.raises(NonFiniteError, match=rf"^{metric.__name__}: images holds NaN"):
-        metric(net(), images / 0, maps, TARGETS)
-    with pytest.raises(NonFiniteError, match=rf"^{metric.__name__}: the model answers"):
-        metric(lambda x: brightness(x) * torch.nan, images, maps, TARGETS * 0)
-
-
 def test_arguments_out_of_range():
     arguments = (net(), *data(), TARGETS)
 
@@ -420,17 +312,3 @@ def test_arguments_out_of_range():
         insertion(*arguments, start=torch.zeros(2, 5, 6))
     with pytest.raises(ShapeError, match=r"^blur: images have shape \(5, 6\)"):
         blur(torch.zeros(5, 6))
-
-
-@METRICS
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_cpu(metric):
-    model, (images, maps) = net(), data()
-    expected = metric(model, images, maps, TARGETS)
-
-    found = metric(model.cuda(), images.cuda(), maps.cuda(), TARGETS.cuda())
-
-    if isinstance(found, Curve):
-        found, expected = found.scores, expected.scores
-    assert found.is_cuda
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)

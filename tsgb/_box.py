@@ -3,10 +3,14 @@
 A window sum is a convolution with a kernel of ones. It is separable, so it is written here as
 shifted additions along one axis after the other: exact in every floating type, the same on every
 device (a TF32 convolution would keep ten bits), and faster than a convolution with one channel.
+For the same reason there is a convolution with weights, for few output channels, made of one matrix
+product for each element of the kernel.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -75,6 +79,35 @@ def box_spread(maps: Tensor, window: Window, size: Pair) -> Tensor:
     for axis, length in zip(_axes(window), size, strict=True):
         maps = _spread_axis(maps, axis, length)
     return maps
+
+
+def correlate(maps: Tensor, weight: Tensor, window: Window, size: Pair) -> Tensor:
+    """Convolution of ``maps`` [B, C, H, W] with ``weight`` [O, C, kh, kw]: [B, O, *size]."""
+    rows, columns = window.padding
+    padded = pad(maps, (columns, columns, rows, rows))
+    total = maps.new_zeros(maps.shape[0], weight.shape[0], *size)
+    for element, view in _elements(padded, weight, window, size):
+        total += torch.einsum("bchw,oc->bohw", view, element)
+    return total
+
+
+def correlate_back(maps: Tensor, weight: Tensor, window: Window, size: Pair) -> Tensor:
+    """Transpose of :func:`correlate`: [B, O, H', W'] -> [B, C, *size]."""
+    (rows, columns), (height, width) = window.padding, size
+    spread = maps.new_zeros(maps.shape[0], weight.shape[1], height + 2 * rows, width + 2 * columns)
+    for element, view in _elements(spread, weight, window, (maps.shape[-2], maps.shape[-1])):
+        view += torch.einsum("bohw,oc->bchw", maps, element)
+    return spread[..., rows : rows + height, columns : columns + width]
+
+
+def _elements(
+    padded: Tensor, weight: Tensor, window: Window, size: Pair
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each element of the kernel [O, C] with a view of what it meets in every window."""
+    row_axis, column_axis = _axes(window)
+    for i, rows in enumerate(row_axis.taps(padded, size[0])):
+        for j, view in enumerate(column_axis.taps(rows, size[1])):
+            yield weight[:, :, i, j], view
 
 
 def _axes(window: Window) -> list[_Axis]:

@@ -1,7 +1,7 @@
 """The rules of TSGB: every operation hands on as much relevance as it receives."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tsgb._box import Pair, Window
+from tsgb._conv_rule import ConvRule, is_pointwise
 from tsgb._operations import (
     GUARDS,
     STRUCTURAL,
@@ -23,21 +24,22 @@ from tsgb._operations import (
     refuse,
 )
 from tsgb._ports import (
+    Port,
+    entry_for_maxima,
+    entry_for_shares,
     is_rectified,
+    opened,
+    past,
     port_of,
     rectified,
-    take_port,
-    take_port_for_shares,
     with_pool_port,
     with_port,
 )
 from tsgb._rules import (
     AvgPoolRule,
-    ConvRule,
     GateRule,
     LinearRule,
     MaxPoolRule,
-    PortRule,
     ProportionalAddRule,
     RatioRule,
     is_gate,
@@ -59,19 +61,21 @@ def _conv2d(
     groups: int = 1,
     *,
     grouped: Grouped = "per_group",
+    head_shape: Sequence[int] | None = None,
 ) -> Tensor:
     need_maps("conv2d", x)
     need_constant("conv2d", weight=weight, bias=bias)
     kernel, dilation = pair(weight.shape[-2:]), pair(dilation)
     if padding == "same":
-        x, padding = _pad_same(x, kernel, dilation), 0
+        x, padding = _pad_same(opened(x), kernel, dilation), 0
     padding = (0, 0) if isinstance(padding, str) else pair(padding)
     window = Window(kernel, pair(stride), padding, dilation)
     shared = groups if grouped == "per_group" else 1
-    port = take_port_for_shares(x, shared)
-    values = x if port is None else x.detach()
-    y, own = ConvRule.apply(values, port, weight, bias, window, groups, shared, is_rectified(x))
-    return with_port(y, own)
+    entry = entry_for_shares(x, shared)
+    values = x if entry is None else x.detach()
+    y, own = ConvRule.apply(values, entry, weight, bias, window, groups, shared, is_rectified(x))
+    may_be_head = groups == 1 and (is_pointwise(window) or weight.shape == head_shape)
+    return with_port(y, Port(own, features=values.detach() if may_be_head else None))
 
 
 def _pad_same(x: Tensor, kernel: Pair, dilation: Pair) -> Tensor:
@@ -81,7 +85,7 @@ def _pad_same(x: Tensor, kernel: Pair, dilation: Pair) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     need_constant("linear", weight=weight, bias=bias)
-    result: Tensor = LinearRule.apply(x, weight, bias)
+    result: Tensor = LinearRule.apply(opened(x), weight, bias)
     return result
 
 
@@ -111,6 +115,18 @@ def _published_batch_norm(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return batch_norm(x, *args[:6], **{**kwargs, "eps": 1e-5})
 
 
+def group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """As batch norm: the image's own statistics count as constants, as gates do."""
+    need_constant("group_norm", weight=weight, bias=bias)
+    return _ratio(lambda values: functional.group_norm(values, num_groups, weight, bias, eps), x)
+
+
 def avg_pool2d(
     x: Tensor,
     kernel_size: int | Pair,
@@ -129,18 +145,18 @@ def avg_pool2d(
         "divisor_override": divisor_override,
     }
     if kernel == tuple(x.shape[-2:]) and window.padding == (0, 0):  # global: as a plain mean
-        return functional.avg_pool2d(x, kernel, **options)
-    result: Tensor = AvgPoolRule.apply(x, window, options)
+        return functional.avg_pool2d(opened(x), kernel, **options)
+    result: Tensor = AvgPoolRule.apply(opened(x), window, options)
     return result
 
 
 def _ratio(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """An elementwise operation that passes relevance as it is."""
-    port = take_port(x)
+    port = port_of(x)
     if port is None:
         result: Tensor = RatioRule.apply(x, function)
         return result
-    return with_port(PortRule.apply(x.detach(), port, function), port)
+    return past(function, x, port)
 
 
 def _rectifier(function: Callable[..., Tensor]) -> Rule:
@@ -167,14 +183,14 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    port = None if return_indices else take_port(x)
-    if port is None:
+    entry = None if return_indices else entry_for_maxima(x)
+    if entry is None:
         options: dict[str, Any] = {"ceil_mode": ceil_mode, "return_indices": return_indices}
-        return functional.max_pool2d(x, kernel_size, stride, padding, dilation, **options)
+        return functional.max_pool2d(opened(x), kernel_size, stride, padding, dilation, **options)
     kernel = pair(kernel_size)
     window = Window(kernel, pair(stride or kernel), pair(padding), pair(dilation))
-    y, own = MaxPoolRule.apply(x.detach(), port, window, ceil_mode)
-    return with_pool_port(y, own)
+    y, own = MaxPoolRule.apply(x.detach(), entry, window, ceil_mode)
+    return with_pool_port(y, Port(own))
 
 
 def _elementwise(function: Callable[..., Tensor]) -> Rule:
@@ -200,9 +216,9 @@ def _clipping(function: Callable[..., Tensor], *, conserve: bool) -> Rule:
                 "Clip to a range around 0, or use a method without rules such as GradCAM.",
             )
         saturates = low not in (0, -math.inf) or high != math.inf
-        clip = _elementwise(function) if conserve and saturates else function
-        result: Tensor = clip(x, low, high)
-        return result
+        if conserve and saturates:
+            return _ratio(lambda values: function(values, low, high), x)
+        return function(opened(x), low, high)
 
     return rule
 
@@ -222,7 +238,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
             "lost.",
             "Use threshold >= 0 and value = 0.",
         )
-    return functional.threshold(x, threshold, value)
+    return functional.threshold(opened(x), threshold, value)
 
 
 def maximum(x: Tensor, other: Tensor) -> Tensor:
@@ -233,12 +249,12 @@ def maximum(x: Tensor, other: Tensor) -> Tensor:
             "it is supported against zero only, where it is a ReLU.",
             "Use max_pool2d for the larger of two activations, or a method such as GradCAM.",
         )
-    return torch.relu(first.expand(torch.broadcast_shapes(first.shape, second.shape)))
+    return torch.relu(_expand_to(opened(first), second))
 
 
 def _proportional_addition(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
     if depends_on_image(x) and depends_on_image(other) and alpha == 1:
-        result: Tensor = ProportionalAddRule.apply(x, other)
+        result: Tensor = ProportionalAddRule.apply(opened(x), opened(other))
         return result
     return _addition(torch.add)(x, other, alpha=alpha)
 
@@ -248,7 +264,7 @@ def _addition(function: Callable[..., Tensor]) -> Rule:
 
     def rule(x: Any, other: Any, **kwargs: Any) -> Tensor:
         if depends_on_image(x) and depends_on_image(other):
-            return function(x, other, **kwargs)
+            return function(opened(x), opened(other), **kwargs)
         if depends_on_image(x):
             wide = _expand_to(x, other)
             return _ratio(lambda values: function(values, other, **kwargs), wide)
@@ -260,7 +276,7 @@ def _addition(function: Callable[..., Tensor]) -> Rule:
 
 def _expand_to(x: Tensor, other: Any) -> Tensor:
     shape = torch.broadcast_shapes(x.shape, other.shape if isinstance(other, Tensor) else ())
-    return x if shape == x.shape else x.expand(shape)
+    return x if shape == x.shape else opened(x).expand(shape)
 
 
 def mul(x: Any, other: Any) -> Tensor:
@@ -274,19 +290,23 @@ def mul(x: Any, other: Any) -> Tensor:
         need_constant("mul", factor=other)
         if port_of(x) is not None and _expand_to(x, other) is x:
             return _ratio(lambda values: torch.mul(values, other), x)
-    return torch.mul(x, other)
+    return torch.mul(_opened(x), _opened(other))
+
+
+def _opened(value: Any) -> Any:
+    return opened(value) if isinstance(value, Tensor) else value
 
 
 def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     need_constant("div", divisor=other)
     if rounding_mode is not None:
         refuse("div", f"rounding_mode={rounding_mode!r} has no gradient.", "Divide exactly.")
-    return torch.div(x, other)
+    return torch.div(_opened(x), _opened(other))
 
 
 def _gate(function: Callable[..., Tensor], name: str) -> Rule:
     def rule(x: Tensor, *args: Any) -> Tensor:
-        result: Tensor = GateRule.apply(x, lambda values: function(values, *args), name)
+        result: Tensor = GateRule.apply(opened(x), lambda values: function(values, *args), name)
         return result
 
     return rule
@@ -297,6 +317,7 @@ _CONSERVING: Mapping[str, Rule] = {
     "conv2d": _conv2d,
     "linear": linear,
     "batch_norm": batch_norm,
+    "group_norm": group_norm,
     "avg_pool2d": avg_pool2d,
     "max_pool2d": max_pool2d,
     "relu": relu,
@@ -321,10 +342,14 @@ _CONSERVING: Mapping[str, Rule] = {
 }
 
 
+def _plain_relu6(x: Tensor) -> Tensor:
+    return functional.relu6(opened(x))
+
+
 def _clips(*, conserve: bool) -> dict[str, Rule]:
     clamp = _clipping(torch.clamp, conserve=conserve)
     return {
-        "relu6": _elementwise(functional.relu6) if conserve else functional.relu6,
+        "relu6": _elementwise(functional.relu6) if conserve else _plain_relu6,
         "hardtanh": _hardtanh(_clipping(functional.hardtanh, conserve=conserve)),
         "clamp": clamp,
         "clamp_min": clamp,
@@ -337,11 +362,15 @@ def conserving(
     grouped: Grouped = "per_group",
     skip: Skip = "plain",
     batchnorm_eps: BatchNormEps = "module",
+    head_shape: Sequence[int] | None = None,
 ) -> RuleSet:
-    """The TSGB rules; see :class:`tsgb.TSGB` for the choices."""
+    """The TSGB rules; see :class:`tsgb.TSGB` for the choices.
+
+    A convolution larger than 1 x 1 can be the classifier if its weight has the shape
+    ``head_shape``: what it needs for that is kept only if it is asked for.
+    """
     rules = {**_CONSERVING, **_clips(conserve=saturation == "conserve")}
-    if grouped == "slim":
-        rules["conv2d"] = partial(_conv2d, grouped=grouped)
+    rules["conv2d"] = partial(_conv2d, grouped=grouped, head_shape=head_shape)
     if skip == "proportional":
         rules["add"] = _proportional_addition
     if batchnorm_eps == "published":

@@ -377,6 +377,6 @@ ROUTING = frozenset(
     | {"cat", "concat", "concatenate", "flip", "repeat", "repeat_interleave", "roll", "stack"}
     | {"chunk", "index_select", "narrow", "select", "split", "split_with_sizes", "unbind"}
     | {"__getitem__", "pad", "pixel_shuffle", "pixel_unshuffle"}
-    | {"adaptive_max_pool2d", "amax", "max_pool2d", "relu"}
+    | {"adaptive_max_pool2d", "amax", "max_pool2d", "region_mean", "relu"}
 )
-"""Operations whose own gradient moves values and does not scale them."""
+"""Operations whose own gradient moves values and does not scale them, and the start in a region."""

@@ -1,7 +1,7 @@
 """One forward pass under interception, and the class gradients of what it left."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,11 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
-from tsgb._ports import close_port
+from tsgb._rules import LinearRule
+from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
+
+_LAYERS = {
+    "ConvRule": "a convolution",
+    "LinearRule": "a linear layer",
+    "ShareRule": "a linear layer or convolution",
+}
 
 
 @dataclass(frozen=True)
@@ -25,15 +33,19 @@ class Forward:
         logits: [B, classes].
         activations: Output of each read-out layer, [B, C', H', W'].
         last_map: The last activation of more than one pixel that is not a pooling output.
+        no_map: Why there is no ``last_map``, and what to do.
         excitations: Outputs of max-pools and strided convolutions, after the input of the first;
             see :func:`tsgb.extrapolate`.
+        vectors: Inputs [B, F] of linear layers, in the order of the forward pass.
     """
 
     images: Tensor
     logits: Tensor
     activations: Mapping[str, Tensor]
     last_map: Tensor | None
+    no_map: str
     excitations: Sequence[Tensor]
+    vectors: Sequence[Tensor]
 
 
 @contextmanager
@@ -55,51 +67,107 @@ def run_forward(
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
     interception = Interception(who, rule_set, leaf)
-    with _captured(model, layers, interception.current, who) as outputs, interception:
+    with _captured(model, layers, interception.read_out) as outputs, interception:
         logits = interception.current(model(leaf))
     _check_logits(logits, len(images), interception, who)
     activations = {layer: _only_map(layer, outputs[layer], who) for layer in layers}
-    excitations = tuple(interception.excitations)
-    return Forward(leaf, logits, activations, interception.last_map, excitations)
+    return Forward(
+        images=leaf,
+        logits=logits,
+        activations=activations,
+        last_map=interception.last_map,
+        no_map=interception.no_map,
+        excitations=tuple(interception.excitations),
+        vectors=tuple(interception.vectors),
+    )
 
 
-def class_gradients(logits: Tensor, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
+def class_gradients(forward: Forward, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
     """Gradient of the target logits, one backward sweep for each column of ``targets``.
 
     Args:
-        logits: [B, classes].
+        forward: The pass that made the logits.
         activation: What the gradient is taken of, [B, C, H, W].
         targets: [B, K] class indices, -1 for no class.
 
     Yields:
         K tensors of the shape of ``activation``; zero where the target is -1.
     """
-    for (gradient,) in joint_gradients(logits, [activation], targets):
+    for (gradient,) in joint_gradients(forward, [activation], targets):
         yield gradient
 
 
 def joint_gradients(
-    logits: Tensor, activations: Sequence[Tensor], targets: Tensor
+    forward: Forward, activations: Sequence[Tensor], targets: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """:func:`class_gradients` of several activations in the same sweeps."""
-    for column in targets.T:
-        start = torch.zeros_like(logits)
-        start.scatter_(1, column.clamp(min=0)[:, None], (column >= 0).to(start)[:, None])
+    origin, starts = _starts(forward, activations, targets)
+    for start in starts:
         gradients = torch.autograd.grad(
-            logits, activations, start, retain_graph=True, allow_unused=True
+            origin, activations, start, retain_graph=True, allow_unused=True
         )
         for activation, gradient in zip(activations, gradients, strict=True):
             if gradient is None:
                 raise LayerError(
                     f"read-out of shape {tuple(activation.shape)}: no relevance arrives there "
                     "from the logits, because the layer is not on the way or only acts through a "
-                    "gate (sigmoid). Its map would be empty. Choose a layer on the main path."
+                    "gate (sigmoid). Its map would be empty. Choose a layer on the main path.",
+                    anonymous=True,
                 )
         yield gradients
 
 
+def _starts(
+    forward: Forward, activations: Sequence[Tensor], targets: Tensor
+) -> tuple[Tensor, Iterable[Tensor]]:
+    """A tensor that all gradients pass through, and the gradient of each class there.
+
+    As far as linear layers go all classes are swept at once, because what such a layer costs is
+    reading its weights: 400 MB in the first one of VGG-16.
+    """
+    logits = forward.logits
+    starts = [_one_hot(logits, column) for column in targets.T]
+    waists = _waists(forward, activations)
+    if len(starts) == 1 or len(waists) < 2:
+        return logits, starts
+    head, flat = waists[0], waists[-1]
+    rows = [torch.autograd.grad(logits, head, start, retain_graph=True)[0] for start in starts]
+
+    def down(row: Tensor) -> Tensor:
+        return torch.autograd.grad(head, flat, row, retain_graph=True)[0]
+
+    return flat, torch.func.vmap(down)(torch.stack(rows))
+
+
+def _one_hot(logits: Tensor, column: Tensor) -> Tensor:
+    start = torch.zeros_like(logits)
+    return start.scatter_(1, column.clamp(min=0)[:, None], (column >= 0).to(start)[:, None])
+
+
+def _waists(forward: Forward, activations: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs of linear layers that everything passes between the logits and ``activations``.
+
+    Up to the first custom function, whose gradient may not work for several classes at once.
+    """
+    vectors = {vector.grad_fn: vector for vector in forward.vectors}
+    ends = {activation.grad_fn for activation in activations}
+    found: list[Tensor] = []
+    node: Any = forward.logits.grad_fn
+    while node is not None and node not in ends:
+        if isinstance(node, BackwardCFunction) and not isinstance(node, LinearRule._backward_cls):
+            break
+        if node in vectors:
+            found.append(vectors[node])
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        node = parents[0] if len(parents) == 1 else None
+    return found
+
+
 def find_head(logits: Tensor, who: str) -> Any:
-    """Autograd node of the classifier: the weighted layer that nothing weighted comes after."""
+    """Autograd node of the classifier: the weighted layer that nothing weighted comes after.
+
+    The rules of what does come after are told so.
+    """
     found: list[Any] = []
     todo: list[Any] = [logits.grad_fn]
     seen: set[Any] = set()
@@ -111,21 +179,36 @@ def find_head(logits: Tensor, who: str) -> Any:
         if hasattr(node, "can_be_head") or not node.next_functions:  # weighted, or the image
             found.append(node)
         else:
+            if hasattr(node, "above_head"):
+                node.above_head = True
             todo.extend(parent for parent, _ in node.next_functions)
     if len(found) != 1 or not getattr(found[0], "can_be_head", False):
-        what = " and ".join(sorted(type(node).__name__.removesuffix("Backward") for node in found))
+        what = " and ".join(sorted(map(_described, found)))
         raise UnsupportedModelError(
             f"{who}: the logits do not come from one classifier layer but from {what}. "
             "What speaks for a class is read off the classifier and would be missing. "
-            "Explain a network that ends in one Linear layer or one 1 x 1 convolution."
+            "Explain a network that ends in one Linear layer or one convolution without groups "
+            "(for CAM: Linear), or use GradCAM."
         )
     return found[0]
 
 
+def _described(node: Any) -> str:
+    name = type(node).__name__.removesuffix("Backward")
+    if name == "AccumulateGrad":
+        return "the image itself (no layer on that way counts as a classifier)"
+    kind = _LAYERS.get(name, name)
+    return kind if getattr(node, "can_be_head", False) else f"{kind} with groups"
+
+
 def check_layer(model: nn.Module, layer: str, who: str) -> None:
     """Raise LayerError if ``model`` has no module of that name."""
-    names = [name for name, _ in model.named_modules() if name]
-    if layer not in names:
+    try:
+        found = bool(layer and model.get_submodule(layer))
+    except AttributeError:
+        found = False
+    if not found:
+        names = [name for name, _ in model.named_modules() if name]
         close = ", ".join(get_close_matches(layer, names, n=3)) or ", ".join(names[:5])
         raise LayerError(
             f"{who}: the model has no layer {layer!r}. There is nothing to read a map from. "
@@ -135,17 +218,17 @@ def check_layer(model: nn.Module, layer: str, who: str) -> None:
 
 @contextmanager
 def _captured(
-    model: nn.Module, layers: Sequence[str], current: Callable[[Any], Any], who: str
+    model: nn.Module, layers: Sequence[str], read_out: Callable[[Any, str], Any]
 ) -> Iterator[dict[str, list[Any]]]:
     """Collect the outputs of the named modules, with hooks that are gone afterwards."""
     outputs: dict[str, list[Any]] = {layer: [] for layer in layers}
     with ExitStack() as stack:
         for layer in outputs:
 
-            def hook(_module: nn.Module, _args: Any, output: Any, layer: str = layer) -> None:
-                output = current(output)
-                close_port(output, layer, who)
+            def hook(_module: nn.Module, _args: Any, output: Any, layer: str = layer) -> Any:
+                output = read_out(output, layer)
                 outputs[layer].append(output)
+                return output
 
             stack.callback(model.get_submodule(layer).register_forward_hook(hook).remove)
         yield outputs
@@ -163,6 +246,12 @@ def _only_map(layer: str, outputs: list[Any], who: str) -> Tensor:
         raise LayerError(
             f"{who}: layer {layer!r} gives {what}, not a feature map [B, C, H, W] that depends "
             "on the image. It cannot be turned into a picture. Choose an earlier layer."
+        )
+    if space_of(output) not in (None, SOMEWHERE, FEATURE_MAP):
+        raise LayerError(
+            f"{who}: layer {layer!r} gives {tuple(output.shape)} with rows and columns in other "
+            "places than [B, C, H, W]. Channels would be drawn as if they were pixels. Choose a "
+            "layer that gives a feature map, such as the block around it."
         )
     return output
 

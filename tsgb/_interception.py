@@ -10,16 +10,27 @@ makes and answers them. Inside the block
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from tsgb._operations import RuleSet, depends_on_image
+from tsgb._operations import STRUCTURAL, RuleSet, depends_on_image
+from tsgb._ports import check_unused, opened, without_pool_port
+from tsgb._space import (
+    FEATURE_MAP,
+    has_positions,
+    is_feature_map,
+    note_space,
+    resulting_space,
+    space_of,
+)
 from tsgb.errors import UnsupportedModelError
 
 _POOLING = frozenset(
@@ -60,22 +71,31 @@ class Interception(TorchFunctionMode):
     """Answers the torch calls of one forward pass.
 
     Attributes:
-        last_map: The most recent activation of more than one pixel that is not a pooling output.
+        last_map: The most recent activation of more than one pixel that is not a pooling output;
+            None if there is none, or something else than feature maps was computed since.
+        no_map: Why there is no ``last_map``, and what to do.
         excitations: What :func:`tsgb.extrapolate` sharpens maps with, in the order of the forward
             pass: the input of the first max-pool or strided convolution, then the outputs of all.
+        vectors: Inputs [B, F] of linear layers, in the same order.
     """
 
     def __init__(self, who: str, rule_set: RuleSet, image: Tensor) -> None:
         super().__init__()
         self.last_map: Tensor | None = None
+        self.no_map = (
+            "no activation of more than one pixel was found. There is no feature map to read. "
+            "Pass larger images, or name a layer with layer=."
+        )
         self.excitations: list[Tensor] = []
+        self.vectors: list[Tensor] = []
         self._who = who
         self._rules = rule_set.rules
         self._plain = rule_set.plain
         self._image = image
+        note_space(image, FEATURE_MAP)
         self._made_here: set[Any] = set()  # autograd nodes of the answers
-        self._successors: dict[int, tuple[Tensor, Tensor]] = {}  # id(old) -> old, new
-        self._overwritten: dict[int, Tensor] = {}  # storage address -> a tensor that keeps it
+        self._successors: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}  # id(old) -> old, new
+        self._overwritten: dict[int, StorageWeakRef] = {}  # by address
 
     def __torch_function__(
         self,
@@ -96,10 +116,16 @@ class Interception(TorchFunctionMode):
         answer = self._answer(func, name, overwrites, ready, options)
         if overwrites or asked:
             answer = self._redirect(self.current(args[0]), answer)
-        self._note(name, answer, ready)
+        self._note(name, answer, list(_tensors([ready, options])))
         if name in _MAX_POOLING or (name == "conv2d" and _is_strided(ready, options)):
             self._excite(ready[0], next(_tensors(answer)))
+        if name == "linear" and ready[0].dim() == 2:
+            self.vectors.append(ready[0])
         return answer
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._successors.clear()  # its callbacks would hold this object in a circle
 
     def _excite(self, x: Tensor, y: Tensor) -> None:
         if not self.excitations:
@@ -112,10 +138,18 @@ class Interception(TorchFunctionMode):
             value = entry[1]
         return value
 
+    def _is_overwritten(self, tensor: Tensor) -> bool:
+        address = _address(tensor)
+        memory = self._overwritten.get(address)
+        if memory is None or not memory.expired():
+            return memory is not None
+        del self._overwritten[address]  # it was freed, and something new lies there
+        return False
+
     def _prepare(self, tensor: Tensor, operation: str) -> Tensor:
         """The tensor that an operation is to work on in place of ``tensor``."""
         tensor = self.current(tensor)
-        if self._overwritten and _address(tensor) in self._overwritten:
+        if self._overwritten and self._is_overwritten(tensor):
             raise UnsupportedModelError(
                 f"{self._who}: {operation} uses a tensor of shape {tuple(tensor.shape)} that an "
                 "in-place operation has changed through another view of the same memory. Its "
@@ -124,9 +158,28 @@ class Interception(TorchFunctionMode):
             )
         if tensor.requires_grad:
             tensor = self._trace(tensor, operation)
+            tensor = tensor if operation in self._rules else self._opened(tensor)
         if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
-            return tensor.float()
+            whole = tensor.float()
+            note_space(whole, space_of(tensor))
+            return whole
         return tensor
+
+    def read_out(self, output: Any, layer: str) -> Any:
+        """What a layer is to return instead of ``output`` for a map to be read there."""
+        output = self.current(output)
+        if not isinstance(output, Tensor):
+            return output
+        check_unused(output, layer, self._who)
+        with torch._C.DisableTorchFunction():  # a hook runs inside of the block
+            return self._opened(without_pool_port(output))
+
+    def _opened(self, tensor: Tensor) -> Tensor:
+        copy = opened(tensor)
+        if copy is not tensor:
+            self._made_here.add(copy.grad_fn)
+            note_space(copy, space_of(tensor))
+        return copy
 
     def _trace(self, tensor: Tensor, operation: str) -> Tensor:
         """Tell activations from parameters, and refuse activations of unseen origin."""
@@ -182,20 +235,40 @@ class Interception(TorchFunctionMode):
             return new
         if new.dtype != old.dtype and old.dtype.itemsize >= 4:
             new = new.to(old.dtype)
-        self._successors[id(old)] = (old, new)
+        place = id(old)
+        forget = weakref.ref(old, lambda _: self._successors.pop(place, None))
+        self._successors[place] = (forget, new)
         address = _address(old)
         if address and address != _address(new):
-            self._overwritten[address] = old
+            self._overwritten[address] = StorageWeakRef(old.untyped_storage())
         return new
 
-    def _note(self, name: str, answer: Any, args: list[Any]) -> None:
+    def _note(self, name: str, answer: Any, inputs: Sequence[Tensor]) -> None:
         for tensor in _tensors(answer):
-            if not depends_on_image(tensor):
-                continue
-            self._made_here.add(tensor.grad_fn)
-            is_map = tensor.dim() == 4 and tensor.shape[-2:].numel() > 1
-            if is_map and name not in _POOLING and tensor is not args[0]:
-                self.last_map = tensor
+            if depends_on_image(tensor):
+                self._made_here.add(tensor.grad_fn)
+                if not any(tensor is given for given in inputs):
+                    note_space(tensor, resulting_space(name, inputs, tensor))
+                    self._note_map(name, tensor)
+
+    def _note_map(self, name: str, tensor: Tensor) -> None:
+        if name == "region_mean":
+            self.last_map = None
+            self.no_map = (
+                "the last feature map is that of the dense logits. It shows where the class is, "
+                "not what speaks for it in the region. Name a layer with layer=, such as the last "
+                "one of the encoder."
+            )
+        elif is_feature_map(tensor):
+            self.last_map = self.last_map if name in _POOLING else tensor
+        elif has_positions(tensor) and name not in STRUCTURAL:
+            self.last_map = None
+            self.no_map = (
+                f"the last activation with positions is the output of {name!r}, "
+                f"{tuple(tensor.shape)}, not a feature map [B, C, H, W]. Tokens or attention would "
+                "be drawn as if they were pixels. Name a layer that gives a feature map with "
+                "layer=, or use a method that reads at the image, such as InputXGradient."
+            )
 
     def made(self, tensor: Tensor) -> bool:
         """True if the operation that gave ``tensor`` was seen."""

@@ -38,8 +38,8 @@ def depends_on_image(value: object) -> bool:
 
 
 def refuse(operation: str, problem: str, remedy: str) -> NoReturn:
-    """Raise UnsupportedModelError in the house form."""
-    raise UnsupportedModelError(f"{operation}: {problem} {remedy}")
+    """Raise UnsupportedModelError in the house form; the method's name is put in front of it."""
+    raise UnsupportedModelError(f"{operation}: {problem} {remedy}", anonymous=True)
 
 
 def need_constant(operation: str, **operands: object) -> None:
@@ -123,7 +123,8 @@ STRUCTURAL = frozenset(
     | {"cat", "concat", "concatenate", "flip", "repeat", "repeat_interleave", "roll", "stack"}
     | {"chunk", "index_select", "narrow", "select", "split", "split_with_sizes", "unbind"}
     | {"__getitem__", "__setitem__", "fill", "zero"}
-    | {"interpolate", "mean", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "sum"}
+    | {"interpolate", "mean", "neg", "pad", "pixel_shuffle", "pixel_unshuffle", "region_mean"}
+    | {"sum"}
     | {"adaptive_avg_pool2d", "adaptive_max_pool2d", "amax"}
     | {"leaky_relu", "max_pool2d", "prelu", "relu"}
 )

@@ -3,75 +3,123 @@
 Whatever lies between two convolutions and works elementwise (batch norm, activations, factors)
 passes relevance on as it is, and a convolution asks only for the sum of it over the channels of a
 group. So a convolution leaves a *port* beside its output: a tensor [B, groups, H, W] whose gradient
-is that sum. The next convolution answers with one value a location instead of one a channel, and
-what lies between them is skipped, for every class.
+is that sum. The next convolution answers with one value a location instead of one a channel. What
+lies between them is skipped in every backward sweep, and nothing of it has to be kept.
 
-A port is an attribute of the tensor that it belongs to. Elementwise operations carry it over. A
-max-pool ends it and leaves one of its own, which only a convolution can take, since there relevance
-is in proportion to the activation.
+A port is an attribute of the tensor that it belongs to. Elementwise operations carry it over. Any
+other operation opens it: it works on a copy whose gradient leads into the port. A max-pool ends it
+and leaves one of its own, which only a convolution can take, since there relevance is in proportion
+to the activation.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
 
+from tsgb._rules import OpenRule, SealedRule
 from tsgb.errors import LayerError
 
 _T = TypeVar("_T", bound=Tensor)
 
 
-def port_of(tensor: Tensor) -> Tensor | None:
+@dataclass(frozen=True)
+class Port:
+    """Where relevance of a tensor may go.
+
+    Attributes:
+        entry: [B, groups, H, W], an output of the convolution behind the port.
+        features: Input of that convolution if it may turn out to be the classifier.
+        output: Its output, likewise; None where that is the tensor itself.
+        steps: What has been done to the output since, likewise.
+    """
+
+    entry: Tensor
+    features: Tensor | None = None
+    output: Tensor | None = None
+    steps: Sequence[Callable[[Tensor], Tensor]] = ()
+
+
+def port_of(tensor: Tensor) -> Port | None:
     """The port that relevance of ``tensor`` may take, or None."""
     return getattr(tensor, "_tsgb_port", None)
 
 
-def take_port(tensor: Tensor) -> Tensor | None:
-    """The same for an operation that will use it."""
-    port = port_of(tensor)
-    if port is not None:
-        tensor._tsgb_port_taken = True  # type: ignore[attr-defined]
-    return port
-
-
-def take_port_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
-    """The port for a convolution, which shares relevance in proportion inside each of its groups.
-
-    That of a max-pool serves only groups that are unions of its own.
-    """
-    pooled: Tensor | None = getattr(tensor, "_tsgb_pool_port", None)
-    if pooled is None or pooled.shape[1] % groups:
-        return take_port(tensor)
-    tensor._tsgb_port_taken = True  # type: ignore[attr-defined]
-    return pooled
-
-
-def with_port(tensor: _T, port: Tensor | None) -> _T:
+def with_port(tensor: _T, port: Port | None) -> _T:
     """``tensor`` with a port of its own."""
     tensor._tsgb_port = port  # type: ignore[attr-defined]
     return tensor
 
 
-def with_pool_port(tensor: _T, port: Tensor | None) -> _T:
+def with_pool_port(tensor: _T, port: Port | None) -> _T:
     """The output of a max-pool with a port of its own."""
     tensor._tsgb_pool_port = port  # type: ignore[attr-defined]
     return tensor
 
 
-def close_port(tensor: object, layer: str, who: str) -> None:
-    """Make relevance pass through ``tensor`` itself, since a map will be read there.
+def without_pool_port(tensor: _T) -> _T:
+    """``tensor``, whose relevance will not go past it."""
+    return with_pool_port(tensor, None)
+
+
+def past(function: Callable[[Tensor], Tensor], tensor: Tensor, port: Port) -> Tensor:
+    """An elementwise operation on ``tensor``; relevance will go past it."""
+    _take(tensor, port)
+    if port.features is not None:
+        output = tensor if port.output is None else port.output
+        port = Port(port.entry, port.features, output, (*port.steps, function))
+    return with_port(SealedRule.apply(tensor, function), port)
+
+
+def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
+    """Entry of the port for a convolution, which shares relevance inside each of its groups.
+
+    That of a max-pool serves only groups that are unions of its own.
+    """
+    pooled: Port | None = getattr(tensor, "_tsgb_pool_port", None)
+    if pooled is None or pooled.entry.shape[1] % groups:
+        pooled = port_of(tensor)
+    return None if pooled is None else _take(tensor, pooled)
+
+
+def entry_for_maxima(tensor: Tensor) -> Tensor | None:
+    """Entry of the port for a max-pool; None if the classifier may be behind it."""
+    port = port_of(tensor)
+    return None if port is None or port.features is not None else _take(tensor, port)
+
+
+def _take(tensor: Tensor, port: Port) -> Tensor:
+    tensor._tsgb_port_taken = True  # type: ignore[attr-defined]
+    return port.entry
+
+
+def opened(tensor: Tensor) -> Tensor:
+    """``tensor``, or if it has a port the same values with a gradient that leads into it."""
+    port = port_of(tensor)
+    if port is None:
+        return tensor
+    known: Tensor | None = getattr(tensor, "_tsgb_opened", None)
+    if known is None:
+        output = tensor if port.output is None and port.features is not None else port.output
+        known = OpenRule.apply(tensor.detach(), port.entry, output, port.features, port.steps)
+        known = rectified(known) if is_rectified(tensor) else known
+        tensor._tsgb_opened = known  # type: ignore[attr-defined]
+    return known
+
+
+def check_unused(tensor: Tensor, layer: str, who: str) -> None:
+    """Raise unless all relevance can be made to pass through ``tensor``, the output of a layer.
 
     Raises:
         LayerError: An operation inside of the layer has taken the port already.
     """
-    if not isinstance(tensor, Tensor):
-        return
     if getattr(tensor, "_tsgb_port_taken", False):
         raise LayerError(
             f"{who}: the output of layer {layer!r} was used inside of the layer before it was "
             "returned. Some relevance would go past the map that is read. Choose a layer that "
             "returns something new."
         )
-    with_pool_port(with_port(tensor, None), None)
 
 
 def is_rectified(tensor: Tensor) -> bool:

@@ -10,8 +10,9 @@ What does not depend on the class (``1 / z`` of a convolution, ``y / x`` of a ba
 out in the first backward sweep and kept, so that further classes cost elementwise work only.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch.nn import functional
 
 from tsgb._box import Window, box_spread, box_sum
 from tsgb.errors import UnsupportedModelError
+
+_Linear = Callable[[Tensor, Tensor], Tensor]
 
 
 def safe_ratio(numerator: Tensor | float, denominator: Tensor) -> Tensor:
@@ -38,41 +41,84 @@ class RatioRule(Function):
 
     Serves batch normalisation (its shift included), every non-linearity with ``f(0) = 0``, also
     where it saturates, and the addition of a constant. Where ``x`` is exactly 0, ``g_x`` is 0.
+
+    Above the classifier, as everything there, the operation has its plain gradient: a shift of the
+    logits is no evidence, as the classifier's own bias is none.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         y = function(x)
         ctx.save_for_backward(x, y)
-        ctx.ratio = None
+        ctx.function, ctx.ratio, ctx.above_head = function, None, False
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        x, y = ctx.saved_tensors
+        if ctx.above_head:
+            return plain_gradient(ctx.function, x, g), None
         if ctx.ratio is None:
-            x, y = ctx.saved_tensors
             ctx.ratio = safe_ratio(y, x)
         return g * ctx.ratio, None
 
 
-class PortRule(Function):
-    """Relevance that arrives at an elementwise operation goes to the port of its input.
+def plain_gradient(function: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    """The ordinary gradient of ``function`` at ``x`` for ``g`` at its output."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(function(leaf), leaf, g)[0]
 
-    The same as :class:`RatioRule` followed by what the convolution behind the port would do with
-    it: ``g * y`` is summed over the channels of each group.
+
+class SealedRule(Function):
+    """An elementwise operation that relevance goes past, through the port of its input.
+
+    Nothing is kept; who needs a gradient here opens the port first (:class:`OpenRule`).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, port: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        y = function(x)
-        ctx.save_for_backward(y)
-        ctx.groups = port.shape[1]
-        return y
+    def forward(_ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, None]:
-        (y,) = ctx.saved_tensors
-        return None, _group_sum(g * y, ctx.groups), None
+    def backward(_ctx: Any, *_gradients: Tensor) -> NoReturn:
+        raise RuntimeError("SealedRule: a gradient arrived where relevance has a port.")
+
+
+class OpenRule(Function):
+    """Relevance that arrives at values with a port goes into the port.
+
+    The same as :class:`RatioRule` for every operation since the convolution behind the port,
+    followed by what that convolution would do: ``g * x`` is summed over the channels of each group.
+    If the convolution is the classifier, which has to know the channels, it is given its input and
+    the plain gradient of its output, that of ``steps``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        port: Tensor,
+        output: Tensor | None,
+        features: Tensor | None,
+        steps: Sequence[Callable[[Tensor], Tensor]],
+    ) -> Tensor:
+        ctx.x, ctx.y, ctx.steps = x, None if output is None else output.detach(), steps
+        ctx.groups, ctx.features = port.shape[1], features
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor | None, Tensor | None, None, None]:
+        convolution, _ = ctx.next_functions[1]
+        if ctx.features is None or convolution.head_kappa is None:
+            return None, group_sum(g * ctx.x, ctx.groups), None, None, None
+        convolution.features = ctx.features
+        g_y = plain_gradient(lambda y: reduce(_applied, ctx.steps, y), ctx.y, g)
+        return None, None, g_y, None, None
+
+
+def _applied(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return function(x)
 
 
 class MaxPoolRule(Function):
@@ -92,7 +138,7 @@ class MaxPoolRule(Function):
         ctx.set_materialize_grads(False)
         ctx.window, ctx.groups, ctx.size = window, port.shape[1], x.shape[-2:]
         ctx.factor = ctx.inverse = None
-        return y, _new_port(y, port.shape[1])
+        return y, new_port(y, port.shape[1])
 
     @staticmethod
     def backward(
@@ -104,16 +150,16 @@ class MaxPoolRule(Function):
             parts.append(_to_places(ctx, g * y, places))
         if relevance is not None:
             if ctx.inverse is None:
-                ctx.inverse = safe_ratio(1.0, _group_sum(y.abs(), ctx.groups))
+                ctx.inverse = safe_ratio(1.0, group_sum(y.abs(), ctx.groups))
             parts.append(_pool_port(ctx, relevance * ctx.inverse, y, places))
-        return None, _sum_or_none(parts), None, None
+        return None, sum_or_none(parts), None, None
 
 
 def _pool_port(ctx: Any, share: Tensor, y: Tensor, places: Tensor) -> Tensor:
     """Each input location's part of ``share`` [B, groups, H', W'], relevance per unit of |y|."""
     (rows, columns), stride, padding, dilation = ctx.window
     if (stride, padding, dilation) != ((rows, columns), (0, 0), (1, 1)):
-        return _to_places(ctx, _to_channels(share, y.shape[1]) * y.abs(), places)
+        return _to_places(ctx, to_channels(share, y.shape[1]) * y.abs(), places)
     if ctx.factor is None:
         ctx.factor = _to_places(ctx, y.abs(), places)
     spread = share.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
@@ -142,112 +188,25 @@ class AvgPoolRule(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Window, options: dict[str, Any]) -> Tensor:
-        y = functional.avg_pool2d(x, window.kernel, window.stride, window.padding, **options)
+        def pool(values: Tensor) -> Tensor:
+            return functional.avg_pool2d(values, *window[:3], **options)
+
+        y = pool(x)
         ctx.save_for_backward(x, y)
-        ctx.window = window
-        ctx.shares = None
+        ctx.function, ctx.window, ctx.shares, ctx.above_head = pool, window, None, False
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         x, y = ctx.saved_tensors
+        if ctx.above_head:
+            return plain_gradient(ctx.function, x, g), None, None
         if ctx.shares is None:
             active = x.ne(0).to(x.dtype)
             count = box_sum(active, ctx.window, y.shape[-2:])
             ctx.shares = safe_ratio(y, count), safe_ratio(1.0, x)
         per_input, inverse = ctx.shares
         return box_spread(g * per_input, ctx.window, x.shape[-2:]) * inverse, None, None
-
-
-class ConvRule(Function):
-    """TSGB-Conv: relevance is shared among a window's inputs in proportion to ``|x|``.
-
-    Per group of channels, with ``s = sum_c |x_c|``, ``z`` the window sums of ``s`` and
-    ``r = sum_o g_o * y_o`` (``y`` includes the bias): ``u`` is the transposed window sum of
-    ``r / z`` and ``g_x = sign(x) * u``. Weights do not appear. The published ``eps = 1e-10`` under
-    the fraction is left out; a window of zeros gives 0 instead.
-
-    Relevance arrives at the output, at the port that is left beside it, or at both. It leaves
-    through the port of ``x`` where there is one, as the sum of ``|x_c| * u`` over the channels of
-    each of that port's groups. It is shared inside each of ``shared_groups`` groups of channels,
-    which are the convolution's own ``groups`` or 1.
-
-    If the layer is the classifier (1 x 1), :func:`classifier_gradient` applies at each location.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        port: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        window: Window,
-        groups: int,
-        shared_groups: int,
-        rectified: bool,
-    ) -> tuple[Tensor, Tensor]:
-        y = functional.conv2d(
-            x, weight, bias, window.stride, window.padding, window.dilation, groups
-        )
-        groups = shared_groups
-        ctx.save_for_backward(x, y, weight)
-        ctx.set_materialize_grads(False)
-        ctx.window, ctx.groups, ctx.rectified, ctx.head_kappa = window, groups, rectified, None
-        ctx.port_groups = None if port is None else port.shape[1]
-        ctx.absolute = ctx.inverse = None
-        pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
-        ctx.can_be_head = pointwise and weight.shape[1] == x.shape[1]
-        return y, _new_port(y, groups)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None, relevance: Tensor | None) -> tuple[Any, ...]:
-        if ctx.head_kappa is not None:
-            answer = _convolutional_head(ctx, g)
-        else:
-            _, y, _ = ctx.saved_tensors
-            parts = [] if g is None else [_group_sum(g * y, ctx.groups)]
-            parts += [] if relevance is None else [relevance]
-            total = _sum_or_none(parts)
-            answer = (None, None) if total is None else _share_out(ctx, total)
-        return *answer, None, None, None, None, None, None
-
-
-def _share_out(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What goes to the input of a convolution, or to its port, of ``relevance`` [B, groups, ...].
-
-    What does not depend on the class is worked out once, in sums over the finest groups needed.
-    """
-    x, y, _ = ctx.saved_tensors
-    if ctx.inverse is None:
-        fine = _common_groups(ctx.groups, ctx.port_groups or 1, x.shape[1])
-        ctx.absolute = _group_sum(x.abs(), fine)
-        windows = box_sum(_group_sum(ctx.absolute, ctx.groups), ctx.window, y.shape[-2:])
-        ctx.inverse = safe_ratio(1.0, windows)
-    share = box_spread(relevance * ctx.inverse, ctx.window, x.shape[-2:])
-    if ctx.port_groups is not None:
-        fine_share = _to_channels(share, ctx.absolute.shape[1])
-        return None, _group_sum(fine_share * ctx.absolute, ctx.port_groups)
-    share = _to_channels(share, x.shape[1])
-    return (share.expand_as(x) if ctx.rectified else x.sign().mul_(share)), None
-
-
-def _common_groups(first: int, second: int, channels: int) -> int:
-    """The coarsest groups that are parts of both divisions of the channels."""
-    coarse, fine = sorted((first, second))
-    return fine if fine % coarse == 0 else channels
-
-
-def _convolutional_head(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    x, _, weight = ctx.saved_tensors
-    if g is None:
-        return None, None
-    features, arriving = x.movedim(1, -1), g.movedim(1, -1)
-    gradient = classifier_gradient(features, weight.flatten(1), arriving, ctx.head_kappa)
-    gradient = gradient.movedim(-1, 1)
-    if ctx.port_groups is None:
-        return gradient, None
-    return None, _group_sum(x * gradient, ctx.port_groups)
 
 
 class LinearRule(Function):
@@ -276,11 +235,14 @@ class ProportionalAddRule(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor) -> Tensor:
         ctx.save_for_backward(x, other)
+        ctx.above_head = False
         return x + other
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
         x, other = ctx.saved_tensors
+        if ctx.above_head:
+            return g, g
         share = g * safe_ratio(1.0, x + other)
         return share * x, share * other
 
@@ -303,7 +265,8 @@ class GateRule(Function):
             f"{ctx.name}: its output is used other than as a factor on activations. It does not "
             "map 0 to 0, so relevance could not be passed on and would be lost. If the model ends "
             "in it, return the logits instead; otherwise use a method without rules such as "
-            "GradCAM."
+            "GradCAM.",
+            anonymous=True,
         )
 
 
@@ -336,18 +299,33 @@ def classifier_gradient(x: Tensor, weight: Tensor, g: Tensor, kappa: float) -> T
         [..., F].
     """
     rows = g.flatten(0, -2).ne(0).any(0).nonzero().squeeze(1)
-    weight, g = weight[rows], g[..., rows]
+    return balanced_gradient(x, weight[rows], g[..., rows], kappa, functional.linear, torch.matmul)
+
+
+def balanced_gradient(
+    x: Tensor, weight: Tensor, g: Tensor, kappa: float, apply: _Linear, transpose: _Linear
+) -> Tensor:
+    """:func:`classifier_gradient` of any linear layer, given as ``apply`` and its transpose.
+
+    Args:
+        x: Input of the layer.
+        weight: Its weight.
+        g: What arrives at its output.
+        kappa: As there.
+        apply: Output of an input and a weight.
+        transpose: Gradient of the input of a gradient of the output and a weight.
+    """
     w_plus, w_minus = weight.clamp(min=0), weight.clamp(max=0)
     x_plus, x_minus = x.clamp(min=0), x.clamp(max=0)
-    supporting = functional.linear(x_plus, w_plus) + functional.linear(x_minus, w_minus)
-    opposing = functional.linear(x_plus, w_minus) + functional.linear(x_minus, w_plus)
+    supporting = apply(x_plus, w_plus) + apply(x_minus, w_minus)
+    opposing = apply(x_plus, w_minus) + apply(x_minus, w_plus)
     balanced = g * safe_ratio(kappa * supporting, opposing.abs())
-    where_positive = g @ w_plus + balanced @ w_minus
-    where_negative = g @ w_minus + balanced @ w_plus
+    where_positive = transpose(g, w_plus) + transpose(balanced, w_minus)
+    where_negative = transpose(g, w_minus) + transpose(balanced, w_plus)
     return torch.where(x < 0, where_negative, where_positive)
 
 
-def _group_sum(x: Tensor, groups: int) -> Tensor:
+def group_sum(x: Tensor, groups: int) -> Tensor:
     """Sum over the channels of each group: [B, C, H, W] -> [B, groups, H, W]."""
     if groups == 1:
         return x.sum(1, keepdim=True)
@@ -356,18 +334,18 @@ def _group_sum(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).sum(2)
 
 
-def _new_port(y: Tensor, groups: int) -> Tensor:
+def new_port(y: Tensor, groups: int) -> Tensor:
     """A port for ``y``; its value is of no use and takes no memory."""
     return y.new_zeros(()).expand(y.shape[0], groups, *y.shape[-2:])
 
 
-def _sum_or_none(parts: list[Tensor]) -> Tensor | None:
+def sum_or_none(parts: list[Tensor]) -> Tensor | None:
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _to_channels(x: Tensor, channels: int) -> Tensor:
+def to_channels(x: Tensor, channels: int) -> Tensor:
     """One map a group -> something that broadcasts over ``channels`` channels."""
     if x.shape[1] in (1, channels):
         return x

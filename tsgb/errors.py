@@ -1,10 +1,21 @@
 """Errors of the package: each names its cause, its consequence and the remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
 
 
 class TSGBError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        message: Who, what is wrong, what would have happened, what to do.
+        anonymous: The message does not say who; :func:`named` puts that in front.
+    """
+
+    def __init__(self, message: str, *, anonymous: bool = False) -> None:
+        super().__init__(message)
+        self.anonymous = anonymous
 
 
 class UnsupportedModelError(TSGBError):
@@ -25,6 +36,17 @@ class ShapeError(TSGBError, ValueError):
 
 class NonFiniteError(TSGBError, ValueError):
     """A tensor holds NaN or infinity."""
+
+
+@contextmanager
+def named(who: str) -> Iterator[None]:
+    """Put ``who`` in front of errors that come from where the method is not known."""
+    try:
+        yield
+    except TSGBError as error:
+        if not error.anonymous:
+            raise
+        raise type(error)(f"{who}: {error}") from error
 
 
 def check_choice(who: str, option: str, value: str, choices: Any) -> None:

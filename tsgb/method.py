@@ -1,14 +1,22 @@
 """What every saliency method shares: the checks, the forward pass and the shape of the answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from tsgb._forward import Forward, check_layer, joint_gradients, own_settings, run_forward
 from tsgb._operations import PLAIN_AUTOGRAD, RuleSet
-from tsgb.errors import LayerError, NonFiniteError, ShapeError, TargetError, UnsupportedModelError
+from tsgb.errors import (
+    LayerError,
+    NonFiniteError,
+    ShapeError,
+    TargetError,
+    UnsupportedModelError,
+    named,
+)
 
 
 class Method(ABC):
@@ -64,15 +72,21 @@ class Method(ABC):
     def attribute_with_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
         layers = () if self._layer is None else (self._layer,)
-        with own_settings(images.device):
+        with self._settings(images.device):
             forward, columns = self._run(images, targets, layers)
             maps = self._finished(self._maps(forward, columns))
             return maps, forward.logits.detach()
 
+    @contextmanager
+    def _settings(self, device: torch.device) -> Iterator[None]:
+        """What every computation runs under; errors from inside bear the method's name."""
+        with named(self._name), own_settings(device):
+            yield
+
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
     ) -> tuple[Forward, Tensor]:
-        """The forward pass, and the targets as [B, K]; inside of ``own_settings``."""
+        """The forward pass, and the targets as [B, K]; inside of ``_settings``."""
         self._check_images(images)
         self._check_mode()
         columns = self._columns(images, targets)
@@ -100,10 +114,7 @@ class Method(ABC):
         if self._layer is not None:
             return forward.activations[self._layer]
         if forward.last_map is None:
-            raise LayerError(
-                f"{self._name}: no activation of more than one pixel was found. There is no "
-                "feature map to read. Pass larger images, or name a layer with layer=."
-            )
+            raise LayerError(f"{self._name}: {forward.no_map}")
         return forward.last_map
 
     @property
@@ -223,7 +234,7 @@ class GradientMethod(Method):
         """
         for layer in layers:
             check_layer(self._model, layer, self._name)
-        with own_settings(images.device):
+        with self._settings(images.device):
             forward, columns = self._run(images, targets, layers)
             maps = self._all_maps(forward, columns, [forward.activations[n] for n in layers])
         return {layer: self._finished(m) for layer, m in zip(layers, maps, strict=True)}
@@ -235,7 +246,7 @@ class GradientMethod(Method):
         values = [activation.detach() for activation in activations]
         columns = [
             [self._combine(value, g) for value, g in zip(values, gradients, strict=True)]
-            for gradients in joint_gradients(forward.logits, activations, targets)
+            for gradients in joint_gradients(forward, activations, targets)
         ]
         return [torch.stack(maps, dim=1) for maps in zip(*columns, strict=True)]
 

@@ -2,8 +2,19 @@ import pytest
 import torch
 from model_checks import Middle, images, small_net, unchanged
 from torch import nn
+from torch.nn import functional
 
-from tsgb import TSGB, GradCAM, LayerError, NonFiniteError, ShapeError, UnsupportedModelError
+from tsgb import (
+    TSGB,
+    ExcitationBackprop,
+    GradCAM,
+    Gradient,
+    GuidedBackprop,
+    LayerError,
+    NonFiniteError,
+    ShapeError,
+    UnsupportedModelError,
+)
 
 TARGETS = torch.tensor([1, 3])
 
@@ -69,17 +80,37 @@ def mean(x):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda net, x: mean(net.norm(x)), r"but from ConvRule\. What speaks"),
-        (lambda net, x: mean(x), r"do not come from one classifier layer but from ConvRule"),
-        (lambda net, x: net.head(mean(x)) + net.head(mean(x)), r"from LinearRule and LinearRule"),
+        (
+            lambda net, x: mean(functional.conv2d(x, torch.ones(8, 1, 3, 3), groups=8)),
+            r"^TSGB: the logits do not come from one classifier layer but from a convolution with "
+            r"groups\. What speaks for a class .* ends in one Linear layer or",
+        ),
+        (
+            lambda net, x: mean(x + net.second(x)),
+            r"but from a convolution and a convolution\. What",
+        ),
+        (
+            lambda net, x: net.head(mean(x)) + net.head(mean(x)),
+            r"a linear layer and a linear layer",
+        ),
         (lambda net, x: net.head(mean(x)).detach(), r"the logits do not depend on the images"),
-        (lambda net, x: net.head(mean(x)).sigmoid(), r"^sigmoid: .* return the logits instead"),
+        (
+            lambda net, x: net.head(mean(x)).sigmoid(),
+            r"^\w+: sigmoid: .* return the logits instead",
+        ),
         (lambda net, x: net.head(mean(x)).softmax(1), r"operation 'softmax'"),
     ],
 )
 def test_models_without_one_classifier(function, message):
     with pytest.raises(UnsupportedModelError, match=message):
         TSGB(logits_from(function)).attribute(images(), TARGETS)
+
+
+def test_a_model_without_weights():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+    with pytest.raises(UnsupportedModelError, match=r"from the image itself \(no layer on that"):
+        TSGB(model).attribute(images(), torch.tensor([0, 2]))
 
 
 @pytest.mark.parametrize(
@@ -126,3 +157,56 @@ def test_scaled_logits_scale_the_map():
     scaled = TSGB(logits_from(lambda net, x: net.head(mean(x)) / 4)).attribute(images(), TARGETS)
 
     torch.testing.assert_close(scaled * 4, plain)
+
+
+class Doubled(torch.autograd.Function):
+    """An operation whose gradient works for one class at a time only."""
+
+    @staticmethod
+    def forward(_ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(_ctx, g):
+        return 2 * g if bool(g.any()) else g
+
+
+class Stacked(nn.Module):
+    """Several linear layers, as in VGG."""
+
+    def __init__(self, odd=lambda x: x):
+        super().__init__()
+        self.maps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+        self.one, self.two, self.three = nn.Linear(60, 20), nn.Linear(20, 10), nn.Linear(10, 5)
+        self.odd = odd
+
+    def forward(self, x):
+        x = functional.dropout(torch.relu_(self.one(self.maps(x))), training=self.training)
+        return self.three(torch.relu(self.odd(self.two(x))))
+
+
+@pytest.mark.parametrize("method", [TSGB, Gradient, GuidedBackprop, GradCAM, ExcitationBackprop])
+def test_linear_layers_are_swept_for_all_classes_at_once(method):
+    torch.manual_seed(0)
+    attribution = method(Stacked().double().eval())
+    pixels = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    targets = torch.tensor([[0, 4, -1, 2], [3, 3, 1, -1]])
+
+    maps = attribution.attribute(pixels, targets)
+
+    single = [attribution.attribute(pixels, column) for column in targets.T]
+    torch.testing.assert_close(maps, torch.cat(single, dim=1))
+    assert (maps[0, 2] == 0).all()
+    assert maps[0, 0].abs().max() > 0
+
+
+def test_a_custom_function_between_linear_layers_is_swept_class_by_class():
+    torch.manual_seed(0)
+    model = Stacked(Doubled.apply).eval()
+    pixels, targets = torch.randn(1, 3, 8, 12), torch.tensor([[0, 4]])
+
+    maps = Gradient(model).attribute(pixels, targets)
+
+    leaf = pixels.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(model(leaf)[0, 4], leaf)
+    torch.testing.assert_close(maps[:, 1], expected.abs().amax(1))

@@ -1,5 +1,7 @@
 """Short cuts for relevance: the same maps, with and without them."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB, LayerError
-from tsgb._ports import port_of
+from tsgb._ports import opened, port_of, with_port
 
 
 class Net(nn.Module):
@@ -48,8 +50,8 @@ def no_ports(monkeypatch):
 
 
 def close_all(patch):
-    for name in ("with_port", "with_pool_port"):
-        patch.setattr(f"tsgb._conserving.{name}", lambda tensor, _: tensor)
+    patch.setattr("tsgb._conserving.with_port", lambda y, port: opened(with_port(y, port)))
+    patch.setattr("tsgb._conserving.with_pool_port", lambda y, _: y)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +104,28 @@ def test_any_groups_on_both_sides_of_a_port(groups, seed):
     torch.testing.assert_close(short, long)
 
 
-def test_a_convolution_head_answers_through_the_port(no_ports):
+@pytest.mark.parametrize("before", [[], [nn.BatchNorm2d(8)]], ids=["alone", "norm before"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([], id="alone"),
+        pytest.param([nn.ReLU()], id="rectified"),
+        pytest.param([nn.LeakyReLU(), nn.MaxPool2d(2)], id="pooled"),
+    ],
+)
+def test_a_convolution_as_classifier_answers_through_the_port(before, after, no_ports):
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    ).double()
-    images = torch.randn(2, 3, 9, 7, dtype=torch.float64)
+        nn.Conv2d(3, 8, 3), *before, nn.ReLU(), nn.Conv2d(8, 5, 1), *after,
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    ).double().eval()  # fmt: skip
+    images, targets = torch.randn(2, 3, 9, 7, dtype=torch.float64), torch.tensor([1, 4])
 
-    short = TSGB(model.eval()).attribute(images, torch.tensor([1, 4]))
+    short = TSGB(model, kappa=0.0).attribute(images, targets)
     no_ports()
 
-    torch.testing.assert_close(short, TSGB(model).attribute(images, torch.tensor([1, 4])))
+    assert (short.abs().sum((2, 3)) > 0).all()
+    torch.testing.assert_close(short, TSGB(model, kappa=0.0).attribute(images, targets))
 
 
 def test_a_layer_whose_output_was_used_inside_of_it_is_refused():
@@ -146,3 +159,24 @@ def test_what_lies_between_two_convolutions_is_skipped():
         hook.remove()
 
     assert port_of(seen[0]) is not None
+
+
+def test_what_lies_between_two_convolutions_is_freed_in_the_forward_pass():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3),
+        nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 2),
+    ).eval()  # fmt: skip
+    alive = []
+    hooks = [
+        model[place].register_forward_hook(lambda _m, _a, output: alive.append(weakref.ref(output)))
+        for place in (0, 1, 2)
+    ]
+    counts = []
+    hooks.append(model[6].register_forward_hook(lambda *_: counts.append([r() for r in alive])))
+    try:
+        TSGB(model).attribute(torch.rand(1, 3, 8, 8), torch.tensor([0]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    assert counts == [[None, None, None]]

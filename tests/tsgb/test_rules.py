@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from tsgb._box import Window
+from tsgb._conv_rule import ConvRule
+from tsgb._ports import Port, opened, with_port
 from tsgb._rules import (
     AvgPoolRule,
-    ConvRule,
     GateRule,
     LinearRule,
     RatioRule,
@@ -32,7 +33,8 @@ def gradient_of(rule, x, *args, start=None):
 
 def conv_rule(x, weight, bias, window, groups):
     """The rule of a convolution whose input has no port."""
-    return ConvRule.apply(x, None, weight, bias, window, groups, groups, False)[0]
+    y, entry = ConvRule.apply(x, None, weight, bias, window, groups, groups, False)
+    return opened(with_port(y, Port(entry)))
 
 
 def window_positions(window, size, place):

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from model_checks import images, small_net
+from model_checks import images, random_statistics, small_net
 from torch import nn
 from torch.nn import functional
 
-from tsgb import TSGB, LayerError, UnsupportedModelError
+from tsgb import TSGB, LayerError
 
 
 def by_hand():
@@ -127,11 +127,55 @@ def test_a_one_by_one_convolution_may_be_the_classifier():
     torch.testing.assert_close(at_many, torch.einsum("bchw,bkc->bk", features, weights) / 80)
 
 
-def test_a_larger_convolution_is_no_classifier():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+@pytest.mark.parametrize("kappa", [0.0, 0.7, 1.0])
+def test_a_larger_convolution_is_a_linear_layer_on_every_window(kappa):
+    """Pixel by pixel, also where the activations are negative and at the edges."""
+    torch.manual_seed(1)
+    conv = nn.Conv2d(4, 5, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)).double()
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net, pixels, targets = net.double().eval(), images().double(), torch.tensor([3, 1])
+    with torch.no_grad():
+        features = net[0](pixels)
+        windows = functional.unfold(features, (3, 2), (1, 2), (1, 0), (2, 1)).mT  # [B, L, 24]
+        contributions = windows * conv.weight[targets].flatten(1)[:, None]
+        plus, minus = contributions.clamp(min=0), contributions.clamp(max=0)
+        beta = plus.sum(2, keepdim=True) / minus.sum(2, keepdim=True).abs()
+        relevance = (plus + kappa * beta * minus).mT / windows.shape[1]
+        expected = functional.fold(relevance, features.shape[-2:], (3, 2), (1, 2), (1, 0), (2, 1))
 
-    with pytest.raises(UnsupportedModelError, match=r"^TSGB: .* but from ConvRule\. .* 1 x 1 conv"):
-        TSGB(net).attribute(images(), torch.tensor([0, 1]))
+    method = TSGB(net, kappa=kappa, layer="0")
+
+    for _ in range(2):  # the first call learns which layer is the classifier
+        torch.testing.assert_close(method.attribute(pixels, targets)[:, 0], expected.sum(1))
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        pytest.param(nn.Identity(), id="nothing"),
+        pytest.param(nn.AvgPool2d(3, 2), id="average-pool"),
+        pytest.param(nn.MaxPool2d(2), id="max-pool"),
+        pytest.param(nn.ReLU(), id="relu"),
+        pytest.param(nn.SiLU(), id="silu"),
+        pytest.param(random_statistics(nn.BatchNorm2d(5)), id="batch-norm"),
+        pytest.param(nn.Sequential(nn.ReLU6(), random_statistics(nn.BatchNorm2d(5))), id="two"),
+        pytest.param(nn.Upsample(scale_factor=2, mode="bilinear"), id="upsampling"),
+    ],
+)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_what_is_above_the_classifier_has_its_plain_gradient(above, kernel):
+    torch.manual_seed(2)
+    body, head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Conv2d(4, 5, kernel)
+    top = nn.Sequential(above, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = nn.Sequential(body, head, top).double().eval()
+    pixels, targets = images().double(), torch.tensor([[3], [1]])
+    scores = head(body(pixels)).detach().requires_grad_()
+    (g,) = torch.autograd.grad(top(scores).gather(1, targets).sum(), scores)
+    supporting = nn.functional.conv2d(body(pixels), head.weight.clamp(min=0)).detach()
+
+    maps = TSGB(net, kappa=0.0).attribute(pixels, targets)
+
+    torch.testing.assert_close(maps.sum((2, 3))[:, 0], (g * supporting).sum((1, 2, 3)))
 
 
 def test_windows_of_zeros_give_no_nan():

@@ -94,5 +94,5 @@ class IntegratedGradients(Method):
         forward = run_forward(
             self._model, points.flatten(0, 1), layers=(), rule_set=self._rule_set, who=self._name
         )
-        gradients = class_gradients(forward.logits, forward.images, targets.repeat(steps, 1))
+        gradients = class_gradients(forward, forward.images, targets.repeat(steps, 1))
         return torch.stack([gradient.unflatten(0, (steps, -1)).sum(0) for gradient in gradients])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsgb._excitation import Chain, JointShares, RelevanceRules, SeparateShares
-from tsgb._forward import Forward, class_gradients, own_settings
+from tsgb._forward import Forward, class_gradients
 from tsgb.method import Method
 
 Kind = Literal["combined", "positive", "negative"]
@@ -99,7 +99,7 @@ class PANE(Method):
             1.0
         """
         layers = () if self._layer is None else (self._layer,)
-        with own_settings(images.device):
+        with self._settings(images.device):
             forward, columns = self._run(images, targets, layers)
             positive, negative = self._both(forward, columns)
             return self._finished(positive), self._finished(negative)
@@ -121,7 +121,7 @@ class PANE(Method):
         activation = self._read_out(forward)
         self._chain.signed = signed
         signs = activation.detach().sign() if signed else torch.ones_like(activation)
-        sweeps = class_gradients(forward.logits, activation, targets)
+        sweeps = class_gradients(forward, activation, targets)
         return torch.stack([(signs * sweep).sum(1) for sweep in sweeps], dim=1)
 
 

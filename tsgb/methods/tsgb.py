@@ -1,6 +1,7 @@
 """TSGB: target-selective gradient backprop."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -20,7 +21,11 @@ class TSGB(GradientMethod):
     Where the paper's code would lose relevance or divide by zero, the nearest conserving rule is
     used: a grouped convolution shares inside each group; batch norm with the module's own ``eps``;
     a clipped unit (ReLU6) passes relevance on; constants that are added give their share to what
-    they are added to; gates (sigmoid) count as constants.
+    they are added to; gates (sigmoid) and the statistics of a group norm count as constants.
+
+    The classifier is the last Linear layer, or the last convolution, which decides at each of its
+    pixels. One larger than 1 x 1 costs a second forward pass in the first call. What comes after
+    it has its plain gradient.
 
     Two things are lost. Relevance that only zeros could carry: little in most networks, but with
     depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total
@@ -85,7 +90,20 @@ class TSGB(GradientMethod):
         check_choice("TSGB", "skip", skip, Skip)
         check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
-        self._rule_set = conserving(saturation, grouped, skip, batchnorm_eps)
+        self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
+        self._rule_set = self._rules()
+        self._head_shape: Sequence[int] | None = None
+
+    def _run(
+        self, images: Tensor, targets: Tensor, layers: Sequence[str]
+    ) -> tuple[Forward, Tensor]:
+        forward, columns = super()._run(images, targets, layers)
+        shape = getattr(find_head(forward.logits, self._name), "head_shape", None)
+        if shape in (None, self._head_shape):
+            return forward, columns
+        # A large convolution is the classifier: once more, and from now on, with what it needs.
+        self._head_shape, self._rule_set = shape, self._rules(head_shape=shape)
+        return super()._run(images, targets, layers)
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]

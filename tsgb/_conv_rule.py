@@ -1,0 +1,111 @@
+"""TSGB-Conv, the backward rule of convolutions, and what it becomes if one is the classifier."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from tsgb._box import Window, box_spread, box_sum, correlate, correlate_back
+from tsgb._operations import pair
+from tsgb._rules import balanced_gradient, group_sum, new_port, safe_ratio, to_channels
+
+
+class ConvRule(Function):
+    """TSGB-Conv: relevance is shared among a window's inputs in proportion to ``|x|``.
+
+    Per group of channels, with ``s = sum_c |x_c|``, ``z`` the window sums of ``s`` and ``r`` the
+    relevance ``sum_o g_o * y_o`` of the outputs (``y`` includes the bias): ``u`` is the transposed
+    window sum of ``r / z`` and ``g_x = sign(x) * u``. Weights do not appear. The published
+    ``eps = 1e-10`` under the fraction is left out; a window of zeros gives 0 instead.
+
+    ``r`` arrives at the port that is left beside the output. It leaves through the port of ``x``
+    where there is one, as the sum of ``|x_c| * u`` over the channels of each of that port's groups.
+    It is shared inside each of ``shared_groups`` groups of channels, which are the convolution's
+    own ``groups`` or 1. Of the input just ``s`` is kept, unless its signs are needed, so that most
+    activations of a network can be freed during the forward pass.
+
+    If the layer is the classifier, :func:`tsgb._rules.balanced_gradient` applies at each location
+    of the output; see :class:`tsgb._rules.OpenRule`. A 1 x 1 convolution is ready for that; of a
+    larger one the input is only kept if its weight has the shape that was asked for.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        port: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        window: Window,
+        groups: int,
+        shared_groups: int,
+        rectified: bool,
+    ) -> tuple[Tensor, Tensor]:
+        y = functional.conv2d(
+            x, weight, bias, window.stride, window.padding, window.dilation, groups
+        )
+        ctx.can_be_head, ctx.head_kappa = groups == 1, None
+        ctx.head_shape = None if is_pointwise(window) else weight.shape
+        signs = x if port is None and not rectified else None
+        ctx.save_for_backward(signs, weight if ctx.can_be_head else None)
+        ctx.set_materialize_grads(False)
+        ctx.window, ctx.groups, ctx.size = window, shared_groups, x.shape
+        ctx.port_groups = None if port is None else port.shape[1]
+        fine = _common_groups(shared_groups, ctx.port_groups or 1, x.shape[1])
+        ctx.absolute = group_sum(x if rectified else x.abs(), fine)
+        ctx.inverse = None
+        return y, new_port(y, shared_groups)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, relevance: Tensor | None) -> tuple[Any, ...]:
+        answer: tuple[Tensor | None, Tensor | None] = (None, None)
+        if g is not None:
+            answer = _convolutional_head(ctx, g)
+        elif relevance is not None:
+            answer = _share_out(ctx, relevance)
+        return *answer, None, None, None, None, None, None
+
+
+def is_pointwise(window: Window) -> bool:
+    """True for a 1 x 1 convolution of every pixel."""
+    return (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
+
+
+def _share_out(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What goes to the input, or to its port, of ``relevance`` [B, groups, H', W']."""
+    _, channels, *size = ctx.size
+    if ctx.inverse is None:
+        sums = group_sum(ctx.absolute, ctx.groups)
+        ctx.inverse = safe_ratio(1.0, box_sum(sums, ctx.window, pair(relevance.shape[-2:])))
+    share = box_spread(relevance * ctx.inverse, ctx.window, pair(size))
+    if ctx.port_groups is not None:
+        fine_share = to_channels(share, ctx.absolute.shape[1])
+        return None, group_sum(fine_share * ctx.absolute, ctx.port_groups)
+    x, _ = ctx.saved_tensors
+    share = to_channels(share, channels)
+    return (share.expand(ctx.size) if x is None else x.sign() * share), None
+
+
+def _common_groups(first: int, second: int, channels: int) -> int:
+    """The coarsest groups that are parts of both divisions of the channels."""
+    coarse, fine = sorted((first, second))
+    return fine if fine % coarse == 0 else channels
+
+
+def _convolutional_head(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """TSGB-FC at each location, from the features that :class:`tsgb._rules.OpenRule` left."""
+    _, weight = ctx.saved_tensors
+    features, window = ctx.features, ctx.window
+    rows = g.ne(0).any(3).any(2).any(0).nonzero().squeeze(1)
+    gradient = balanced_gradient(
+        features,
+        weight[rows],
+        g[:, rows],
+        ctx.head_kappa,
+        lambda x, weight: correlate(x, weight, window, pair(g.shape[-2:])),
+        lambda g, weight: correlate_back(g, weight, window, pair(features.shape[-2:])),
+    )
+    if ctx.port_groups is None:
+        return gradient, None
+    return None, group_sum(features * gradient, ctx.port_groups)

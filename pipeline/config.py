@@ -106,6 +106,30 @@ class ExplainConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Saliency methods side by side, under one classifier."""
+
+    methods: list[str] = field(  # files in configs/saliency without .yaml, or paths of .yaml files
+        default_factory=lambda: ["tsgb", "grad_cam", "cam"]
+    )
+    split: str = "val"  # val, train or scored
+    images: int | None = None  # evenly spaced over the list; None means all
+    truth: str = "masks"  # what maps are scored against: masks, boxes or none
+    annotations: str | None = None  # VOC XML files with boxes; None: Annotations beside the images
+    threshold: float = 0.2  # share of a map's maximum from which it counts as the object, in (0, 1]
+    faithfulness_images: int = 30  # evenly spaced, for deletion and insertion; 0 for neither
+    steps: int = 28  # in which pixels are deleted or inserted; each costs a forward pass
+    memory: bool = True  # measure it, on three images
+    pictures: int = 6  # images whose maps are on the page, evenly spaced
+    size: int | None = None  # longer side of the image, px; None: what the network was trained on
+    checkpoint: str | None = None  # a classifier; None means the run's own
+    model: str | None = None  # instead: torchvision/NAME or timm/NAME with its own classes
+    model_weights: str = "download"  # of ``model``: download, none, or the path of a state dict
+    # For ``model``, the indices of its classes that each class of the data is: 7 or 151-268.
+    class_map: Any = None
+
+
+@dataclass
 class TrainerConfig:
     """Where and how numbers are crunched."""
 
@@ -131,5 +155,6 @@ class RunConfig:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)

@@ -71,11 +71,3 @@ def test_the_library_needs_torch_and_numpy_only(path):
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_a_file_is_one_concept(path):
     assert len((ROOT / path).read_text().splitlines()) <= 400
-
-
-@pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name
-)
-def test_links_between_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"

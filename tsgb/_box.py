@@ -81,6 +81,15 @@ def box_spread(maps: Tensor, window: Window, size: Pair) -> Tensor:
     return maps
 
 
+def window_elements(maps: Tensor, window: Window, size: Pair) -> Iterator[Tensor]:
+    """For each element of the kernel, row by row, what it meets in every window: [B, C, *size]."""
+    rows, columns = window.padding
+    padded = pad(maps, (columns, columns, rows, rows))
+    row_axis, column_axis = _axes(window)
+    for stripe in row_axis.taps(padded, size[0]):
+        yield from column_axis.taps(stripe, size[1])
+
+
 def correlate(maps: Tensor, weight: Tensor, window: Window, size: Pair) -> Tensor:
     """Convolution of ``maps`` [B, C, H, W] with ``weight`` [O, C, kh, kw]: [B, O, *size]."""
     rows, columns = window.padding

@@ -24,6 +24,7 @@ from tsgb._operations import (
     refuse,
 )
 from tsgb._ports import (
+    Passage,
     Port,
     entry_for_maxima,
     entry_for_shares,
@@ -42,6 +43,7 @@ from tsgb._rules import (
     MaxPoolRule,
     ProportionalAddRule,
     RatioRule,
+    group_sum,
     is_gate,
 )
 
@@ -75,7 +77,12 @@ def _conv2d(
     values = x if entry is None else x.detach()
     y, own = ConvRule.apply(values, entry, weight, bias, window, groups, shared, is_rectified(x))
     may_be_head = groups == 1 and (is_pointwise(window) or weight.shape == head_shape)
-    return with_port(y, Port(own, features=values.detach() if may_be_head else None))
+    features = values.detach() if may_be_head else None
+    passage = None
+    if shared > 1 and entry is not None and entry.shape[1] == 1:
+        sums = group_sum(values if is_rectified(x) else values.abs(), shared)
+        passage = Passage(entry, sums, window, shared)
+    return with_port(y, Port(own, features, passage=passage))
 
 
 def _pad_same(x: Tensor, kernel: Pair, dilation: Pair) -> Tensor:
@@ -342,14 +349,18 @@ _CONSERVING: Mapping[str, Rule] = {
 }
 
 
+def _clipped_relu(x: Tensor) -> Tensor:
+    return rectified(_ratio(functional.relu6, x))
+
+
 def _plain_relu6(x: Tensor) -> Tensor:
-    return functional.relu6(opened(x))
+    return rectified(functional.relu6(opened(x)))
 
 
 def _clips(*, conserve: bool) -> dict[str, Rule]:
     clamp = _clipping(torch.clamp, conserve=conserve)
     return {
-        "relu6": _elementwise(functional.relu6) if conserve else _plain_relu6,
+        "relu6": _clipped_relu if conserve else _plain_relu6,
         "hardtanh": _hardtanh(_clipping(functional.hardtanh, conserve=conserve)),
         "clamp": clamp,
         "clamp_min": clamp,

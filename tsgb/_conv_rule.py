@@ -2,11 +2,19 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._box import Window, box_spread, box_sum, correlate, correlate_back
+from tsgb._box import (
+    Window,
+    box_spread,
+    box_sum,
+    correlate,
+    correlate_back,
+    window_elements,
+)
 from tsgb._operations import pair
 from tsgb._rules import balanced_gradient, group_sum, new_port, safe_ratio, to_channels
 
@@ -65,6 +73,33 @@ class ConvRule(Function):
         elif relevance is not None:
             answer = _share_out(ctx, relevance)
         return *answer, None, None, None, None, None, None
+
+
+class PassageRule(Function):
+    """A grouped convolution between two ungrouped ones, for relevance summed over all channels.
+
+    Of the relevance of a location after it, each group has a part in proportion to ``t``, the
+    group's sum of ``|x|`` at the input of the next convolution, and each element of the window a
+    part of that in proportion to ``s``, the sum before it, of which ``z`` is in the window. Summed
+    over the groups that makes one number for each element, ``sum_G t_G / sum(t) * s_G / z_G``, the
+    same for all classes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
+        size = pair(after.shape[-2:])
+        rates = safe_ratio(after, group_sum(after, 1) * box_sum(before, window, size))
+        views = window_elements(before, window, size)
+        ctx.parts = torch.cat([group_sum(view * rates, 1) for view in views], dim=1)
+        ctx.window, ctx.size = window, before.shape[-2:]
+        return new_port(after, 1)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        parts = (relevance * ctx.parts).flatten(2)
+        kernel, stride, padding, dilation = ctx.window
+        spread = functional.fold(parts, ctx.size, kernel, dilation, padding, stride)
+        return spread, None, None, None
 
 
 def is_pointwise(window: Window) -> bool:

@@ -18,7 +18,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from tsgb._rules import OpenRule, SealedRule
+from tsgb._box import Window
+from tsgb._conv_rule import PassageRule
+from tsgb._rules import OpenRule, SealedRule, group_sum
 from tsgb.errors import LayerError
 
 _T = TypeVar("_T", bound=Tensor)
@@ -33,12 +35,31 @@ class Port:
         features: Input of that convolution if it may turn out to be the classifier.
         output: Its output, likewise; None where that is the tensor itself.
         steps: What has been done to the output since, likewise.
+        passage: How to go past that convolution too, if it is a grouped one.
     """
 
     entry: Tensor
     features: Tensor | None = None
     output: Tensor | None = None
     steps: Sequence[Callable[[Tensor], Tensor]] = ()
+    passage: "Passage | None" = None
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What :class:`tsgb._conv_rule.PassageRule` needs of a grouped convolution.
+
+    Attributes:
+        entry: [B, 1, H, W], of the port of its input.
+        sums: Of ``|x|`` over the channels of each group at its input, [B, groups, H, W].
+        window: Its geometry.
+        groups: Of channels; relevance is shared inside each.
+    """
+
+    entry: Tensor
+    sums: Tensor
+    window: Window
+    groups: int
 
 
 def port_of(tensor: Tensor) -> Port | None:
@@ -78,9 +99,16 @@ def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
     That of a max-pool serves only groups that are unions of its own.
     """
     pooled: Port | None = getattr(tensor, "_tsgb_pool_port", None)
-    if pooled is None or pooled.entry.shape[1] % groups:
-        pooled = port_of(tensor)
-    return None if pooled is None else _take(tensor, pooled)
+    if pooled is not None and pooled.entry.shape[1] % groups == 0:
+        return _take(tensor, pooled)
+    port = port_of(tensor)
+    if port is None or port.passage is None or groups > 1:
+        return None if port is None else _take(tensor, port)
+    _take(tensor, port)
+    passage, after = port.passage, tensor.detach()
+    after = group_sum(after if is_rectified(tensor) else after.abs(), passage.groups)
+    entry: Tensor = PassageRule.apply(passage.entry, passage.sums, after, passage.window)
+    return entry
 
 
 def entry_for_maxima(tensor: Tensor) -> Tensor | None:

@@ -20,6 +20,12 @@ from tsgb.method import FeatureMapMethod, Method
 _MOST_PROBABLE = 3  # classes that are explained if none is named
 _LISTED = 8  # names in a message
 _BAR = 16  # height of the scale of colours, px
+_EXAMPLES = """\
+examples:
+  tsgb explain dog.jpg --model resnet50
+  tsgb explain dog.jpg --model mobilenet_v2 --layer features.13 --target "golden retriever" tabby
+  tsgb explain dog.jpg --model resnet18 --method grad_cam --weights none    (no download)
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,12 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     table = commands.add_parser("methods", help="list the methods")
     table.set_defaults(run=_methods)
-    explain = commands.add_parser("explain", help="explain an image in a picture")
+    explain = commands.add_parser(
+        "explain", help="explain an image in a picture", epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     explain.set_defaults(run=_explain)
-    explain.add_argument("image", metavar="IMAGE", type=Path)
     add = explain.add_argument
-    add("--model", metavar="NAME", required=True, help="of the network in the library")
-    add("--library", choices=("torchvision", "timm"), default="torchvision")
+    add("image", metavar="IMAGE", type=Path, help="a JPEG, PNG or WebP file")
+    add("--model", metavar="NAME", required=True, help="network of the library, such as resnet50")
+    add("--library", choices=("torchvision", "timm"), default="torchvision",
+        help="where the network is from; default: torchvision")  # fmt: skip
     add("--weights", metavar="PATH|download|none", default="download",
         help="a state dict, the library's best, or random ones; default: download")  # fmt: skip
     add("--method", metavar="NAME", default="tsgb", help="see 'tsgb methods'; default: tsgb")
@@ -87,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         help="shorter side of the image in px; default: the network's own")  # fmt: skip
     add("--crop", action="store_true",
         help="see the middle square only, as the network was tested; default: all")  # fmt: skip
-    add("--out", metavar="PATH", type=Path, required=True, help="the picture, such as map.png")
+    add("--out", metavar="PATH", type=Path,
+        help="the picture, such as map.png; default: IMAGE_METHOD.png in this folder")  # fmt: skip
     return parser
 
 
@@ -118,6 +129,7 @@ def _explain(wanted: argparse.Namespace) -> str:
         raise CommandError(f"--size: {wanted.size} px is no size of an image. Give 1 or more.")
     image = _opened(wanted.image)
     method_class = _method_class(wanted.method)
+    out = wanted.out or Path(f"{wanted.image.stem}_{_snake_case(method_class.__name__)}.png")
     options = _options(wanted.method, method_class, wanted.layer, wanted.option)
     classifier = load_classifier(wanted.library, wanted.model, wanted.weights)
     method = _made(method_class, classifier.network, options)
@@ -131,9 +143,9 @@ def _explain(wanted: argparse.Namespace) -> str:
     random = " (random weights)" if wanted.weights == "none" else ""
     source = f"{type(method).__name__} of {wanted.library}/{wanted.model}{random}"
     captions = [f"{names[target]}\n{s}" for target, s in zip(targets, shares, strict=True)]
-    _save(wanted.out, _picture(view, maps, captions, f"{wanted.image.name}: {source}"))
+    _save(out, _picture(view, maps, captions, f"{wanted.image.name}: {source}"))
     said = [f"{names[target]} [{target}] {s}" for target, s in zip(targets, shares, strict=True)]
-    return f"{wanted.out}: {source}: {', '.join(said)}"
+    return f"{out}: {source}: {', '.join(said)}"
 
 
 def _picture(view: Picture, maps: Tensor, captions: Sequence[str], title: str) -> Picture:
@@ -255,10 +267,10 @@ def _fitting_names(names: Sequence[str], count: int) -> Sequence[str]:
 def _targets(wanted: Sequence[str] | None, names: Sequence[str], shares: Tensor) -> list[int]:
     if not wanted:
         return [int(k) for k in shares.topk(min(_MOST_PROBABLE, len(shares))).indices]
-    return [_index(word, names) for word in wanted]
+    return [_index(word, names, shares) for word in wanted]
 
 
-def _index(word: str, names: Sequence[str]) -> int:
+def _index(word: str, names: Sequence[str], shares: Tensor) -> int:
     """Of the class with this name, this index, or this in its name."""
     if word.isdecimal() and int(word) < len(names):
         return int(word)
@@ -271,9 +283,10 @@ def _index(word: str, names: Sequence[str]) -> int:
         if len(found) == 1:
             return found[0]
         if found:
+            found.sort(key=lambda index: -float(shares[index]))
             listed = ", ".join(f"{names[index]} [{index}]" for index in found[:_LISTED])
             raise CommandError(
-                f"--target: {word!r} fits {len(found)} classes: {listed}"
+                f"--target: {word!r} fits {len(found)} classes, the most probable first: {listed}"
                 f"{' and more' if len(found) > _LISTED else ''}. Give a whole name or an index."
             )
     raise CommandError(

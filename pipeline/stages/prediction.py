@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from threading import BoundedSemaphore
+from typing import Any, Self, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -103,6 +104,57 @@ def in_parallel(
                 raise
             except (DataError, ValueError) as error:
                 yield value, error if isinstance(error, PipelineError) else DataError(str(error))
+
+
+class Beside:
+    """Threads that work on each input while the caller makes the next ones.
+
+    At most two inputs a thread wait; then the caller does. Failures of single images are left for
+    a later pass to find again and report; any other error is raised at the end of the block, and
+    stops the caller at its next input.
+
+    Example:
+        >>> seen = set()
+        >>> with Beside(seen.add, workers=2) as beside:
+        ...     for number in range(5):
+        ...         beside.submit(number)
+        >>> sorted(seen)
+        [0, 1, 2, 3, 4]
+    """
+
+    def __init__(self, work: Callable[[T], object], workers: int) -> None:
+        self._work: Callable[[Any], object] = work
+        self._pool = ThreadPoolExecutor(max_workers=workers)
+        self._places = BoundedSemaphore(3 * workers)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def submit(self, value: object) -> None:
+        """Hand over an input, once there is room for it."""
+        self._raise_error()
+        self._places.acquire()
+        self._pool.submit(self._try, value)
+
+    def _try(self, value: object) -> None:
+        try:
+            self._work(value)
+        except (DataError, ValueError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        finally:
+            self._places.release()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            self._raise_error()
 
 
 def raise_if_any(failures: Failures, total: int, what: str) -> None:

@@ -20,7 +20,7 @@ from pipeline.masks.seed import confident, label_image, normalise, with_backgrou
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, name_of, number
-from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
+from pipeline.stages.prediction import Beside, Failures, in_parallel, raise_if_any
 
 KINDS = ("seeds", "refined", "masks")
 
@@ -40,7 +40,10 @@ def run(run: Run) -> StageFolder:
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
     """
     check_settings(run)
-    saliency.run(run)
+    if saliency.folder(run).is_done or folder(run).is_done:
+        saliency.run(run)
+    else:
+        _explain_and_make(run)
     done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
     truth = run.truth_version(run.catalogue.scored)
     if done.summary.get("truth") != truth:
@@ -135,13 +138,26 @@ def _maker(run: Run, stage: StageFolder) -> _Maker:
     return _Maker(stage, saliency.folder(run), run.config.seed, refine)
 
 
+def _explain_and_make(run: Run) -> None:
+    """Saliency, and beside it the label images of all images that have maps already."""
+    run.require(classifier.folder(run), "stage=classifier")
+    stage = folder(run)
+    stage.begin()
+    with Beside(_maker(run, stage).make, _workers(run)) as beside:
+        saliency.run(run, then=beside.submit)
+
+
+def _workers(run: Run) -> int:
+    return max(run.config.trainer.workers, 1)
+
+
 def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
     maker = _maker(run, stage)
     items = run.catalogue.train.items
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}
     with run.progress("pseudo-labels", len(missing)) as step:
-        results = in_parallel(maker.make, missing, max(run.config.trainer.workers, 1))
+        results = in_parallel(maker.make, missing, _workers(run))
         for count, (item, result) in enumerate(results, start=1):
             if result is not None:
                 failures[item.id] = str(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ def folder(run: Run) -> StageFolder:
     return run.stage("saliency", name_of(config.method), __name__, upstream, saliency=config)
 
 
-def run(run: Run) -> StageFolder:
-    """Explain every image of ``train``: one file of maps in [0, 1] an image."""
+def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:
+    """Explain every image of ``train``: one file of maps in [0, 1] an image.
+
+    ``then`` is called with each image whose file was just written.
+    """
     run.require(classifier.folder(run), "stage=classifier")
-    done = run.carry_out(folder(run), lambda stage: _explain_all(run, stage))
+    done = run.carry_out(folder(run), lambda stage: _explain_all(run, stage, then))
     run.say("saliency", f"{done.summary['images']} images, {done.path / 'maps'}")
     return done
 
@@ -42,7 +46,9 @@ def read_maps(stage: StageFolder, item: Item) -> NDArray[np.float32]:
         return np.asarray(content["maps"], dtype=np.float32)
 
 
-def _explain_all(run: Run, stage: StageFolder) -> dict[str, Any]:
+def _explain_all(
+    run: Run, stage: StageFolder, then: Callable[[Item], None] | None
+) -> dict[str, Any]:
     items = run.catalogue.train.items
     missing = [item for item in items if not map_path(stage, item).exists()]
 
@@ -50,6 +56,8 @@ def _explain_all(run: Run, stage: StageFolder) -> dict[str, Any]:
         values = maps.cpu().numpy().astype(np.float16)
         with atomic_path(map_path(stage, item)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
+        if then is not None:
+            then(item)
 
     failures = predict(run, stage.path, _labeler(run), missing, write) if missing else {}
     raise_if_any(failures, len(items), "saliency")

@@ -156,9 +156,9 @@ def test_cropping_is_the_preprocessing_of_timm(folder):
         (["--target", "1000"], r"no class '1000'.*an index from 0 to 999\."),
         (
             ["--target", "cardigan"],
-            r"fits 2 classes: Cardigan \[264\], cardigan \[474\]\. Give a w",
+            r"fits 2 classes, the most probable first: .ardigan \[\d+\], .ardigan \[\d+\]\. G",
         ),
-        (["--target", "terrier"], r"'terrier' fits \d\d classes: .* and more\. Give a whole name"),
+        (["--target", "terrier"], r"'terrier' fits \d\d classes, .* and more\. Give a whole name"),
         (["--weights", "nowhere.pth"], r"--weights: there is no file 'nowhere\.pth'\."),
         (
             ["--weights", "text.pth"],
@@ -181,6 +181,26 @@ def test_mistakes_end_in_a_message(explain, capsys, tmp_path, words, message):
     assert "Traceback" not in said.err
     assert said.out == ""
     assert not (tmp_path / "map.png").exists()
+
+
+def test_classes_that_a_word_fits_are_named_by_their_probability(explain, capsys):
+    assert explain("--target", "terrier") == 1
+    indices = [int(index) for index in re.findall(r"\[(\d+)\]", capsys.readouterr().err)]
+
+    assert explain("--target", *map(str, indices)) == 0
+    shares = re.findall(r"\] (\d+\.\d) %", capsys.readouterr().out)
+    assert len(shares) == len(indices) == 8
+    assert [float(share) for share in shares] == sorted(map(float, shares), reverse=True)
+
+
+def test_the_picture_is_named_after_the_image_and_the_method(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    words = ("--model", "resnet18", "--weights", "none", "--size", "64", "--method", "GradCAM")
+
+    assert main(["explain", "image.png", *words]) == 0
+
+    assert capsys.readouterr().out.startswith("image_grad_cam.png: GradCAM of")
+    assert (folder / "image_grad_cam.png").is_file()
 
 
 @pytest.mark.parametrize(

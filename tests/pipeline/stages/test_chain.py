@@ -203,6 +203,26 @@ def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
     assert stage.manifest["resumed"] is True
 
 
+def test_masks_are_made_while_maps_still_are(copied, monkeypatch):
+    run = with_settings(copied, trainer={"workers": 0})  # one thread for masks; three may wait
+    for stage in ("saliency", "pseudo_labels"):
+        shutil.rmtree(run.folder / stage)
+    make, maps_at_the_time = pseudo_labels._Maker.make, []
+
+    def watched(maker, item):
+        make(maker, item)
+        maps_at_the_time.append(len(list(maker.maps.path.glob("maps/*.npz"))))
+
+    monkeypatch.setattr(pseudo_labels._Maker, "make", watched)
+
+    stage = pseudo_labels.run(run)
+
+    images = len(run.catalogue.train.items)
+    assert maps_at_the_time[0] < images
+    assert len(maps_at_the_time) == images
+    assert len(list(stage.path.glob("masks/*.png"))) == images
+
+
 @pytest.mark.parametrize("name", ["classifier", "segmentation"])
 def test_training_that_was_killed_ends_where_it_would_have_ended(name, make_run):
     """Two epochs at once, or one, a kill and one more: the same weights."""

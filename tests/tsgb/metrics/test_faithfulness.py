@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from metric_checks import TARGETS, data, net
 
 from tsgb.errors import ShapeError
 from tsgb.metrics import (
@@ -20,20 +20,7 @@ from tsgb.metrics import (
     removal_curve,
 )
 
-TARGETS = torch.tensor([2, 0, 3])
 ORDERS = pytest.mark.parametrize("order", ["MoRF", "LeRF"])
-
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(60, 4)).eval()
-
-
-def data(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(3, 3, 5, 6, generator=generator)
-    maps = torch.randn(3, 5, 6, generator=generator).mul(2).round()  # with ties
-    return images, maps
 
 
 def slow_curve(model, before, after, saliency, target, steps, order):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from metric_checks import net, one_by_one
 
 from tsgb.errors import NonFiniteError, ShapeError
 from tsgb.metrics import noisy_linear_imputation, road
@@ -46,6 +46,14 @@ def solved(image, removed):
     return filled
 
 
+def filled_as_solved(images, removed):
+    """The answer for one image, after a look at the direct solution."""
+    filled = noisy_linear_imputation(images, removed[None], noise=0.0)
+    expected = torch.tensor(solved(images[0].double().numpy(), removed.numpy()))
+    torch.testing.assert_close(filled[0].double(), expected, atol=3e-4, rtol=0)
+    return filled
+
+
 def masks(height, width):
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     noise = torch.rand(height, width, generator=torch.Generator().manual_seed(1))
@@ -67,22 +75,16 @@ def masks(height, width):
 def test_imputation_against_a_direct_solution(kind, size):
     removed, images = masks(*size)[kind], random_images(1, *size)
 
-    filled = noisy_linear_imputation(images, removed[None], noise=0.0)
+    filled = filled_as_solved(images, removed)
 
-    expected = torch.tensor(solved(images[0].double().numpy(), removed.numpy()))
-    torch.testing.assert_close(filled[0].double(), expected, atol=3e-4, rtol=0)
     assert torch.equal(filled[0][:, ~removed], images[0][:, ~removed])
 
 
 @pytest.mark.parametrize("size", [(1, 40), (40, 1), (2, 2), (5, 2)])
 def test_imputation_of_thin_images(size):
     images = random_images(1, *size)
-    removed = torch.arange(images[0, 0].numel()).view(size) % 10 != 1
 
-    filled = noisy_linear_imputation(images, removed[None], noise=0.0)
-
-    expected = torch.tensor(solved(images[0].double().numpy(), removed.numpy()))
-    torch.testing.assert_close(filled[0].double(), expected, atol=3e-4, rtol=0)
+    filled_as_solved(images, torch.arange(images[0, 0].numel()).view(size) % 10 != 1)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +179,9 @@ def test_half_precision_keeps_its_type():
     torch.testing.assert_close(filled, expected.half())
 
 
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(252, 4)).eval()
-
-
 @pytest.mark.parametrize("order", ["MoRF", "LeRF"])
 def test_curves_against_a_loop(order):
-    model, images = net(), random_images()
+    model, images = net(9, 11), random_images()
     maps = random_images(seed=1).mean(1)
     fractions = (0.0, 0.2, 0.55, 0.9)
 
@@ -206,18 +203,17 @@ def test_curves_against_a_loop(order):
 
 
 def test_curves_do_not_depend_on_the_batch():
-    model, images = net(), random_images()
+    model, images = net(9, 11), random_images()
     maps = images.mean(1)
 
     together = road(model, images, maps, TARGETS, noise=0.3, batch_size=7).scores
 
-    one = [slice(i, i + 1) for i in range(2)]
-    apart = [road(model, images[i], maps[i], TARGETS[i], noise=0.3).scores for i in one]
+    apart = [one.scores for one in one_by_one(road, model, images, maps, TARGETS, noise=0.3)]
     torch.testing.assert_close(together, torch.cat(apart), atol=1e-5, rtol=0)
 
 
 def test_a_uniform_image_has_nothing_to_remove():
-    model, images = net(), torch.full((2, 3, 9, 11), 0.7)
+    model, images = net(9, 11), torch.full((2, 3, 9, 11), 0.7)
 
     curve = road(model, images, random_images().mean(1), TARGETS, noise=0.0)
 
@@ -228,14 +224,14 @@ def test_a_uniform_image_has_nothing_to_remove():
 @pytest.mark.parametrize("fractions", [(), (0.5, 0.5), (0.9, 0.1), (-0.1,), (0.5, 1.1)])
 def test_fractions_that_make_no_curve(fractions):
     with pytest.raises(ValueError, match=rf"^road: fractions are {re.escape(str(fractions))}\."):
-        road(net(), random_images(), torch.rand(2, 9, 11), TARGETS, fractions=fractions)
+        road(net(9, 11), random_images(), torch.rand(2, 9, 11), TARGETS, fractions=fractions)
 
 
 def test_arguments_that_do_not_fit():
     images, removed = random_images(), torch.ones(2, 9, 11, dtype=torch.bool)
 
     with pytest.raises(ValueError, match=r"^road: noise is -1\."):
-        road(net(), images, torch.rand(2, 9, 11), TARGETS, noise=-1)
+        road(net(9, 11), images, torch.rand(2, 9, 11), TARGETS, noise=-1)
     with pytest.raises(ValueError, match=r"^noisy_linear_imputation: noise is nan\."):
         noisy_linear_imputation(images, removed, noise=float("nan"))
     message = re.escape("images are (2, 3, 9, 11) of torch.float32 but removed is (2, 9, 10)")
@@ -246,7 +242,7 @@ def test_arguments_that_do_not_fit():
     with pytest.raises(NonFiniteError, match=r"images holds NaN"):
         noisy_linear_imputation(images * torch.nan, removed)
     with pytest.raises(ShapeError, match=r"^road: maps are \(2, 9, 10\) but images are"):
-        road(net(), images, torch.rand(2, 9, 10), TARGETS)
+        road(net(9, 11), images, torch.rand(2, 9, 10), TARGETS)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from metric_checks import TARGETS, data, net, one_by_one
 
 from tsgb.errors import NonFiniteError, ShapeError, TargetError
 from tsgb.metrics import (
@@ -15,22 +15,9 @@ from tsgb.metrics import (
     road,
 )
 
-TARGETS = torch.tensor([2, 0, 3])
 METRICS = pytest.mark.parametrize(
     "metric", [removal_curve, deletion, insertion, average_drop, average_increase, road]
 )
-
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(60, 4)).eval()
-
-
-def data(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(3, 3, 5, 6, generator=generator)
-    maps = torch.randn(3, 5, 6, generator=generator).mul(2).round()
-    return images, maps
 
 
 def values_of(result):
@@ -60,8 +47,7 @@ def test_a_batch_equals_its_images(metric):
     model, (images, maps) = net(), data()
     together = values_of(metric(model, images, maps, TARGETS))
 
-    one = [slice(i, i + 1) for i in range(3)]
-    apart = [values_of(metric(model, images[i], maps[i], TARGETS[i])) for i in one]
+    apart = [values_of(one) for one in one_by_one(metric, model, images, maps, TARGETS)]
     torch.testing.assert_close(together, torch.cat(apart))
 
 

@@ -1,0 +1,369 @@
+"""A saliency benchmark as CSV, as Markdown, as a plot, and as one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TEMPLATE = "benchmark.html"
+_MIB = 2**20
+_DPI = 130
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column: ``sign`` is 1 where more is better and -1 where less is."""
+
+    key: str
+    title: str
+    sign: int
+    percent: bool = True
+
+
+METRICS = (
+    Metric("pointing_game", "pointing game, %", 1),
+    Metric("energy_pointing_game", "energy inside, %", 1),
+    Metric("iou", "IoU at {threshold:g}, %", 1),
+    Metric("oracle", "IoU, oracle threshold, %", 1),
+    Metric("insertion", "insertion, %", 1),
+    Metric("deletion", "deletion, %", -1),
+    Metric("milliseconds", "ms per image", -1, percent=False),
+    Metric("forwards", "in forward passes", -1, percent=False),
+    Metric("memory", "memory, MiB", -1, percent=False),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method and the summary of its scores; ``reference`` marks the yardstick."""
+
+    name: str
+    summary: Mapping[str, Any]
+    reference: bool = False
+
+    @property
+    def note(self) -> str:
+        """Why there are no scores; empty if there are."""
+        if self.summary.get("unfinished"):
+            return "not finished: some images failed"
+        refused = self.summary.get("refused")
+        return f"refused: {refused}" if refused else ""
+
+    @property
+    def options(self) -> str:
+        """Class and options in one line."""
+        return _described(self.summary.get("method") or {})
+
+    def value(self, key: str) -> float | None:
+        """The number of a column, in its unit; None if it was not measured."""
+        summary = self.summary
+        if key == "milliseconds":
+            return None if summary.get("seconds") is None else 1000 * summary["seconds"]
+        if key == "forwards":
+            return summary.get("forwards")
+        if key == "memory":
+            return None if summary.get("bytes") is None else summary["bytes"] / _MIB
+        if key == "oracle":
+            return (summary.get("oracle") or {}).get("iou")
+        return (summary.get("scores", {}).get(key) or {}).get("mean")
+
+    def detail(self, key: str) -> str:
+        """Standard error of a mean, or the threshold of the oracle; empty without one."""
+        if key == "oracle":
+            oracle = self.summary.get("oracle")
+            return f"at {oracle['threshold']:g}" if oracle else ""
+        error = (self.summary.get("scores", {}).get(key) or {}).get("error")
+        return f"± {100 * error:.1f}" if error is not None else ""
+
+    def by_class(self, key: str) -> Mapping[str, float]:
+        """Means of a metric within each class."""
+        return (self.summary.get("scores", {}).get(key) or {}).get("classes", {})
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What was made of one class of one image.
+
+    Attributes:
+        id: Of the image.
+        label: The class.
+        sources: Data addresses by caption.
+    """
+
+    id: str
+    label: str
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page."""
+
+    title: str
+    folder: str
+    created: str
+    results: Sequence[Result]
+    notes: Mapping[str, str]
+    threshold: float
+    plot: str | None
+    rows: Sequence[Pictures]
+
+    @property
+    def columns(self) -> list[str]:
+        """Captions of the pictures."""
+        return list(dict.fromkeys(caption for row in self.rows for caption in row.sources))
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The columns in which something was measured."""
+        return [m for m in METRICS if any(r.value(m.key) is not None for r in self.results)]
+
+    def title_of(self, metric: Metric) -> str:
+        """The head of a column."""
+        return metric.title.format(threshold=self.threshold)
+
+    def best(self, metric: Metric) -> float | None:
+        """The best number of a column among the methods, the yardstick left out."""
+        values = [r.value(metric.key) for r in self.results if not r.reference]
+        known = [value for value in values if value is not None]
+        return max(known, key=lambda v: metric.sign * v) if known else None
+
+    def width(self, metric: Metric, value: float | None) -> float:
+        """Length of a bar in percent: of 1 for shares, of the largest number for the others."""
+        numbers = [r.value(metric.key) for r in self.results]
+        largest = 1.0 if metric.percent else max((v for v in numbers if v is not None), default=1.0)
+        return 100 * (value or 0.0) / (largest or 1.0)
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes that were scored."""
+        return sorted({name for r in self.results for m in METRICS for name in r.by_class(m.key)})
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of an image and a class that were scored."""
+        return max((int(r.summary.get("pairs", 0)) for r in self.results), default=0)
+
+    @property
+    def forward(self) -> Result | None:
+        """Some method whose numbers tell what the plain forward pass costs."""
+        return next((r for r in self.results if r.summary.get("forward_seconds")), None)
+
+
+def ordered(results: Sequence[Result]) -> list[Result]:
+    """Best pointing game first (insertion where there is none); refusals, then the yardstick.
+
+    Equal ones are in the order of their energy.
+    """
+
+    def place(result: Result) -> tuple[object, ...]:
+        keys = ("pointing_game", "energy_pointing_game", "insertion")
+        scores = (-(result.value(key) or 0.0) for key in keys)
+        return (2 * result.reference + bool(result.note), *scores, result.name)
+
+    return sorted(results, key=place)
+
+
+def render(page: Page) -> str:
+    """The page as HTML; every text in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", ""),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = shown
+    return environment.get_template(TEMPLATE).render(page=page)
+
+
+def shown(value: float | None, metric: Metric) -> str:
+    """A number as it stands in the table.
+
+    Example:
+        >>> shown(0.5, METRICS[0]), shown(None, METRICS[0]), shown(3.14159, METRICS[-1])
+        ('50.0', '-', '3.14')
+    """
+    if value is None:
+        return "-"
+    if metric.percent:
+        return f"{100 * value:.1f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def as_markdown(page: Page) -> str:
+    """The table in Markdown, and under it how its numbers were made."""
+    titles = ["method", *(page.title_of(metric) for metric in page.metrics)]
+    table = [_markdown_row(titles), _markdown_row(["---", *("---:" for _ in titles[1:])])]
+    for result in page.results:
+        cells = [shown(result.value(metric.key), metric) for metric in page.metrics]
+        table.append(_markdown_row([result.name, *cells]))
+    notes = [f"- {result.name}: {result.note}" for result in page.results if result.note]
+    notes += [f"- pairs of an image and a class: {page.pairs}"]
+    notes += [f"- {name}: {value}" for name, value in page.notes.items()]
+    return "\n".join([f"# {page.title}", "", *table, "", *notes, ""])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """Every number, in full: one row a method, shares in [0, 1]."""
+    rows = [_numbers(result) for result in results]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _numbers(result: Result) -> dict[str, Any]:
+    summary = result.summary
+    row: dict[str, Any] = {"method": result.name, "options": result.options, "note": result.note}
+    measured = ("seconds", "forward_seconds", "forwards", "bytes", "forward_bytes")
+    row |= {key: summary.get(key) for key in ("images", "pairs", *measured)}
+    oracle = summary.get("oracle") or {}
+    row |= {"iou_oracle": oracle.get("iou"), "iou_oracle_threshold": oracle.get("threshold")}
+    for key, score in summary.get("scores", {}).items():
+        row |= {key: score["mean"], f"{key}/standard_error": score["error"]}
+        row |= {f"{key}/pairs": score["pairs"], f"{key}/class_mean": score["class_mean"]}
+        row |= {f"{key}/{name}": value for name, value in score["classes"].items()}
+    return row
+
+
+def summary_lines(page: Page) -> list[tuple[str, str]]:
+    """A line for each method, for the terminal."""
+    lines = []
+    for result in page.results:
+        numbers = (
+            f"{page.title_of(metric).removesuffix(', %')} {shown(result.value(metric.key), metric)}"
+            for metric in page.metrics
+        )
+        lines.append((result.name, result.note or ", ".join(numbers)))
+    return lines
+
+
+def plot(results: Sequence[Result]) -> bytes | None:
+    """Quality against time as a PNG file; None if fewer than two methods have both.
+
+    One panel for the pointing game and one for insertion minus deletion, as far as they are
+    known. The yardstick is a dashed line.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = {
+        "pointing game, %": _pointing,
+        "insertion minus deletion, % points": _faithfulness,
+    }
+    panels = {title: q for title, q in panels.items() if len(_points(results, q)) > 1}
+    if not panels:
+        return None
+    figure = Figure(figsize=(6.4 * len(panels), 4.6), dpi=_DPI)
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, quality) in zip(grid, panels.items(), strict=True):
+        levels = (quality(result) for result in results if result.reference)
+        reference = next((level for level in levels if level is not None), None)
+        _scatter(axes, title, _points(results, quality), reference)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream)
+    return stream.getvalue()
+
+
+def _pointing(result: Result) -> float | None:
+    value = result.value("pointing_game")
+    return None if value is None else 100 * value
+
+
+def _faithfulness(result: Result) -> float | None:
+    up, down = result.value("insertion"), result.value("deletion")
+    return None if up is None or down is None else 100 * (up - down)
+
+
+def _points(
+    results: Sequence[Result], quality: Callable[[Result], float | None]
+) -> list[tuple[float, float, str]]:
+    """(milliseconds, quality, name) of the methods that have both, the best first."""
+    points = []
+    for result in results:
+        time, value = result.value("milliseconds"), quality(result)
+        if time and value is not None and not result.reference:
+            points.append((time, value, result.name))
+    return sorted(points, key=lambda point: -point[1])
+
+
+def _scatter(
+    axes: Axes, title: str, points: Sequence[tuple[float, float, str]], reference: float | None
+) -> None:
+    """Points, and their names in a column at the right, where none hides another."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    times, values, names = zip(*points, strict=True)
+    axes.scatter(times, values, s=34, color="#b4491f", zorder=3)
+    axes.margins(y=0.12)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("ms per image, all its classes (log)")
+    axes.set_ylabel(title)
+    axes.grid(visible=True, which="major", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    if reference is not None:
+        axes.axhline(reference, color="0.5", linestyle="--", linewidth=1)
+        axes.annotate(
+            "centre of the image", (0.01, reference), xycoords=("axes fraction", "data"),
+            va="bottom", fontsize=8, color="0.4",
+        )  # fmt: skip
+    for name, time, value, height in zip(names, times, values, _heights(values, axes), strict=True):
+        axes.annotate(
+            name, (time, value), xytext=(1.04, height), textcoords="axes fraction",
+            fontsize=8, va="center",
+            arrowprops={
+                "arrowstyle": "-", "color": "0.75", "linewidth": 0.7, "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
+        )  # fmt: skip
+
+
+def _heights(values: Sequence[float], axes: Axes) -> list[float]:
+    """Heights of labels, as shares of the axes, near to their points and apart from each other."""
+    low, high = axes.get_ylim()
+    gap = min(0.055, 1.0 / max(len(values) - 1, 1))
+    heights: list[float] = []
+    for value in values:  # from the top down
+        wanted = (value - low) / (high - low)
+        heights.append(min(wanted, heights[-1] - gap) if heights else min(wanted, 1.0))
+    lift = max(0.0, -heights[-1])  # what ran out at the bottom pushes the others up
+    for index in range(len(heights) - 1, -1, -1):
+        floor = heights[index + 1] + gap if index + 1 < len(heights) else 0.0
+        heights[index] = max(heights[index], floor) if lift else heights[index]
+    return heights
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+    """The class that settings name, and its options.
+
+    Example:
+        >>> _described({"_target_": "tsgb.TSGB", "kappa": 0.5, "layer": None})
+        'TSGB(kappa=0.5)'
+    """
+    options = []
+    for key, value in settings.items():
+        if key.startswith("_") or value is None:
+            continue
+        text = _described(value) if isinstance(value, Mapping) else str(value)
+        options.append(f"{key}={text}")
+    name = str(settings.get("_target_", "")).rpartition(".")[2]
+    return f"{name}({', '.join(options)})" if options else name

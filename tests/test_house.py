@@ -1,7 +1,6 @@
 """The structure of the house: imports point down only."""
 
 import ast
-import re
 from pathlib import Path
 
 import pytest

@@ -36,3 +36,4 @@ from tsgb.methods.layer_cam import LayerCAM as LayerCAM
 from tsgb.methods.pane import PANE as PANE
 from tsgb.methods.smooth_grad import SmoothGrad as SmoothGrad
 from tsgb.methods.tsgb import TSGB as TSGB
+from tsgb.region import RegionLogits as RegionLogits

@@ -86,7 +86,7 @@ class PassageRule(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
+    def forward(ctx: Any, _entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
         size = pair(after.shape[-2:])
         rates = safe_ratio(after, group_sum(after, 1) * box_sum(before, window, size))
         views = window_elements(before, window, size)

@@ -1,7 +1,9 @@
 """Fully connected conditional random field: labels that follow the edges of the image.
 
 Every pixel is tied to every other one by Gaussian kernels of position and colour; mean-field
-iterations let them agree. The filter behind the kernels is :mod:`pipeline.masks.permutohedral`.
+iterations let them agree. The result is that of the authors' program, which most published masks
+were refined with, to float32 accuracy. What computes it is an engine of
+:mod:`pipeline.masks.crf`.
 
 References:
     Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -11,21 +13,44 @@ References:
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.masks.permutohedral import PermutohedralLattice
+from pipeline.masks.crf.unary import unary_from_labels, unary_from_probabilities
+
+__all__ = [
+    "Bilateral",
+    "DenseCRF",
+    "Gaussian",
+    "PreparedCRF",
+    "unary_from_labels",
+    "unary_from_probabilities",
+    "warm_up",
+]
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Reach = float | tuple[float, float]
+"""A standard deviation in pixels, or one along x and one along y."""
 
-_CACHED_SIZES = 8  # Gaussian lattices kept: about 10 MB for each image size of 500 x 375
+_ENGINES = ("numba", "torch", "cuda")
+_CACHED_SIZES = 8  # image sizes whose Gaussian lattices are kept
+_CACHED_PIXELS = 2**20  # of at most so many pixels: about 40 MB each
+_LARGEST_COMPAT = 1e6  # messages stay far from the end of float32
+_log = logging.getLogger(__name__)
+
+
+class Lattice(Protocol):
+    """The filter of one kernel on one image, as an engine makes it."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +58,28 @@ class Gaussian:
     """Near pixels agree, whatever their colours: removes specks.
 
     Attributes:
-        sxy: Standard deviation of the position, pixels, > 0.
-        compat: Potts weight, the strength of the kernel, >= 0.
+        sxy: Standard deviation of the position, pixels, > 0; a pair gives those along x and y.
+        compat: How labels influence each other. One number >= 0 is a Potts weight, the strength
+            with which equal labels attract. Several are penalties, as in the authors' program:
+            one for each label with itself, [L], or for each pair of labels, [L, L] (of which the
+            symmetric part counts). Equal labels then attract where the number is negative.
 
     Raises:
         ConfigError: A value is out of its range.
     """
 
-    sxy: float
-    compat: float
+    sxy: Reach
+    compat: Any
 
     def __post_init__(self) -> None:
         _check_positive(type(self).__name__, sxy=self.sxy)
-        _check_weight(type(self).__name__, self.compat)
+        object.__setattr__(self, "compat", _checked_compat(type(self).__name__, self.compat))
 
-    def lattice(self, image: Image) -> PermutohedralLattice:
+    def lattice(self, image: Image, engine: str) -> Lattice:
         """The filter of this kernel, the same for all images of one size (and cached)."""
-        return _position_lattice(image.shape[0], image.shape[1], self.sxy)
+        height, width = image.shape[:2]
+        make = _position_lattice if height * width <= _CACHED_PIXELS else _new_position_lattice
+        return make(engine, height, width, *_pair(self.sxy))
 
 
 @dataclass(frozen=True)
@@ -57,27 +87,29 @@ class Bilateral:
     """Near pixels of like colours agree: moves borders to the edges of the image.
 
     Attributes:
-        sxy: Standard deviation of the position, pixels, > 0.
+        sxy: Standard deviation of the position, pixels, > 0; a pair gives those along x and y.
         srgb: Standard deviation of each colour channel, grey levels of 255, > 0.
-        compat: Potts weight, the strength of the kernel, >= 0.
+        compat: How labels influence each other, as for :class:`Gaussian`.
 
     Raises:
         ConfigError: A value is out of its range.
     """
 
-    sxy: float
+    sxy: Reach
     srgb: float
-    compat: float
+    compat: Any
 
     def __post_init__(self) -> None:
         _check_positive(type(self).__name__, sxy=self.sxy, srgb=self.srgb)
-        _check_weight(type(self).__name__, self.compat)
+        object.__setattr__(self, "compat", _checked_compat(type(self).__name__, self.compat))
 
-    def lattice(self, image: Image) -> PermutohedralLattice:
+    def lattice(self, image: Image, engine: str) -> Lattice:
         """The filter of this kernel for ``image``, uint8 [H, W, 3]."""
         height, width = image.shape[:2]
-        colours = image.reshape(-1, 3).astype(np.float32) / np.float32(self.srgb)
-        return PermutohedralLattice(np.hstack([_positions(height, width, self.sxy), colours]))
+        features = np.empty((5, height, width), dtype=np.float32)
+        _write_positions(features[:2], *_pair(self.sxy))
+        np.divide(image.transpose(2, 0, 1), np.float32(self.srgb), out=features[2:])
+        return _new_lattice(engine, features)
 
 
 class PreparedCRF:
@@ -86,12 +118,14 @@ class PreparedCRF:
     def __init__(
         self,
         size: tuple[int, int],
-        kernels: Sequence[tuple[PermutohedralLattice, float]],
+        kernels: Sequence[tuple[Lattice, Any]],
         iterations: int,
+        engine: str,
     ) -> None:
         self._size = size
-        self._kernels = [(lattice, np.float32(weight)) for lattice, weight in kernels]
+        self._kernels = kernels
         self._iterations = iterations
+        self._engine = engine
 
     def infer(self, unary: Floats) -> Floats:
         """Marginal probability of every label at every pixel.
@@ -105,32 +139,30 @@ class PreparedCRF:
 
         Raises:
             DataError: ``unary`` has another size than the image, fewer than two labels, or values
-                that are not finite.
+                that are not finite; or a kernel has compats for another number of labels.
         """
-        _check_unary(unary, self._size)
-        logits = -np.asarray(unary, dtype=np.float32).reshape(len(unary), -1)
-        marginals = _softmax(logits.copy())
-        for _ in range(self._iterations):
-            marginals = _softmax(logits + self._message(marginals))
-        return marginals.reshape(unary.shape)
-
-    def _message(self, marginals: Floats) -> Floats:
-        pixels_first = np.ascontiguousarray(marginals.T)
-        message = np.zeros_like(pixels_first)
-        for lattice, weight in self._kernels:
-            message += weight * lattice.filter(pixels_first)
-        return message.T
+        planes = _checked_unary(unary, self._size)
+        labels = len(planes)
+        lattices = [lattice for lattice, _ in self._kernels]
+        compats = [_attraction(compat, labels) for _, compat in self._kernels]
+        marginals: Floats = _engine(self._engine).mean_field(
+            lattices, compats, planes.reshape(labels, -1), self._iterations
+        )
+        return marginals.reshape(planes.shape)
 
 
 class DenseCRF:
-    """Mean-field inference with Potts kernels: ``Q = softmax(-unary + sum_k compat_k K_k Q)``.
+    """Mean-field inference: ``Q = softmax(-unary + sum_k compat_k K_k Q)``, from no messages on.
 
     Args:
         pairwise: Kernels, at least one.
         iterations: Mean-field steps, >= 0; 0 gives softmax(-unary).
+        engine: "numba" (quick on CPUs), "torch", "cuda" (torch on a GPU), or "auto": numba where
+            it is installed, torch elsewhere. Results agree to float32 accuracy.
 
     Raises:
-        ConfigError: No kernel, or a negative number of iterations.
+        ConfigError: No kernel, a negative number of iterations, or an engine that is unknown or
+            not installed.
 
     Example:
         >>> crf = DenseCRF([Gaussian(sxy=3, compat=3)], iterations=5)
@@ -139,7 +171,12 @@ class DenseCRF:
         array([0.5, 0.5], dtype=float32)
     """
 
-    def __init__(self, pairwise: Sequence[Gaussian | Bilateral], iterations: int = 10) -> None:
+    def __init__(
+        self,
+        pairwise: Sequence[Gaussian | Bilateral],
+        iterations: int = 10,
+        engine: str = "auto",
+    ) -> None:
         if not pairwise:
             raise ConfigError(
                 "DenseCRF: pairwise is empty. Pixels would not be tied to each other. "
@@ -151,6 +188,19 @@ class DenseCRF:
             )
         self._pairwise = tuple(pairwise)
         self._iterations = iterations
+        self._engine = _installed(engine)
+
+    def scaled(self, factor: float) -> DenseCRF:
+        """The CRF for images that are smaller by ``factor`` than those it was meant for.
+
+        Each reach in pixels is divided by it; colours and weights stay.
+
+        Raises:
+            ConfigError: ``factor`` is not a number > 0.
+        """
+        _check_positive("DenseCRF.scaled", factor=factor)
+        kernels = [replace(kernel, sxy=_divided(kernel.sxy, factor)) for kernel in self._pairwise]
+        return DenseCRF(kernels, self._iterations, self._engine)
 
     def prepare(self, image: Image) -> PreparedCRF:
         """The part that depends on the image only, to be shared by several unaries.
@@ -163,59 +213,105 @@ class DenseCRF:
         """
         _check_image(image)
         height, width = image.shape[:2]
-        kernels = [(kernel.lattice(image), kernel.compat) for kernel in self._pairwise]
-        return PreparedCRF((height, width), kernels, self._iterations)
+        kernels = [
+            (kernel.lattice(image, self._engine), kernel.compat) for kernel in self._pairwise
+        ]
+        return PreparedCRF((height, width), kernels, self._iterations, self._engine)
 
     def __call__(self, image: Image, unary: Floats) -> Floats:
         """Marginals of one unary: ``prepare(image).infer(unary)``."""
         _check_image(image)
-        _check_unary(unary, (image.shape[0], image.shape[1]))  # before the lattices are built
+        _check_size(unary, (image.shape[0], image.shape[1]))  # before the lattices are built
         return self.prepare(image).infer(unary)
 
 
-def unary_from_probabilities(probabilities: Floats, floor: float = 1e-5) -> Floats:
-    """Negative log probabilities, with ``floor`` in place of anything smaller.
+def warm_up(labels: int = 21) -> None:
+    """Compile for up to so many labels now rather than with the first image.
+
+    Takes some 10 s on a new machine, and almost nothing once the compiled code is on disk.
 
     Args:
-        probabilities: Any shape, values in [0, 1].
-        floor: Smallest probability, in (0, 1); keeps a zero from vetoing its label for good.
-
-    Returns:
-        float32, the same shape, in [0, -log(floor)].
-
-    Raises:
-        DataError: A probability is NaN or outside [0, 1].
-
-    Example:
-        >>> unary_from_probabilities(np.array([1.0, 0.0], dtype=np.float32)).round(2) + 0.0
-        array([ 0.  , 11.51], dtype=float32)
+        labels: The most that an image will have.
     """
-    if not (np.all(probabilities >= 0) and np.all(probabilities <= 1 + 1e-5)):
-        raise DataError(
-            f"unary_from_probabilities: probabilities {probabilities.shape} has values that are "
-            "NaN or outside [0, 1]. Their logarithm would be NaN or favour a label without bound. "
-            "Normalise first, for example with pipeline.masks.seed.with_background."
+    crf = DenseCRF([Gaussian(3, 1), Bilateral(3, 3, 1)], iterations=1)
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    for count in (2, *range(8, labels + 8, 8)):
+        crf(image, np.zeros((count, 4, 4), dtype=np.float32))
+
+
+@cache
+def _engine(name: str) -> Any:
+    engine = importlib.import_module(f"pipeline.masks.crf.{name}_engine")
+    if name == "cuda":
+        engine.need_device()
+    return engine
+
+
+@cache
+def _installed(engine: str) -> str:
+    """The name of an engine that can be imported."""
+    if engine not in (*_ENGINES, "auto"):
+        raise ConfigError(
+            f"DenseCRF: engine is {engine!r}. Nothing of that name computes. "
+            f"Pass one of auto, {', '.join(_ENGINES)}."
         )
-    return -np.log(np.clip(probabilities, floor, 1.0, dtype=np.float32))
+    for name in _ENGINES if engine == "auto" else (engine,):
+        try:
+            _engine(name)
+        except ImportError as error:
+            problem = error
+        else:
+            if engine == "auto" and name != _ENGINES[0]:
+                _log.warning("numba is not installed: the dense CRF runs in torch, and slower")
+            return name
+    raise ConfigError(
+        f"DenseCRF: engine {engine!r} cannot be used: {problem}. Nothing would compute. "
+        "Install what is missing, or name another engine."
+    ) from problem
 
 
-@lru_cache(maxsize=_CACHED_SIZES)
-def _position_lattice(height: int, width: int, sxy: float) -> PermutohedralLattice:
-    return PermutohedralLattice(_positions(height, width, sxy))
+def _new_lattice(engine: str, features: Floats) -> Lattice:
+    """The lattice of features [d, H, W]."""
+    lattice: Lattice = _engine(engine).Lattice(features.reshape(len(features), -1).T)
+    return lattice
 
 
-def _positions(height: int, width: int, sxy: float) -> Floats:
-    """Columns x and y of every pixel in units of ``sxy``, row by row, [H * W, 2]."""
-    rows, columns = np.indices((height, width), dtype=np.float32)
-    return np.stack([columns.ravel(), rows.ravel()], axis=1) / np.float32(sxy)
+def _new_position_lattice(engine: str, height: int, width: int, sx: float, sy: float) -> Lattice:
+    features = np.empty((2, height, width), dtype=np.float32)
+    _write_positions(features, sx, sy)
+    return _new_lattice(engine, features)
 
 
-def _softmax(logits: Floats) -> Floats:
-    """Softmax over axis 0, in place."""
-    logits -= logits.max(axis=0)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=0)
-    return logits
+_position_lattice = lru_cache(maxsize=_CACHED_SIZES)(_new_position_lattice)
+
+
+def _write_positions(axes: Floats, sx: float, sy: float) -> None:
+    """Columns x and rows y of every pixel in units of their reaches, into [2, H, W]."""
+    height, width = axes.shape[1:]
+    axes[0] = np.arange(width, dtype=np.float32) / np.float32(sx)
+    axes[1] = (np.arange(height, dtype=np.float32) / np.float32(sy))[:, None]
+
+
+def _pair(reach: Reach) -> tuple[float, float]:
+    return (reach[0], reach[1]) if isinstance(reach, Sequence) else (reach, reach)
+
+
+def _divided(reach: Reach, factor: float) -> Reach:
+    x, y = _pair(reach)
+    return x / factor, y / factor
+
+
+def _attraction(compat: Any, labels: int) -> Floats:
+    """The matrix that turns filtered marginals into what is added to the logits."""
+    values: Floats = np.asarray(compat, dtype=np.float32)
+    if values.ndim == 0:
+        return np.float32(compat) * np.eye(labels, dtype=np.float32)
+    if len(values) != labels:
+        raise DataError(
+            f"DenseCRF: a kernel has a compat of shape {values.shape} but the unary {labels} "
+            "labels. Labels would be mixed up. Pass one number, or one for each (pair of) label."
+        )
+    return -np.diag(values) if values.ndim == 1 else (values + values.T) * np.float32(-0.5)
 
 
 def _check_image(image: Image) -> None:
@@ -227,7 +323,7 @@ def _check_image(image: Image) -> None:
         )
 
 
-def _check_unary(unary: Floats, size: tuple[int, int]) -> None:
+def _check_size(unary: Floats, size: tuple[int, int]) -> None:
     shape = np.shape(unary)
     if len(shape) != 3 or shape[1:] != size:
         raise DataError(
@@ -239,25 +335,45 @@ def _check_unary(unary: Floats, size: tuple[int, int]) -> None:
             f"DenseCRF: unary is {shape}, which has {shape[0]} labels. There would be nothing to "
             "decide. Pass at least two, background included."
         )
-    if not np.isfinite(unary).all():
+
+
+def _checked_unary(unary: Floats, size: tuple[int, int]) -> Floats:
+    """``unary`` as contiguous float32."""
+    _check_size(unary, size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        planes = np.ascontiguousarray(unary, dtype=np.float32)
+        suspicious = not math.isfinite(planes.sum())  # in one go; large numbers are looked at again
+    if suspicious and not np.isfinite(planes).all():
         raise DataError(
-            f"DenseCRF: {np.count_nonzero(~np.isfinite(unary))} values of unary {shape} are NaN "
-            "or infinite. They would spread over the whole image. "
+            f"DenseCRF: {np.count_nonzero(~np.isfinite(planes))} values of unary {planes.shape} "
+            "are NaN or infinite in float32. They would spread over the whole image. "
             "Use unary_from_probabilities, which keeps zeros finite."
         )
+    return planes
 
 
-def _check_positive(kernel: str, **values: float) -> None:
+def _check_positive(who: str, **values: Any) -> None:
     for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
+        if not all(math.isfinite(number) and number > 0 for number in _pair(value)):
             raise ConfigError(
-                f"{kernel}: {name} is {value}. Distances are divided by it. Pass a number > 0."
+                f"{who}: {name} is {value}. Distances are divided by it. Pass a number > 0."
             )
 
 
-def _check_weight(kernel: str, compat: float) -> None:
-    if not (math.isfinite(compat) and compat >= 0):
+def _checked_compat(kernel: str, compat: Any) -> Any:
+    """``compat`` as a number or as (nested) tuples, so that kernels can be compared."""
+    values = np.asarray(compat, dtype=np.float64)
+    square = values.ndim < 2 or (values.ndim == 2 and values.shape[0] == values.shape[1])
+    if not square or not np.all(np.abs(values) <= _LARGEST_COMPAT):
+        raise ConfigError(
+            f"{kernel}: compat is {compat}. It must be one number, [L] or [L, L], each finite and "
+            f"at most {_LARGEST_COMPAT:g} in size, or messages would overflow."
+        )
+    if values.ndim == 0 and values < 0:
         raise ConfigError(
             f"{kernel}: compat is {compat}. Similar pixels would repel each other. "
             "Pass a number >= 0; 0 switches the kernel off."
         )
+    if values.ndim == 2:
+        return tuple(map(tuple, values.tolist()))
+    return tuple(values.tolist()) if values.ndim else float(values)

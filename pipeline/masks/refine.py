@@ -7,13 +7,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
-from pipeline.masks.dense_crf import Bilateral, DenseCRF, Gaussian, unary_from_probabilities
+from pipeline.errors import ConfigError, DataError
+from pipeline.masks.dense_crf import (
+    Bilateral,
+    DenseCRF,
+    Gaussian,
+    unary_from_labels,
+    unary_from_probabilities,
+)
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Refinement = Callable[[Image, Sequence[Floats]], list[Floats]]
 """What a refiner is: an image and several unaries of it in, as many refined ones out."""
+
+_UNDECIDED = -1
 
 
 class NoRefinement:
@@ -29,14 +37,15 @@ class NoRefinement:
         Raises:
             DataError: An array has another size than the image.
         """
-        _check_sizes("NoRefinement", image, probabilities)
+        check_sizes("NoRefinement", image, probabilities)
         return list(probabilities)
 
 
 class CRFRefinement:
-    """Dense CRF with the probabilities as soft unaries, one Gaussian and one bilateral kernel.
+    """Dense CRF with one Gaussian and one bilateral kernel.
 
-    The defaults are those of most weakly supervised work (PSA, SEAM and their successors).
+    The defaults are those of PSA, SEAM and many successors. ``docs/dense_crf.md`` lists the
+    settings of other work; ``configs/refine/`` has them by name.
 
     Args:
         gaussian_sxy: Reach of the Gaussian kernel, pixels, > 0.
@@ -45,6 +54,13 @@ class CRFRefinement:
         bilateral_srgb: Its reach in colour, grey levels of 255, > 0.
         bilateral_compat: Its weight, >= 0.
         iterations: Mean-field steps, >= 0.
+        scale_factor: Both reaches in pixels are divided by it, > 0: for images smaller by that
+            factor than those that the reaches were chosen on.
+        gt_prob: None takes the probabilities as they are. A number in (0, 1) makes them hard
+            first: the most probable label gets this probability, the others share the rest.
+        certain: With ``gt_prob``, a pixel starts undecided between all labels unless its greatest
+            probability is at least this, in [0, 1].
+        engine: What computes, see :class:`pipeline.masks.dense_crf.DenseCRF`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -64,12 +80,19 @@ class CRFRefinement:
         bilateral_srgb: float = 13,
         bilateral_compat: float = 10,
         iterations: int = 10,
+        scale_factor: float = 1,
+        gt_prob: float | None = None,
+        certain: float = 0,
+        engine: str = "auto",
     ) -> None:
+        _check_options(gt_prob, certain)
         kernels = (
             Gaussian(gaussian_sxy, gaussian_compat),
             Bilateral(bilateral_sxy, bilateral_srgb, bilateral_compat),
         )
-        self._crf = DenseCRF(kernels, iterations)
+        self._crf = DenseCRF(kernels, iterations, engine=engine).scaled(scale_factor)
+        self._gt_prob = gt_prob
+        self._certain = certain
 
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         """Marginals of the CRF for each array of probabilities; all share one lattice.
@@ -85,17 +108,30 @@ class CRFRefinement:
         Raises:
             DataError: Image or probabilities have another type, size or range.
         """
-        _check_sizes("CRFRefinement", image, probabilities)
+        check_sizes("CRFRefinement", image, probabilities)
         if all(len(planes) == 1 for planes in probabilities):
             return list(probabilities)
         prepared = self._crf.prepare(image)
         return [
-            planes if len(planes) == 1 else prepared.infer(unary_from_probabilities(planes))
+            planes if len(planes) == 1 else prepared.infer(self._unary(planes))
             for planes in probabilities
         ]
 
+    def _unary(self, planes: Floats) -> Floats:
+        soft = unary_from_probabilities(planes)  # refuses what is no probability
+        if self._gt_prob is None:
+            return soft
+        labels = planes.argmax(axis=0)
+        labels[planes.max(axis=0) < self._certain] = _UNDECIDED
+        return unary_from_labels(labels, len(planes), self._gt_prob, void=_UNDECIDED)
 
-def _check_sizes(refiner: str, image: Image, probabilities: Sequence[Floats]) -> None:
+
+def check_sizes(refiner: str, image: Image, probabilities: Sequence[Floats]) -> None:
+    """Refuse probabilities [L, H, W] of another size than ``image`` [H, W, 3].
+
+    Raises:
+        DataError: An array has another size than the image.
+    """
     for index, planes in enumerate(probabilities):
         if planes.ndim != 3 or planes.shape[1:] != image.shape[:2]:
             raise DataError(
@@ -103,3 +139,16 @@ def _check_sizes(refiner: str, image: Image, probabilities: Sequence[Floats]) ->
                 f"{image.shape}. Masks would be shifted against it. "
                 "Resize the maps to the image before they become probabilities."
             )
+
+
+def _check_options(gt_prob: float | None, certain: float) -> None:
+    if gt_prob is not None and not 0 < gt_prob < 1:
+        raise ConfigError(
+            f"CRFRefinement: gt_prob is {gt_prob}. A label would be certain beyond doubt or "
+            "impossible. Pass a number in (0, 1), or null for the probabilities as they are."
+        )
+    if not 0 <= certain <= 1 or (certain and gt_prob is None):
+        raise ConfigError(
+            f"CRFRefinement: certain is {certain} with gt_prob {gt_prob}. It is the probability "
+            "from which a pixel gets a hard label. Pass a number in [0, 1] together with gt_prob."
+        )

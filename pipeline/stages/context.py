@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _PACKAGES = (
     "tsgb", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics",
-    "segmentation-models-pytorch", "albumentations", "opencv-python-headless", "numpy", "scipy",
+    "segmentation-models-pytorch", "albumentations", "opencv-python-headless", "numpy", "numba",
     "hydra-core", "matplotlib", "jinja2",
 )  # fmt: skip
 

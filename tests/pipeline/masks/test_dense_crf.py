@@ -1,9 +1,19 @@
+import pickle
+
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.masks import dense_crf
-from pipeline.masks.dense_crf import Bilateral, DenseCRF, Gaussian, unary_from_probabilities
+from pipeline.masks.dense_crf import (
+    Bilateral,
+    DenseCRF,
+    Gaussian,
+    unary_from_labels,
+    unary_from_probabilities,
+    warm_up,
+)
 
 KERNELS = (Gaussian(sxy=3, compat=1), Bilateral(sxy=6, srgb=20, compat=2))
 
@@ -213,10 +223,110 @@ def test_layout_in_memory_does_not_matter():
 def test_position_lattice_is_shared_by_images_of_one_size():
     dense_crf._position_lattice.cache_clear()
 
-    Gaussian(3, 1).lattice(np.zeros((5, 6, 3), np.uint8))
-    Gaussian(3, 9).lattice(np.ones((5, 6, 3), np.uint8))
+    DenseCRF([Gaussian(3, 1)]).prepare(np.zeros((5, 6, 3), np.uint8))
+    DenseCRF([Gaussian(3, 9)]).prepare(np.ones((5, 6, 3), np.uint8))
 
     assert dense_crf._position_lattice.cache_info().misses == 1
+
+
+def test_position_lattices_of_huge_images_are_not_kept(monkeypatch):
+    monkeypatch.setattr(dense_crf, "_CACHED_PIXELS", 29)
+    dense_crf._position_lattice.cache_clear()
+
+    DenseCRF([Gaussian(3, 1)]).prepare(np.zeros((5, 6, 3), np.uint8))
+
+    assert dense_crf._position_lattice.cache_info().currsize == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_engine_for_gpus_needs_one():
+    with pytest.raises(ConfigError, match=r"engine 'cuda' cannot be used: torch sees no CUDA dev"):
+        DenseCRF(KERNELS, engine="cuda")
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "numba",
+        "torch",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ),
+    ],
+)
+def test_engines_agree(engine):
+    image, unary = scene()
+
+    marginals = DenseCRF(KERNELS, iterations=5, engine=engine)(image, unary)
+
+    np.testing.assert_allclose(marginals[:, ::5, ::6], REFERENCE, rtol=0, atol=1e-5)
+
+
+def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
+    import_module = dense_crf.importlib.import_module
+
+    def without_numba(name):
+        if "numba" in name:
+            raise ImportError("No module named 'numba'")
+        return import_module(name)
+
+    monkeypatch.setattr(dense_crf.importlib, "import_module", without_numba)
+    dense_crf._installed.cache_clear()
+    dense_crf._engine.cache_clear()
+    try:
+        engines = [DenseCRF(KERNELS)._engine for _ in range(2)]
+        with pytest.raises(ConfigError, match="engine 'numba' cannot be used: No module named"):
+            DenseCRF(KERNELS, engine="numba")
+    finally:
+        dense_crf._installed.cache_clear()
+        dense_crf._engine.cache_clear()
+
+    assert engines == ["torch", "torch"]
+    assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, and slower"]
+
+
+def test_scaled_to_smaller_images():
+    image, unary = scene()
+    scaled = DenseCRF([Gaussian(3, 1), Bilateral((80, 40), 13, 2)]).scaled(4)
+
+    expected = DenseCRF([Gaussian(0.75, 1), Bilateral((20, 10), 13, 2)])
+
+    np.testing.assert_array_equal(scaled(image, unary), expected(image, unary))
+
+
+def test_a_reach_of_its_own_along_each_axis():
+    image = np.full((9, 9, 3), 77, np.uint8)
+    unary = np.zeros((2, 9, 9), np.float32)
+    unary[1, 4, 4] = -3
+
+    marginals = DenseCRF([Gaussian((4, 0.3), 3)])(image, unary)[1]
+
+    assert marginals[4, 6] > 0.55
+    assert marginals[6, 4] < 0.51
+
+
+@pytest.mark.parametrize(
+    "compat", [(-2, -2, -2), np.diag([-2.0, -2, -2]), [[-2, 1, 0], [-1, -2, 0], [0, 0, -2]]]
+)
+def test_negative_penalties_are_a_potts_weight(compat):
+    image, unary = scene()
+
+    marginals = DenseCRF([Gaussian(3, 1), Bilateral(6, 20, compat)])(image, unary)
+
+    np.testing.assert_allclose(marginals, DenseCRF(KERNELS)(image, unary), atol=2e-6)
+
+
+def test_kernels_can_be_compared_and_pickled():
+    kernel = Bilateral(80, 13, np.array([-1.0, -2.0]))
+    crf = pickle.loads(pickle.dumps(DenseCRF([kernel])))
+
+    assert kernel == Bilateral(80, 13, [-1, -2])
+    assert crf(np.zeros((4, 5, 3), np.uint8), np.zeros((2, 4, 5), np.float32)).shape == (2, 4, 5)
+
+
+def test_warm_up_compiles():
+    warm_up(labels=3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 1)])
@@ -259,6 +369,11 @@ def with_value(value):
         pytest.param(np.zeros((0, 4, 5)), r"unary is \(0, 4, 5\), which has 0 labels", id="empty"),
         pytest.param(with_value(np.nan), r"1 values of unary \(2, 4, 5\) are NaN", id="nan"),
         pytest.param(with_value(np.inf), r"1 values of unary \(2, 4, 5\) are NaN", id="inf"),
+        pytest.param(
+            with_value(1).astype(np.float64) * 1e300,
+            r"1 values of unary \(2, 4, 5\)",
+            id="overflow",
+        ),
     ],
 )
 def test_refuses_unary(unary, message):
@@ -275,6 +390,12 @@ def test_refuses_unary(unary, message):
         pytest.param(lambda: Gaussian(3, -2), "Gaussian: compat is -2", id="compat"),
         pytest.param(lambda: DenseCRF([]), "pairwise is empty", id="no-kernel"),
         pytest.param(lambda: DenseCRF(KERNELS, -1), "iterations is -1", id="iterations"),
+        pytest.param(lambda: Gaussian((3, 0), 3), r"Gaussian: sxy is \(3, 0\)", id="sxy-pair"),
+        pytest.param(lambda: Gaussian(3, 1e9), "compat is 1000000000", id="compat-huge"),
+        pytest.param(lambda: Gaussian(3, np.zeros((2, 3))), "must be one number", id="not-square"),
+        pytest.param(lambda: Bilateral(3, 3, [1, np.inf]), "must be one number", id="compat-inf"),
+        pytest.param(lambda: DenseCRF(KERNELS).scaled(0), "factor is 0", id="factor"),
+        pytest.param(lambda: DenseCRF(KERNELS, engine="opencl"), "engine is 'opencl'", id="engine"),
     ],
 )
 def test_refuses_options(make, message):
@@ -292,3 +413,30 @@ def test_unary_of_a_zero_is_finite():
     np.testing.assert_allclose(
         unary_from_probabilities(np.array([0.0, 0.5])), [11.5129, 0.6931], atol=1e-3
     )
+
+
+def test_refuses_compats_of_other_labels():
+    crf = DenseCRF([Gaussian(3, [-1, -1, -1])])
+
+    with pytest.raises(DataError, match=r"compat of shape \(3,\) but the unary 2 labels"):
+        crf(np.zeros((4, 5, 3), np.uint8), np.zeros((2, 4, 5), np.float32))
+
+
+def test_finite_numbers_beyond_float32_sums_are_accepted():
+    unary = np.full((2, 4, 5), 3e38, np.float32)
+
+    np.testing.assert_array_equal(DenseCRF(KERNELS)(np.zeros((4, 5, 3), np.uint8), unary), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "error", "message"),
+    [
+        pytest.param([[0, 3]], (2, 0.7), DataError, r"holds \[3\], outside 0 to 1", id="label"),
+        pytest.param([[-1, 255]], (2, 0.7, 255), DataError, r"holds \[-1\]", id="negative"),
+        pytest.param([[0, 1]], (1, 0.7), ConfigError, "n_labels is 1", id="one-label"),
+        pytest.param([[0, 1]], (2, 1.0), ConfigError, "gt_prob 1.0", id="certain"),
+    ],
+)
+def test_unary_from_labels_refuses(labels, options, error, message):
+    with pytest.raises(error, match=message):
+        unary_from_labels(np.array(labels), *options)

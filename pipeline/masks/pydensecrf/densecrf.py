@@ -1,0 +1,304 @@
+"""``pydensecrf.densecrf``: the CRF as an object that takes energies one after the other."""
+# ruff: noqa: N802, N803 - the names are those of pydensecrf
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from enum import IntEnum
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.masks.pydensecrf.utils import deviations
+
+Floats = NDArray[np.float32]
+Compat = float | ArrayLike
+"""A Potts weight; or energies: one for each label against itself, or one for each pair."""
+
+_IMPOSSIBLE = np.float32(1e9)  # an infinite energy, made finite
+
+
+class KernelType(IntEnum):
+    """Shapes of a kernel to be learned. Without learning they are all the same."""
+
+    CONST_KERNEL = 0
+    DIAG_KERNEL = 1
+    FULL_KERNEL = 2
+
+
+class NormalizationType(IntEnum):
+    """How a kernel is normalised. Only NORMALIZE_SYMMETRIC works here."""
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
+CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
+NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType
+
+
+class DenseCRF:
+    """A CRF over ``nvars`` points of any kind and ``nlabels`` labels.
+
+    Args:
+        nvars: Points, >= 1.
+        nlabels: Labels, >= 1.
+
+    Raises:
+        ConfigError: There is no point or no label.
+
+    Example:
+        >>> crf = DenseCRF(3, 2)
+        >>> crf.setUnaryEnergy(np.array([[1, 0, 1], [0, 1, 0]], dtype=np.float32))
+        >>> crf.addPairwiseEnergy(np.zeros((1, 3), dtype=np.float32), compat=5)
+        >>> crf.inference(5).argmax(axis=0)
+        array([1, 1, 1])
+    """
+
+    def __init__(self, nvars: int, nlabels: int) -> None:
+        if nvars < 1 or nlabels < 1:
+            raise ConfigError(
+                f"DenseCRF: {nvars} points and {nlabels} labels. There would be nothing to decide. "
+                "Pass at least one of both."
+            )
+        self._points, self._labels = int(nvars), int(nlabels)
+        self._unary = np.zeros((self._labels, self._points), dtype=np.float32)
+        self._lattices: list[Any] = []
+        self._compats: list[Floats] = []
+
+    def setUnary(self, unary: object) -> None:
+        """Refused: unaries that are objects serve learning.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            f"DenseCRF.setUnary: {type(unary).__name__} is an energy that can be learned, and "
+            "learning is not supported here. Pass the energies themselves to setUnaryEnergy."
+        )
+
+    def setUnaryEnergy(self, u: ArrayLike, f: ArrayLike | None = None) -> None:
+        """Set the negative log probabilities of the labels.
+
+        Args:
+            u: Float [nlabels, nvars]. Infinity: the label is impossible there.
+            f: Must be None.
+
+        Raises:
+            ConfigError: ``f`` is given (a logistic energy to be learned).
+            DataError: ``u`` has another shape, NaN, or minus infinity.
+        """
+        if f is not None:
+            raise ConfigError(
+                "DenseCRF.setUnaryEnergy: f is given, which makes the energy a logistic regression "
+                "to be learned, and learning is not supported here. Pass u @ f alone."
+            )
+        energies = np.array(u, dtype=np.float32)
+        if energies.shape != self._unary.shape or np.isnan(energies).any():
+            raise DataError(
+                f"DenseCRF.setUnaryEnergy: u is {energies.shape} with {np.isnan(energies).sum()} "
+                "values that are NaN. Labels and points would not match, or NaN would spread. "
+                f"Pass numbers of shape {self._unary.shape}, for example reshape(nlabels, -1)."
+            )
+        self._unary = np.clip(energies, -_IMPOSSIBLE, _IMPOSSIBLE)
+
+    def addPairwiseEnergy(
+        self,
+        features: ArrayLike,
+        compat: Compat,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a Gaussian kernel of any features.
+
+        Args:
+            features: Float [d, nvars], already divided by the standard deviations.
+            compat: A number w rewards equal labels by w. A vector [nlabels] or a matrix
+                [nlabels, nlabels] is an energy itself: negative values attract.
+            kernel: Makes no difference without learning.
+            normalization: NORMALIZE_SYMMETRIC.
+
+        Raises:
+            ConfigError: Another normalisation.
+            DataError: ``features`` or ``compat`` has another shape, or values without a place.
+        """
+        del kernel
+        _check_normalization(normalization)
+        points = np.array(features, dtype=np.float32)
+        if points.ndim != 2 or points.shape[1] != self._points:
+            raise DataError(
+                f"DenseCRF.addPairwiseEnergy: features is {points.shape} but there are "
+                f"{self._points} points. Features of one point would go to another. "
+                f"Pass [dimensions, {self._points}]."
+            )
+        matrix = _compat_matrix(compat, self._labels)
+        self._lattices.append(_engine().Lattice(points.T))
+        self._compats.append(matrix)
+
+    def inference(self, niter: int) -> Floats:
+        """Marginals after ``niter`` mean-field steps, float32 [nlabels, nvars].
+
+        Args:
+            niter: Steps, >= 0.
+        """
+        if not self._lattices:
+            return self.startInference()[0]
+        marginals: Floats = _engine().mean_field(self._lattices, self._compats, self._unary, niter)
+        return marginals
+
+    def startInference(self) -> tuple[Floats, Floats, Floats]:
+        """Marginals before the first step, and two arrays for :meth:`stepInference`."""
+        marginals = _softmax(-self._unary)
+        return marginals, np.empty_like(marginals), np.empty_like(marginals)
+
+    def stepInference(self, Q: Floats, tmp1: Floats, tmp2: Floats) -> None:
+        """One mean-field step on ``Q``, in place.
+
+        Args:
+            Q: Marginals from :meth:`startInference`.
+            tmp1: Not used; pydensecrf needs the memory.
+            tmp2: The same.
+        """
+        del tmp1, tmp2
+        Q[...] = _softmax(self._message(Q) - self._unary)
+
+    def klDivergence(self, Q: Floats) -> float:
+        """Divergence between the marginals ``Q`` and the CRF, up to a constant of the CRF.
+
+        Args:
+            Q: Marginals, float [nlabels, nvars].
+        """
+        entropy = np.log(np.maximum(Q, 1e-20))
+        return float(np.sum(Q * (entropy + self._unary - self._message(Q)), dtype=np.float64))
+
+    def _message(self, marginals: Floats) -> Floats:
+        message = np.zeros_like(self._unary)
+        rows = np.ascontiguousarray(marginals.T)
+        for lattice, compat in zip(self._lattices, self._compats, strict=True):
+            message += compat @ lattice.filter(rows).T
+        return message
+
+
+class DenseCRF2D(DenseCRF):
+    """A CRF over the pixels of an image, row by row.
+
+    Args:
+        w: Width of the image (first, as in pydensecrf).
+        h: Height of the image.
+        nlabels: Labels, >= 1.
+
+    Raises:
+        ConfigError: There is no pixel or no label.
+
+    Example:
+        >>> image = np.zeros((4, 6, 3), dtype=np.uint8)
+        >>> crf = DenseCRF2D(6, 4, 2)
+        >>> crf.setUnaryEnergy(np.zeros((2, 24)))
+        >>> crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
+        >>> np.array(crf.inference(5)).reshape(2, 4, 6)[:, 0, 0]
+        array([0.5, 0.5], dtype=float32)
+    """
+
+    def __init__(self, w: int, h: int, nlabels: int) -> None:
+        super().__init__(w * h, nlabels)
+        self._size = (int(h), int(w))
+
+    def addPairwiseGaussian(
+        self,
+        sxy: float | Sequence[float],
+        compat: Compat,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a kernel of the position.
+
+        Args:
+            sxy: Standard deviation, pixels; or a pair, of x and of y.
+            compat: As in :meth:`addPairwiseEnergy`.
+            kernel: Makes no difference without learning.
+            normalization: NORMALIZE_SYMMETRIC.
+
+        Raises:
+            ConfigError: A standard deviation is not positive, or another normalisation.
+        """
+        self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
+
+    def addPairwiseBilateral(
+        self,
+        sxy: float | Sequence[float],
+        srgb: float | Sequence[float],
+        rgbim: NDArray[np.uint8],
+        compat: Compat,
+        kernel: KernelType = DIAG_KERNEL,
+        normalization: NormalizationType = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a kernel of position and colour.
+
+        Args:
+            sxy: Standard deviation of the position, pixels; or a pair, of x and of y.
+            srgb: Standard deviation of the colour, grey levels; or three, one for each channel.
+            rgbim: uint8 [h, w, 3].
+            compat: As in :meth:`addPairwiseEnergy`.
+            kernel: Makes no difference without learning.
+            normalization: NORMALIZE_SYMMETRIC.
+
+        Raises:
+            ConfigError: A standard deviation is not positive, or another normalisation.
+            DataError: ``rgbim`` has another type or size.
+        """
+        image = np.asarray(rgbim)
+        if image.dtype != np.uint8 or image.shape != (*self._size, 3):
+            raise DataError(
+                f"DenseCRF2D.addPairwiseBilateral: rgbim is {image.dtype} {image.shape} but the "
+                f"CRF is over {self._size}. Colours would belong to other pixels. "
+                f"Pass uint8 {(*self._size, 3)}; the constructor takes the width first."
+            )
+        colours = image.reshape(-1, 3).T.astype(np.float32) / deviations("srgb", srgb, 3)
+        features = np.concatenate([self._positions(sxy), colours])
+        self.addPairwiseEnergy(features, compat, kernel, normalization)
+
+    def _positions(self, sxy: float | Sequence[float]) -> Floats:
+        rows, columns = np.indices(self._size, dtype=np.float32)
+        return np.stack([columns.ravel(), rows.ravel()]) / deviations("sxy", sxy, 2)
+
+
+@cache
+def _engine() -> Any:
+    """What computes: numba where it is installed, otherwise torch."""
+    name = "numba" if find_spec("numba") else "torch"
+    return importlib.import_module(f"pipeline.masks.crf.{name}_engine")
+
+
+def _compat_matrix(compat: Compat, labels: int) -> Floats:
+    """What a kernel adds to the logits, [labels, labels], from a weight or from energies."""
+    given: Floats = np.array(compat, dtype=np.float32)
+    if given.ndim == 0:
+        return np.diag(np.full(labels, given, dtype=np.float32))
+    if given.shape == (labels,):
+        return np.diag(-given)
+    if given.shape == (labels, labels):
+        return np.float32(-0.5) * (given + given.T)
+    raise DataError(
+        f"DenseCRF: compat is {given.shape} but there are {labels} labels. Labels would be mixed "
+        f"up. Pass a number, [{labels}] or [{labels}, {labels}]."
+    )
+
+
+def _check_normalization(normalization: int) -> None:
+    if normalization != NORMALIZE_SYMMETRIC:
+        raise ConfigError(
+            f"DenseCRF: normalization is {NormalizationType(normalization).name}, which is not "
+            "supported here. The marginals would differ. Use NORMALIZE_SYMMETRIC, the default."
+        )
+
+
+def _softmax(logits: Floats) -> Floats:
+    powers: Floats = np.exp(logits - logits.max(axis=0))
+    return powers / powers.sum(axis=0)

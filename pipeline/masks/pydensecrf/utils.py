@@ -1,0 +1,130 @@
+"""``pydensecrf.utils``: energies of probabilities and labels, features of arrays."""
+# ruff: noqa: N803 - the names are those of pydensecrf
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, DataError
+
+Floats = NDArray[np.float32]
+
+
+def unary_from_softmax(
+    sm: NDArray[Any], scale: float | None = None, clip: float | None = 1e-5
+) -> Floats:
+    """Negative log probabilities, float32 [labels, points].
+
+    Args:
+        sm: Probabilities, [labels, ...].
+        scale: Trust in them, in (0, 1]; the rest is spread evenly over the labels. None is 1.
+        clip: Smallest probability; None lets a 0 be impossible, at an infinite energy.
+    """
+    probabilities = np.asarray(sm)
+    if scale is not None:
+        probabilities = scale * probabilities + (1 - scale) / len(probabilities)
+    if clip is not None:
+        probabilities = np.clip(probabilities, clip, 1.0)
+    with np.errstate(divide="ignore"):
+        return -np.log(probabilities).reshape(len(probabilities), -1).astype(np.float32)
+
+
+def softmax_to_unary(sm: NDArray[Any], GT_PROB: float = 1) -> Floats:
+    """The older name of :func:`unary_from_softmax`, without its smallest probability.
+
+    Args:
+        sm: Probabilities, [labels, ...].
+        GT_PROB: Trust in them.
+    """
+    return unary_from_softmax(sm, None if GT_PROB == 1 else GT_PROB, clip=None)
+
+
+def unary_from_labels(
+    labels: NDArray[Any], n_labels: int, gt_prob: float, zero_unsure: bool = True
+) -> Floats:
+    """Negative log probabilities of labels that are right so often, float32 [n_labels, points].
+
+    Args:
+        labels: Integers of any shape.
+        n_labels: Labels, >= 2, without the unsure one.
+        gt_prob: Probability that a given label is right, in (0, 1).
+        zero_unsure: Whether 0 means unsure, and labels count from 1. Otherwise from 0.
+
+    Raises:
+        ConfigError: ``n_labels`` or ``gt_prob`` is out of its range.
+        DataError: A label is outside of ``n_labels``.
+    """
+    if n_labels < 2 or not 0 < gt_prob < 1:
+        raise ConfigError(
+            f"unary_from_labels: n_labels is {n_labels} and gt_prob is {gt_prob}. The other labels "
+            "share what gt_prob leaves. Pass at least 2 labels and a number in (0, 1)."
+        )
+    rows = np.asarray(labels).ravel().astype(np.int64) - bool(zero_unsure)
+    unsure = rows < 0 if zero_unsure else np.zeros(rows.shape, dtype=bool)
+    if rows.size and (rows.min() < -bool(zero_unsure) or rows.max() >= n_labels):
+        raise DataError(
+            f"unary_from_labels: labels go from {np.min(labels)} to {np.max(labels)} but there are "
+            f"{n_labels}, from {int(zero_unsure)} on. They have no row in the energies. "
+            "Number the labels of this image without gaps."
+        )
+    energies = np.full((n_labels, rows.size), -np.log((1 - gt_prob) / (n_labels - 1)), np.float32)
+    energies[rows, np.arange(rows.size)] = -np.log(gt_prob)
+    energies[:, unsure] = np.log(n_labels)
+    return energies
+
+
+def compute_unary(labels: NDArray[Any], M: int, GT_PROB: float = 0.5) -> Floats:
+    """The older name of :func:`unary_from_labels`, with 0 for unsure."""
+    return unary_from_labels(labels, M, GT_PROB)
+
+
+def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Floats:
+    """Features of the position for ``addPairwiseEnergy``, float32 [dimensions, points].
+
+    Args:
+        sdims: Standard deviation along each axis, in the order of ``shape``.
+        shape: Size of the data, of any number of axes.
+    """
+    axes = np.indices(tuple(shape), dtype=np.float32).reshape(len(shape), -1)
+    return axes / deviations("sdims", sdims, len(shape))
+
+
+def create_pairwise_bilateral(
+    sdims: Sequence[float], schan: float | Sequence[float], img: NDArray[Any], chdim: int = -1
+) -> Floats:
+    """Features of position and value for ``addPairwiseEnergy``, float32 [dimensions, points].
+
+    Args:
+        sdims: Standard deviation along each axis of the data.
+        schan: Standard deviation of the values, one or one for each channel.
+        img: Data of any number of axes.
+        chdim: The axis of ``img`` that holds the channels; -1 where there is none.
+    """
+    channels = np.asarray(img)[None] if chdim == -1 else np.moveaxis(np.asarray(img), chdim, 0)
+    values = channels.reshape(len(channels), -1).astype(np.float32)
+    features = values / deviations("schan", schan, len(channels))
+    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), features])
+
+
+def deviations(name: str, given: float | Sequence[float], count: int) -> Floats:
+    """``count`` deviations as a column, float32 [count, 1], from one number or from as many.
+
+    Args:
+        name: What they are called in an error.
+        given: One number > 0, or ``count``.
+        count: Axes.
+
+    Raises:
+        ConfigError: There is another number of them, or one is not positive.
+    """
+    column = np.array(given, dtype=np.float32).reshape(-1, 1)
+    if len(column) not in (1, count) or not (np.isfinite(column) & (column > 0)).all():
+        raise ConfigError(
+            f"{name} is {given}. Distances along {count} axes are divided by it. "
+            f"Pass a number > 0 or {count} of them."
+        )
+    return np.broadcast_to(column, (count, 1))

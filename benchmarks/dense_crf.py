@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -59,23 +60,23 @@ LABELS = {"2": (2, 2), "3": (3, 3), "21, 3 present": (21, 3), "21, all present":
 
 
 def photos(folder: Path | None, count: int) -> list[Image]:
-    """``count`` pictures of 500 x 375, evenly spaced over the folder, or drawn."""
+    """The first ``count`` pictures of 500 x 375 in the folder, or drawn ones."""
     if folder is None:
         drawn = [draw_scene(np.random.default_rng(k), WIDTH).image for k in range(count)]
         return [np.ascontiguousarray(image[:HEIGHT]) for image in drawn]
-    paths = sorted(folder.glob("*.jpg"))
-    images = (read_image(path) for path in paths[:: max(len(paths) // (2 * count), 1)])
-    return [image for image in images if image.shape == (HEIGHT, WIDTH, 3)][:count]
+    images = (read_image(path) for path in sorted(folder.glob("*.jpg")))
+    return list(islice((i for i in images if i.shape == (HEIGHT, WIDTH, 3)), count))
 
 
 def unary(seed: int, labels: int, present: int) -> Floats:
-    """Such as a network gives: blobs of the classes that are present, the others far below."""
+    """Such as a network gives: blobs of the classes that are present, the others 1e-4 of them."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(0, 3, (present, HEIGHT // 25, WIDTH // 25)).astype(np.float32)
-    logits = np.full((labels, HEIGHT, WIDTH), -9, dtype=np.float32)
-    for k, plane in enumerate(coarse):
-        logits[k] = cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    logits[present:] += rng.normal(0, 0.3, logits[present:].shape)
+    blobs = [cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for plane in coarse]
+    logits = np.empty((labels, HEIGHT, WIDTH), dtype=np.float32)
+    logits[:present] = blobs
+    logits[present:] = logits[:present].max(axis=0) - 9.2
+    logits[present:] -= rng.exponential(0.5, logits[present:].shape)
     powers = np.exp(logits - logits.max(axis=0))
     return unary_from_probabilities(powers / powers.sum(axis=0))
 

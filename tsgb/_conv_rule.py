@@ -82,24 +82,31 @@ class PassageRule(Function):
     group's sum of ``|x|`` at the input of the next convolution, and each element of the window a
     part of that in proportion to ``s``, the sum before it, of which ``z`` is in the window. Summed
     over the groups that makes one number for each element, ``sum_G t_G / sum(t) * s_G / z_G``, the
-    same for all classes.
+    same for all classes, worked out in the first backward sweep.
     """
 
     @staticmethod
     def forward(ctx: Any, _entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
-        size = pair(after.shape[-2:])
-        rates = safe_ratio(after, group_sum(after, 1) * box_sum(before, window, size))
-        views = window_elements(before, window, size)
-        ctx.parts = torch.cat([group_sum(view * rates, 1) for view in views], dim=1)
+        ctx.sums, ctx.parts = (before, after), None
         ctx.window, ctx.size = window, before.shape[-2:]
         return new_port(after, 1)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        if ctx.parts is None:
+            ctx.parts, ctx.sums = _parts(*ctx.sums, ctx.window), None
         parts = (relevance * ctx.parts).flatten(2)
         kernel, stride, padding, dilation = ctx.window
         spread = functional.fold(parts, ctx.size, kernel, dilation, padding, stride)
         return spread, None, None, None
+
+
+def _parts(before: Tensor, after: Tensor, window: Window) -> Tensor:
+    """Of each location's relevance, what each element of its window has: [B, elements, H', W']."""
+    size = pair(after.shape[-2:])
+    rates = safe_ratio(after, group_sum(after, 1) * box_sum(before, window, size))
+    views = window_elements(before, window, size)
+    return torch.cat([group_sum(view * rates, 1) for view in views], dim=1)
 
 
 def is_pointwise(window: Window) -> bool:

@@ -2,7 +2,6 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.masks import dense_crf
@@ -14,6 +13,15 @@ from pipeline.masks.dense_crf import (
     unary_from_probabilities,
     warm_up,
 )
+
+
+@pytest.fixture(autouse=True)
+def _every_engine(engine, monkeypatch):
+    """All tests of this module run with each engine."""
+    installed = dense_crf._installed
+    chosen = {"auto": engine}
+    monkeypatch.setattr(dense_crf, "_installed", lambda name: chosen.get(name) or installed(name))
+
 
 KERNELS = (Gaussian(sxy=3, compat=1), Bilateral(sxy=6, srgb=20, compat=2))
 
@@ -236,54 +244,6 @@ def test_position_lattices_of_huge_images_are_not_kept(monkeypatch):
     DenseCRF([Gaussian(3, 1)]).prepare(np.zeros((5, 6, 3), np.uint8))
 
     assert dense_crf._position_lattice.cache_info().currsize == 0
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_the_engine_for_gpus_needs_one():
-    with pytest.raises(ConfigError, match=r"engine 'cuda' cannot be used: torch sees no CUDA dev"):
-        DenseCRF(KERNELS, engine="cuda")
-
-
-@pytest.mark.parametrize(
-    "engine",
-    [
-        "numba",
-        "torch",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ),
-    ],
-)
-def test_engines_agree(engine):
-    image, unary = scene()
-
-    marginals = DenseCRF(KERNELS, iterations=5, engine=engine)(image, unary)
-
-    np.testing.assert_allclose(marginals[:, ::5, ::6], REFERENCE, rtol=0, atol=1e-5)
-
-
-def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
-    import_module = dense_crf.importlib.import_module
-
-    def without_numba(name):
-        if "numba" in name:
-            raise ImportError("No module named 'numba'")
-        return import_module(name)
-
-    monkeypatch.setattr(dense_crf.importlib, "import_module", without_numba)
-    dense_crf._installed.cache_clear()
-    dense_crf._engine.cache_clear()
-    try:
-        engines = [DenseCRF(KERNELS)._engine for _ in range(2)]
-        with pytest.raises(ConfigError, match="engine 'numba' cannot be used: No module named"):
-            DenseCRF(KERNELS, engine="numba")
-    finally:
-        dense_crf._installed.cache_clear()
-        dense_crf._engine.cache_clear()
-
-    assert engines == ["torch", "torch"]
-    assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, and slower"]
 
 
 def test_scaled_to_smaller_images():

@@ -91,10 +91,10 @@ def unary_of(given, labels):
     return unary_from_labels(given, labels, gt_prob=0.7, void=VOID)
 
 
-def our_marginals(image, unary, gaussian, bilateral, iterations):
+def our_marginals(engine, image, unary, gaussian, bilateral, iterations):
     from pipeline.masks.dense_crf import Bilateral, DenseCRF, Gaussian
 
-    crf = DenseCRF([Gaussian(*gaussian), Bilateral(*bilateral)], iterations, engine="numba")
+    crf = DenseCRF([Gaussian(*gaussian), Bilateral(*bilateral)], iterations, engine=engine)
     return crf(image, unary)
 
 
@@ -108,10 +108,10 @@ def stored(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_equals_the_authors_program(name):
+def test_equals_the_authors_program(name, engine):
     image, unary, expected = stored(name)
 
-    marginals = our_marginals(image, unary, *CASES[name][3:])
+    marginals = our_marginals(engine, image, unary, *CASES[name][3:])
 
     np.testing.assert_allclose(marginals, expected, rtol=0, atol=5e-5)
     sure = np.ptp(np.sort(expected, axis=0)[-2:], axis=0) > 1e-4
@@ -120,12 +120,12 @@ def test_equals_the_authors_program(name):
 
 
 @pytest.mark.parametrize("name", ["a-psa", "b-irn", "c-deeplab", "d-toco", "e-afa", "g-deeplabv1"])
-def test_is_as_near_the_exact_result_as_the_authors_program(name):
+def test_is_as_near_the_exact_result_as_the_authors_program(name, engine):
     image, unary, expected = stored(name)
     gaussian, bilateral, iterations = CASES[name][3:]
     exact = exact_marginals(image, unary, gaussian, bilateral, iterations)
 
-    marginals = our_marginals(image, unary, gaussian, bilateral, iterations)
+    marginals = our_marginals(engine, image, unary, gaussian, bilateral, iterations)
 
     theirs, ours = np.abs(expected - exact).mean(), np.abs(marginals - exact).mean()
     assert ours < 1.001 * theirs + 1e-5
@@ -133,13 +133,15 @@ def test_is_as_near_the_exact_result_as_the_authors_program(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_equals_the_installed_program(name):
+def test_equals_the_installed_program(name, engine):
     crf = pytest.importorskip("pydensecrf.densecrf")
     image, unary, _ = stored(name)
 
     expected = reference_marginals(crf, image, unary, *CASES[name][3:])
 
-    np.testing.assert_allclose(our_marginals(image, unary, *CASES[name][3:]), expected, atol=5e-5)
+    np.testing.assert_allclose(
+        our_marginals(engine, image, unary, *CASES[name][3:]), expected, atol=5e-5
+    )
 
 
 def softmax(logits):

@@ -1,0 +1,39 @@
+"""Which engine computes, and what is said about it."""
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.masks import dense_crf
+from pipeline.masks.dense_crf import DenseCRF, Gaussian
+
+KERNELS = (Gaussian(sxy=3, compat=1),)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_engine_for_gpus_needs_one():
+    with pytest.raises(ConfigError, match=r"engine 'cuda' cannot be used: torch sees no CUDA dev"):
+        DenseCRF(KERNELS, engine="cuda")
+
+
+def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
+    import_module = dense_crf.importlib.import_module
+
+    def without_numba(name):
+        if "numba" in name:
+            raise ImportError("No module named 'numba'")
+        return import_module(name)
+
+    monkeypatch.setattr(dense_crf.importlib, "import_module", without_numba)
+    dense_crf._installed.cache_clear()
+    dense_crf._engine.cache_clear()
+    try:
+        engines = [DenseCRF(KERNELS)._engine for _ in range(2)]
+        with pytest.raises(ConfigError, match="engine 'numba' cannot be used: No module named"):
+            DenseCRF(KERNELS, engine="numba")
+    finally:
+        dense_crf._installed.cache_clear()
+        dense_crf._engine.cache_clear()
+
+    assert engines == ["torch", "torch"]
+    assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, and slower"]

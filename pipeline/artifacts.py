@@ -206,8 +206,9 @@ class StageFolder:
         if self.path.exists() and not resumed:
             self._remove()
         self.path.mkdir(parents=True, exist_ok=True)
-        earlier = self._seconds_worked(manifest) if resumed else 0.0
-        self._write(state="running", seconds=earlier, began=time.time(), resumed=resumed)
+        earlier, now = self._seconds_worked(manifest) if resumed else 0.0, time.time()
+        started = manifest.get("started", now) if resumed else now  # the first session
+        self._write(state="running", seconds=earlier, began=now, started=started, resumed=resumed)
         return resumed
 
     def _seconds_worked(self, manifest: dict[str, Any]) -> float:
@@ -233,8 +234,9 @@ class StageFolder:
         seconds = round(begun["seconds"] + time.time() - begun["began"], 1)
         files = self._count_files()
         self._write(
-            state="done", seconds=seconds, resumed=begun["resumed"], files=files, summary=summary
-        )
+            state="done", seconds=seconds, started=begun["started"], resumed=begun["resumed"],
+            files=files, summary=summary,
+        )  # fmt: skip
 
     def amend(self, **results: Any) -> None:
         """Add to the summary of a stage that is done; its own result stays as it is."""

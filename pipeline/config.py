@@ -50,10 +50,13 @@ class SaliencyConfig:
 class SeedConfig:
     """Saliency maps to label images. The levels are shares of a map's maximum, in (0, 1)."""
 
+    # Of the strongest map of the image's other classes, taken off each map first, from 0 to 1.
+    subtract_others: float = 0.0
     power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
     threshold: float = 0.5  # background level of the seed and of the refined mask that are scored
     foreground: float = 0.5  # foreground where the mask made at this level says so
     background: float = 0.4  # background where the mask made at this level says so; else void
+    plane: str = "constant"  # of the background: constant, or power, (1 - strongest map)^alpha
 
 
 @dataclass
@@ -130,6 +133,17 @@ class BenchmarkConfig:
 
 
 @dataclass
+class CompareConfig:
+    """Finished runs side by side."""
+
+    runs: list[str] | None = None  # folders of runs; None means run_dir
+    # Sorted by classifier, seed, refined, masks, network, fraction (of the twin) or seconds.
+    by: str | None = None  # None: the last of network, refined, seed, classifier that all have
+    classes: list[str] | None = None  # every mIoU over background and these; None: all that occur
+    pictures: int = 5  # images whose masks are on the page, evenly spaced
+
+
+@dataclass
 class TrainerConfig:
     """Where and how numbers are crunched."""
 
@@ -156,5 +170,6 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)

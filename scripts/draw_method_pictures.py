@@ -43,6 +43,7 @@ PAGES = {
     "ggm": ["ggm"],
     "pane": ["pane"],
     "gradual_extrapolation": ["gradual_extrapolation"],
+    "product": ["product"],
     "cam": ["cam"],
     "grad_cam": ["grad_cam"],
     "grad_cam_plus_plus": ["grad_cam_plus_plus"],

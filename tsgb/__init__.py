@@ -34,6 +34,7 @@ from tsgb.methods.hires_cam import HiResCAM as HiResCAM
 from tsgb.methods.integrated_gradients import IntegratedGradients as IntegratedGradients
 from tsgb.methods.layer_cam import LayerCAM as LayerCAM
 from tsgb.methods.pane import PANE as PANE
+from tsgb.methods.product import Product as Product
 from tsgb.methods.smooth_grad import SmoothGrad as SmoothGrad
 from tsgb.methods.tsgb import TSGB as TSGB
 from tsgb.region import RegionLogits as RegionLogits

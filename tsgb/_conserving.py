@@ -29,6 +29,7 @@ from tsgb._ports import (
     entry_for_maxima,
     entry_for_shares,
     is_rectified,
+    leads_past_groups,
     opened,
     past,
     port_of,
@@ -73,11 +74,14 @@ def _conv2d(
     padding = (0, 0) if isinstance(padding, str) else pair(padding)
     window = Window(kernel, pair(stride), padding, dilation)
     shared = groups if grouped == "per_group" else 1
-    entry = entry_for_shares(x, shared)
+    asked_for = groups == 1 and weight.shape == head_shape
+    ready = asked_for or (is_pointwise(window) and not leads_past_groups(x, shared))
+    entry = entry_for_shares(x, shared, past_groups=not asked_for)
     values = x if entry is None else x.detach()
-    y, own = ConvRule.apply(values, entry, weight, bias, window, groups, shared, is_rectified(x))
-    may_be_head = groups == 1 and (is_pointwise(window) or weight.shape == head_shape)
-    features = values.detach() if may_be_head else None
+    y, own = ConvRule.apply(
+        values, entry, weight, bias, window, groups, shared, is_rectified(x), ready
+    )
+    features = values.detach() if groups == 1 and ready else None
     passage = None
     if shared > 1 and entry is not None and entry.shape[1] == 1:
         sums = group_sum(values if is_rectified(x) else values.abs(), shared)
@@ -114,7 +118,7 @@ def batch_norm(
             values, running_mean, running_var, weight, bias, momentum=momentum, eps=eps
         )
 
-    return _ratio(normalise, x)
+    return _ratio(normalise, x, shifts=True)
 
 
 def _published_batch_norm(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -131,7 +135,11 @@ def group_norm(
 ) -> Tensor:
     """As batch norm: the image's own statistics count as constants, as gates do."""
     need_constant("group_norm", weight=weight, bias=bias)
-    return _ratio(lambda values: functional.group_norm(values, num_groups, weight, bias, eps), x)
+
+    def normalise(values: Tensor) -> Tensor:
+        return functional.group_norm(values, num_groups, weight, bias, eps)
+
+    return _ratio(normalise, x, shifts=True)
 
 
 def avg_pool2d(
@@ -157,13 +165,13 @@ def avg_pool2d(
     return result
 
 
-def _ratio(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise operation that passes relevance as it is."""
+def _ratio(function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: bool = False) -> Tensor:
+    """An elementwise operation that passes relevance as it is; ``shifts``: it may move zeros."""
     port = port_of(x)
-    if port is None:
-        result: Tensor = RatioRule.apply(x, function)
+    if port is None or (shifts and port.masked):
+        result: Tensor = RatioRule.apply(opened(x), function)
         return result
-    return past(function, x, port)
+    return past(function, x, port, masks=not shifts)
 
 
 def _rectifier(function: Callable[..., Tensor]) -> Rule:
@@ -274,9 +282,9 @@ def _addition(function: Callable[..., Tensor]) -> Rule:
             return function(opened(x), opened(other), **kwargs)
         if depends_on_image(x):
             wide = _expand_to(x, other)
-            return _ratio(lambda values: function(values, other, **kwargs), wide)
+            return _ratio(lambda values: function(values, other, **kwargs), wide, shifts=True)
         wide = _expand_to(other, x)
-        return _ratio(lambda values: function(x, values, **kwargs), wide)
+        return _ratio(lambda values: function(x, values, **kwargs), wide, shifts=True)
 
     return rule
 
@@ -377,8 +385,8 @@ def conserving(
 ) -> RuleSet:
     """The TSGB rules; see :class:`tsgb.TSGB` for the choices.
 
-    A convolution larger than 1 x 1 can be the classifier if its weight has the shape
-    ``head_shape``: what it needs for that is kept only if it is asked for.
+    A convolution larger than 1 x 1 or behind a grouped one can be the classifier if its weight has
+    the shape ``head_shape``: what it needs for that is kept only if it is asked for.
     """
     rules = {**_CONSERVING, **_clips(conserve=saturation == "conserve")}
     rules["conv2d"] = partial(_conv2d, grouped=grouped, head_shape=head_shape)

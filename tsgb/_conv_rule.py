@@ -34,8 +34,9 @@ class ConvRule(Function):
     activations of a network can be freed during the forward pass.
 
     If the layer is the classifier, :func:`tsgb._rules.balanced_gradient` applies at each location
-    of the output; see :class:`tsgb._rules.OpenRule`. A 1 x 1 convolution is ready for that; of a
-    larger one the input is only kept if its weight has the shape that was asked for.
+    of the output; see :class:`tsgb._rules.OpenRule`. A 1 x 1 convolution is ``ready`` for that,
+    unless its port leads past a grouped one; another has to be asked for, by the ``head_shape`` of
+    its weight.
     """
 
     @staticmethod
@@ -49,12 +50,13 @@ class ConvRule(Function):
         groups: int,
         shared_groups: int,
         rectified: bool,
+        ready: bool,
     ) -> tuple[Tensor, Tensor]:
         y = functional.conv2d(
             x, weight, bias, window.stride, window.padding, window.dilation, groups
         )
         ctx.can_be_head, ctx.head_kappa = groups == 1, None
-        ctx.head_shape = None if is_pointwise(window) else weight.shape
+        ctx.head_shape = None if ready else weight.shape
         signs = x if port is None and not rectified else None
         ctx.save_for_backward(signs, weight if ctx.can_be_head else None)
         ctx.set_materialize_grads(False)
@@ -72,7 +74,7 @@ class ConvRule(Function):
             answer = _convolutional_head(ctx, g)
         elif relevance is not None:
             answer = _share_out(ctx, relevance)
-        return *answer, None, None, None, None, None, None
+        return *answer, None, None, None, None, None, None, None
 
 
 class PassageRule(Function):
@@ -94,7 +96,8 @@ class PassageRule(Function):
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
         if ctx.parts is None:
-            ctx.parts, ctx.sums = _parts(*ctx.sums, ctx.window), None
+            before, after = ctx.sums
+            ctx.parts, ctx.sums = _parts(before, after, ctx.window), None
         parts = (relevance * ctx.parts).flatten(2)
         kernel, stride, padding, dilation = ctx.window
         spread = functional.fold(parts, ctx.size, kernel, dilation, padding, stride)

@@ -286,7 +286,7 @@ class RelevanceRules:
     ) -> Tensor:
         need_constant("batch_norm", weight=weight)
         normalise = GUARDS["batch_norm"]
-        signs = None if weight is None else self._signs_of_norm(x, weight)
+        signs = self._signs_of_norm(x, x.new_ones(x.shape[1]) if weight is None else weight)
         return self._pass(
             x, lambda v: normalise(v, running_mean, running_var, weight, *args, **kwargs), signs
         )
@@ -343,6 +343,11 @@ class ExcitationRules(RelevanceRules):
 
     def __init__(self) -> None:
         super().__init__(Excitation, Chain())
+
+    def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y = super()._batch_norm(x, *args, **kwargs)
+        y.grad_fn.is_batch_norm = True  # type: ignore[union-attr]
+        return y
 
     def _signs_of_norm(self, x: Tensor, scale: Tensor) -> Tensor | None:
         node: Any = x.grad_fn

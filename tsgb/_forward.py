@@ -1,6 +1,7 @@
 """One forward pass under interception, and the class gradients of what it left."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ _LAYERS = {
     "LinearRule": "a linear layer",
     "ShareRule": "a linear layer or convolution",
 }
+
+_CHECKPOINTED = (
+    "the model, or what it is called in, changes how tensors are kept for the backward pass "
+    "(gradient checkpointing, save_on_cpu). Activations would be computed again without the "
+    "changes that were made in the forward pass, and the map might be wrong. Switch that off "
+    "(memory_efficient=False, set_grad_checkpointing(False))."
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,11 @@ def run_forward(
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
     interception = Interception(who, rule_set, leaf)
-    with _captured(model, layers, interception.read_out) as outputs, interception:
+    with (
+        _captured(model, layers, interception.read_out) as outputs,
+        _nothing_recomputed(who),
+        interception,
+    ):
         logits = interception.current(model(leaf))
     _check_logits(logits, len(images), interception, who)
     activations = {layer: _only_map(layer, outputs[layer], who) for layer in layers}
@@ -80,6 +92,18 @@ def run_forward(
         excitations=tuple(interception.excitations),
         vectors=tuple(interception.vectors),
     )
+
+
+@contextmanager
+def _nothing_recomputed(who: str) -> Iterator[None]:
+    """Refuse gradient checkpointing, which would compute again what only this pass could see."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTED):
+            yield
+    except RuntimeError as error:
+        if _CHECKPOINTED not in str(error):
+            raise
+        raise UnsupportedModelError(f"{who}: {_CHECKPOINTED}") from error
 
 
 def class_gradients(forward: Forward, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
@@ -149,17 +173,18 @@ def _waists(forward: Forward, activations: Sequence[Tensor]) -> list[Tensor]:
 
     Up to the first custom function, whose gradient may not work for several classes at once.
     """
-    vectors = {vector.grad_fn: vector for vector in forward.vectors}
+    vectors = {(vector.grad_fn, vector.output_nr): vector for vector in forward.vectors}
     ends = {activation.grad_fn for activation in activations}
     found: list[Tensor] = []
     node: Any = forward.logits.grad_fn
+    place = forward.logits.output_nr  # a node may have several outputs, as that of chunk
     while node is not None and node not in ends:
         if isinstance(node, BackwardCFunction) and not isinstance(node, LinearRule._backward_cls):
             break
-        if node in vectors:
-            found.append(vectors[node])
-        parents = [parent for parent, _ in node.next_functions if parent is not None]
-        node = parents[0] if len(parents) == 1 else None
+        if (node, place) in vectors:
+            found.append(vectors[node, place])
+        parents = [parent for parent in node.next_functions if parent[0] is not None]
+        node, place = parents[0] if len(parents) == 1 else (None, 0)
     return found
 
 
@@ -222,10 +247,13 @@ def _captured(
 ) -> Iterator[dict[str, list[Any]]]:
     """Collect the outputs of the named modules, with hooks that are gone afterwards."""
     outputs: dict[str, list[Any]] = {layer: [] for layer in layers}
+    own_thread = threading.get_ident()
     with ExitStack() as stack:
         for layer in outputs:
 
             def hook(_module: nn.Module, _args: Any, output: Any, layer: str = layer) -> Any:
+                if threading.get_ident() != own_thread:  # someone else's pass through the model
+                    return output
                 output = read_out(output, layer)
                 outputs[layer].append(output)
                 return output

@@ -11,10 +11,10 @@ makes and answers them. Inside the block
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -96,6 +96,7 @@ class Interception(TorchFunctionMode):
         self._made_here: set[Any] = set()  # autograd nodes of the answers
         self._successors: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}  # id(old) -> old, new
         self._overwritten: dict[int, StorageWeakRef] = {}  # by address
+        self._exposed: dict[int, StorageWeakRef] = {}  # activations that detach() gave away
 
     def __torch_function__(
         self,
@@ -111,7 +112,11 @@ class Interception(TorchFunctionMode):
         ready = [_replace(value, lambda tensor: self._prepare(tensor, name)) for value in args]
         options = {key: _replace(kwargs[key], lambda t: self._prepare(t, name)) for key in kwargs}
         if not any(map(depends_on_image, _tensors([ready, options]))):
+            if self._exposed and (overwrites or _take_inplace(func, [*ready], {**options})):
+                self._check_hidden(name, next(_tensors(ready)))
             return func(*ready, **options)
+        if name == "__set__" and self._plain is not None:
+            self._refuse_hidden(name, ready[0])
         asked = _take_inplace(func, ready, options)
         answer = self._answer(func, name, overwrites, ready, options)
         if overwrites or asked:
@@ -138,18 +143,21 @@ class Interception(TorchFunctionMode):
             value = entry[1]
         return value
 
-    def _is_overwritten(self, tensor: Tensor) -> bool:
-        address = _address(tensor)
-        memory = self._overwritten.get(address)
-        if memory is None or not memory.expired():
-            return memory is not None
-        del self._overwritten[address]  # it was freed, and something new lies there
-        return False
+    def _check_hidden(self, operation: str, target: Tensor) -> None:
+        if _lies_in(self._exposed, target):
+            self._refuse_hidden(operation, target)
+
+    def _refuse_hidden(self, operation: str, target: Tensor) -> NoReturn:
+        raise UnsupportedModelError(
+            f"{self._who}: {operation} changes an activation of shape {tuple(target.shape)} behind "
+            "the back of its gradient, through detach() or .data. Its rule would be left out "
+            "silently and the map might be wrong. Write it as an ordinary operation."
+        )
 
     def _prepare(self, tensor: Tensor, operation: str) -> Tensor:
         """The tensor that an operation is to work on in place of ``tensor``."""
         tensor = self.current(tensor)
-        if self._overwritten and self._is_overwritten(tensor):
+        if self._overwritten and _lies_in(self._overwritten, tensor):
             raise UnsupportedModelError(
                 f"{self._who}: {operation} uses a tensor of shape {tuple(tensor.shape)} that an "
                 "in-place operation has changed through another view of the same memory. Its "
@@ -172,7 +180,7 @@ class Interception(TorchFunctionMode):
             return output
         check_unused(output, layer, self._who)
         with torch._C.DisableTorchFunction():  # a hook runs inside of the block
-            return self._opened(without_pool_port(output))
+            return self._redirect(output, self._opened(without_pool_port(output)))
 
     def _opened(self, tensor: Tensor) -> Tensor:
         copy = opened(tensor)
@@ -250,6 +258,10 @@ class Interception(TorchFunctionMode):
                 if not any(tensor is given for given in inputs):
                     note_space(tensor, resulting_space(name, inputs, tensor))
                     self._note_map(name, tensor)
+            elif self._plain is not None and _shares_memory(
+                tensor, filter(depends_on_image, inputs)
+            ):
+                self._exposed[_address(tensor)] = StorageWeakRef(tensor.untyped_storage())
 
     def _note_map(self, name: str, tensor: Tensor) -> None:
         if name == "region_mean":
@@ -355,6 +367,20 @@ def _is_strided(args: list[Any], kwargs: dict[str, Any]) -> bool:
     """True for the arguments of a convolution that gives fewer pixels along a side."""
     stride = kwargs.get("stride", args[3] if len(args) > 3 else 1)
     return max((stride,) if isinstance(stride, int) else stride) > 1
+
+
+def _lies_in(memories: dict[int, StorageWeakRef], tensor: Tensor) -> bool:
+    """True if ``tensor`` lies in one of ``memories``; forgets one that was freed meanwhile."""
+    address = _address(tensor)
+    memory = memories.get(address)
+    if memory is None or not memory.expired():
+        return memory is not None
+    del memories[address]  # something new lies there
+    return False
+
+
+def _shares_memory(tensor: Tensor, others: Iterable[Tensor]) -> bool:
+    return any(_address(tensor) == _address(other) for other in others)
 
 
 def _address(tensor: Tensor) -> int:

@@ -13,7 +13,7 @@ to the activation.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor
@@ -35,6 +35,8 @@ class Port:
         features: Input of that convolution if it may turn out to be the classifier.
         output: Its output, likewise; None where that is the tensor itself.
         steps: What has been done to the output since, likewise.
+        masked: Whether that may have made zeros, as a ReLU does. They take no relevance, so an
+            operation that makes something else of zeros has to open the port.
         passage: How to go past that convolution too, if it is a grouped one.
     """
 
@@ -42,6 +44,7 @@ class Port:
     features: Tensor | None = None
     output: Tensor | None = None
     steps: Sequence[Callable[[Tensor], Tensor]] = ()
+    masked: bool = False
     passage: "Passage | None" = None
 
 
@@ -84,25 +87,35 @@ def without_pool_port(tensor: _T) -> _T:
     return with_pool_port(tensor, None)
 
 
-def past(function: Callable[[Tensor], Tensor], tensor: Tensor, port: Port) -> Tensor:
+def past(
+    function: Callable[[Tensor], Tensor], tensor: Tensor, port: Port, *, masks: bool
+) -> Tensor:
     """An elementwise operation on ``tensor``; relevance will go past it."""
     _take(tensor, port)
+    port = replace(port, masked=port.masked or masks)
     if port.features is not None:
         output = tensor if port.output is None else port.output
-        port = Port(port.entry, port.features, output, (*port.steps, function))
+        port = replace(port, output=output, steps=(*port.steps, function))
     return with_port(SealedRule.apply(tensor, function), port)
 
 
-def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
+def leads_past_groups(tensor: Tensor, groups: int) -> bool:
+    """True if the port for a convolution of so many groups goes past a grouped one before it."""
+    port = port_of(tensor)
+    return port is not None and port.passage is not None and groups == 1
+
+
+def entry_for_shares(tensor: Tensor, groups: int, *, past_groups: bool = True) -> Tensor | None:
     """Entry of the port for a convolution, which shares relevance inside each of its groups.
 
-    That of a max-pool serves only groups that are unions of its own.
+    That of a max-pool serves only groups that are unions of its own. Only what shares relevance in
+    proportion to ``|x|`` may go past a grouped convolution (``past_groups``): not the classifier.
     """
     pooled: Port | None = getattr(tensor, "_tsgb_pool_port", None)
     if pooled is not None and pooled.entry.shape[1] % groups == 0:
         return _take(tensor, pooled)
     port = port_of(tensor)
-    if port is None or port.passage is None or groups > 1:
+    if port is None or port.passage is None or groups > 1 or not past_groups:
         return None if port is None else _take(tensor, port)
     _take(tensor, port)
     passage, after = port.passage, tensor.detach()

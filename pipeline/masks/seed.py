@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.errors import ConfigError, DataError
 Floats = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
 
+PLANES = ("constant", "power")  # heights of the background, see ``with_background``
 _ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
 
 
@@ -41,31 +43,78 @@ def normalise(maps: Floats) -> Floats:
     return (positive / np.where(highest > 0, highest, 1.0)).astype(np.float32)
 
 
-def with_background(maps: Floats, background: float) -> Floats:
-    """Probabilities of background and classes: a constant plane first, then all to sum 1.
+def subtract_others(maps: Floats, weight: float) -> Floats:
+    """What of each map is more than a share of the strongest other map at that pixel.
 
-    A pixel belongs to its strongest class where that map is above ``background``.
+    ``max(0, m_k - weight * max_{j != k} m_j)``. One map alone stays as it is. The maximum of a map
+    shrinks where another class is high at the same place.
+
+    Args:
+        maps: Normalised maps of the classes of one image, float [K, H, W], from ``normalise``.
+        weight: Share of the strongest other map, in [0, 1].
+
+    Returns:
+        float32 [K, H, W] in [0, 1].
+
+    Raises:
+        ConfigError: ``weight`` is out of its range.
+        DataError: ``maps`` is not [K, H, W], or has values that are not finite.
+
+    References:
+        Shimoda and Yanai, "Distinct Class-Specific Saliency Maps for Weakly Supervised Semantic
+        Segmentation", ECCV 2016 (the idea: differences between the maps of an image's classes).
+
+    Example:
+        >>> subtract_others(np.array([[[1.0, 0.5]], [[0.5, 1.0]]]), weight=0.5).tolist()
+        [[[0.75, 0.0]], [[0.0, 0.75]]]
+    """
+    if not 0 <= weight <= 1:
+        raise ConfigError(
+            f"subtract_others: weight is {weight}. Maps would grow where others are, or a class "
+            "be lost where it is the strongest. Pass a number from 0 to 1."
+        )
+    maps = np.asarray(maps, dtype=np.float32)
+    _check_planes("subtract_others", "maps", maps)
+    if len(maps) < 2:
+        return maps
+    second, first = np.sort(maps, axis=0)[-2:]
+    other = np.where(maps == first, second, first)
+    return np.maximum(maps - np.float32(weight) * other, 0)
+
+
+def with_background(maps: Floats, background: float, plane: str = "constant") -> Floats:
+    """Probabilities of background and classes: the background's plane first, then all to sum 1.
+
+    A pixel belongs to its strongest class where that map is above ``background``, whatever the
+    plane; the plane says how sure that is, which matters to a refinement. A constant one leaves
+    a class with at most ``1 / (1 + background)``. The power ``(1 - max_k m_k)^alpha`` is 1 where
+    there is no saliency and 0 at a maximum; ``alpha = log(background) / log(1 - background)``
+    puts the tie at ``background``: 0.5 is alpha 1, 0.38 is 2, 0.28 is 4, 0.09 is 24.
 
     Args:
         maps: Normalised maps, float [K, H, W] in [0, 1], from ``normalise``.
-        background: Height of the background plane, a share of a map's maximum, in (0, 1].
+        background: Level of a map, a share of its maximum, at which it equals the background: in
+            (0, 1], for the power below 1.
+        plane: "constant", or "power".
 
     Returns:
         float32 [K + 1, H, W], background first.
 
     Raises:
-        ConfigError: ``background`` is out of its range.
+        ConfigError: ``background`` is out of its range, or ``plane`` unknown.
         DataError: ``maps`` is not [K, H, W], or not within [0, 1].
+
+    References:
+        Ahn and Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision for
+        Weakly Supervised Semantic Segmentation", CVPR 2018 (the power, on class activation maps).
 
     Example:
         >>> with_background(np.array([[[0.0, 0.75]]]), background=0.25).tolist()
         [[[1.0, 0.25]], [[0.0, 0.75]]]
+        >>> with_background(np.array([[[0.0, 0.75]]]), 0.5, "power").tolist()
+        [[[1.0, 0.25]], [[0.0, 0.75]]]
     """
-    if not 0 < background <= 1:
-        raise ConfigError(
-            f"with_background: background is {background}. Maps are shares of their maximum, and "
-            "every pixel would become the same label. Pass a number in (0, 1]."
-        )
+    _check_background(background, plane)
     maps = np.asarray(maps)
     _check_planes("with_background", "maps", maps)
     if maps.size and (maps.min() < 0 or maps.max() > 1 + _ROUNDING):
@@ -73,8 +122,11 @@ def with_background(maps: Floats, background: float) -> Floats:
             f"with_background: maps are in [{maps.min():.4g}, {maps.max():.4g}]. A threshold on "
             "raw saliency means something else in every image. Pass them through normalise first."
         )
-    plane = np.full((1, *maps.shape[1:]), background, dtype=np.float32)
-    planes = np.concatenate([plane, maps.astype(np.float32, copy=False)])
+    height = np.full((1, *maps.shape[1:]), background, dtype=np.float32)
+    if plane == "power":
+        alpha = math.log(background) / math.log1p(-background)
+        height = np.maximum(1 - maps.max(axis=0, keepdims=True, initial=0), 0) ** alpha
+    planes = np.concatenate([height, maps]).astype(np.float32, copy=False)
     return planes / planes.sum(axis=0)
 
 
@@ -146,6 +198,20 @@ def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
     mask = strict.copy()
     mask[(strict == BACKGROUND) & (lenient != BACKGROUND)] = VOID
     return mask
+
+
+def _check_background(background: float, plane: str) -> None:
+    if plane not in PLANES:
+        raise ConfigError(
+            f"with_background: plane is {plane!r}. There is no such background. "
+            f"Choose {' or '.join(PLANES)}."
+        )
+    if not 0 < background <= 1 or (plane == "power" and background == 1):
+        raise ConfigError(
+            f"with_background: background is {background} of a {plane} plane. Maps are shares of "
+            "their maximum, and every pixel would become the same label. "
+            "Pass a number in (0, 1), or 1 for a constant plane."
+        )
 
 
 def _check_planes(function: str, name: str, planes: Floats) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
+from pipeline.report.rendering import (
+    Pictures,
+    columns_of,
+    csv_table,
+    markdown_table,
+    render_html,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TEMPLATE = "benchmark.html"
 _MIB = 2**20
-_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -89,21 +93,6 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What was made of one class of one image.
-
-    Attributes:
-        id: Of the image.
-        label: The class.
-        sources: Data addresses by caption.
-    """
-
-    id: str
-    label: str
-    sources: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Page:
     """Everything on the page."""
 
@@ -119,7 +108,7 @@ class Page:
     @property
     def columns(self) -> list[str]:
         """Captions of the pictures."""
-        return list(dict.fromkeys(caption for row in self.rows for caption in row.sources))
+        return columns_of(self.rows)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -174,15 +163,7 @@ def ordered(results: Sequence[Result]) -> list[Result]:
 
 def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.report", ""),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = shown
-    return environment.get_template(TEMPLATE).render(page=page)
+    return render_html(TEMPLATE, page, {"shown": shown})
 
 
 def shown(value: float | None, metric: Metric) -> str:
@@ -202,29 +183,19 @@ def shown(value: float | None, metric: Metric) -> str:
 def as_markdown(page: Page) -> str:
     """The table in Markdown, and under it how its numbers were made."""
     titles = ["method", *(page.title_of(metric) for metric in page.metrics)]
-    table = [_markdown_row(titles), _markdown_row(["---", *("---:" for _ in titles[1:])])]
-    for result in page.results:
-        cells = [shown(result.value(metric.key), metric) for metric in page.metrics]
-        table.append(_markdown_row([result.name, *cells]))
+    rows = [
+        [result.name, *(shown(result.value(metric.key), metric) for metric in page.metrics)]
+        for result in page.results
+    ]
     notes = [f"- {result.name}: {result.note}" for result in page.results if result.note]
     notes += [f"- pairs of an image and a class: {page.pairs}"]
     notes += [f"- {name}: {value}" for name, value in page.notes.items()]
-    return "\n".join([f"# {page.title}", "", *table, "", *notes, ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "\n".join([f"# {page.title}", "", *markdown_table(titles, rows), "", *notes, ""])
 
 
 def as_csv(results: Sequence[Result]) -> str:
     """Every number, in full: one row a method, shares in [0, 1]."""
-    rows = [_numbers(result) for result in results]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_table([_numbers(result) for result in results])
 
 
 def _numbers(result: Result) -> dict[str, Any]:
@@ -259,9 +230,6 @@ def plot(results: Sequence[Result]) -> bytes | None:
     One panel for the pointing game and one for insertion minus deletion, as far as they are
     known. The yardstick is a dashed line.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = {
         "pointing game, %": _pointing,
         "insertion minus deletion, % points": _faithfulness,
@@ -269,16 +237,13 @@ def plot(results: Sequence[Result]) -> bytes | None:
     panels = {title: q for title, q in panels.items() if len(_points(results, q)) > 1}
     if not panels:
         return None
-    figure = Figure(figsize=(6.4 * len(panels), 4.6), dpi=_DPI)
-    figure.set_layout_engine("constrained")
+    figure = new_figure(6.4 * len(panels), 4.6)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, quality) in zip(grid, panels.items(), strict=True):
         levels = (quality(result) for result in results if result.reference)
         reference = next((level for level in levels if level is not None), None)
         _scatter(axes, title, _points(results, quality), reference)
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream)
-    return stream.getvalue()
+    return png(figure)
 
 
 def _pointing(result: Result) -> float | None:
@@ -307,49 +272,20 @@ def _scatter(
     axes: Axes, title: str, points: Sequence[tuple[float, float, str]], reference: float | None
 ) -> None:
     """Points, and their names in a column at the right, where none hides another."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    times, values, names = zip(*points, strict=True)
-    axes.scatter(times, values, s=34, color="#b4491f", zorder=3)
+    times, values, _ = zip(*points, strict=True)
+    axes.scatter(times, values, s=34, color=ACCENT, zorder=3)
     axes.margins(y=0.12)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    logarithmic(axes)
+    plain_look(axes)
     axes.set_xlabel("ms per image, all its classes (log)")
     axes.set_ylabel(title)
-    axes.grid(visible=True, which="major", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
     if reference is not None:
         axes.axhline(reference, color="0.5", linestyle="--", linewidth=1)
         axes.annotate(
             "centre of the image", (0.01, reference), xycoords=("axes fraction", "data"),
             va="bottom", fontsize=8, color="0.4",
         )  # fmt: skip
-    for name, time, value, height in zip(names, times, values, _heights(values, axes), strict=True):
-        axes.annotate(
-            name, (time, value), xytext=(1.04, height), textcoords="axes fraction",
-            fontsize=8, va="center",
-            arrowprops={
-                "arrowstyle": "-", "color": "0.75", "linewidth": 0.7, "shrinkB": 4,
-                "relpos": (0, 0.5),
-            },
-        )  # fmt: skip
-
-
-def _heights(values: Sequence[float], axes: Axes) -> list[float]:
-    """Heights of labels, as shares of the axes, near to their points and apart from each other."""
-    low, high = axes.get_ylim()
-    gap = min(0.055, 1.0 / max(len(values) - 1, 1))
-    heights: list[float] = []
-    for value in values:  # from the top down
-        wanted = (value - low) / (high - low)
-        heights.append(min(wanted, heights[-1] - gap) if heights else min(wanted, 1.0))
-    lift = max(0.0, -heights[-1])  # what ran out at the bottom pushes the others up
-    for index in range(len(heights) - 1, -1, -1):
-        floor = heights[index + 1] + gap if index + 1 < len(heights) else 0.0
-        heights[index] = max(heights[index], floor) if lift else heights[index]
-    return heights
+    label_points(axes, points)
 
 
 def _described(settings: Mapping[str, Any]) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+import numpy as np
 
+from pipeline.data.palette import colourise
 from pipeline.errors import ConfigError
+from pipeline.report.rendering import render_html
 from pipeline.scoring import mean_over
 
 TEMPLATE = "template.html"
@@ -144,16 +146,8 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.report", ""),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.tests["share"] = lambda cell: isinstance(cell, float) and not math.isnan(cell)
-    return environment.get_template(TEMPLATE).render(page=page)
+    tests = {"share": lambda cell: isinstance(cell, float) and not math.isnan(cell)}
+    return render_html(TEMPLATE, page, {"percent": percent}, tests)
 
 
 def percent(share: float | None) -> str:
@@ -269,6 +263,19 @@ def data_table(contents: Mapping[str, Any], classes: Sequence[str]) -> Table:
         ["with a ground-truth mask", *(str(split["with_mask"]) for split in splits)],
     ]
     return Table("Data", columns, rows, totals)
+
+
+def legend(classes: Sequence[str]) -> list[Swatch]:
+    """Classes with their colours in every label image, then void.
+
+    Example:
+        >>> legend(["cat"])
+        [Swatch(name='cat', colour='#800000'), Swatch(name='void', colour=None)]
+    """
+    values = np.arange(1, len(classes) + 1, dtype=np.uint8)[:, None]  # background keeps the image
+    colours = (f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colourise(values)[:, 0])
+    swatches = [Swatch(name, colour) for name, colour in zip(classes, colours, strict=True)]
+    return [*swatches, Swatch("void", None)]
 
 
 def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | None:

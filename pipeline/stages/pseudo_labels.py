@@ -16,11 +16,18 @@ from pipeline.data.images import enlarge, read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
-from pipeline.masks.seed import confident, label_image, normalise, with_background
+from pipeline.masks.seed import (
+    confident,
+    label_image,
+    normalise,
+    subtract_others,
+    with_background,
+)
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, name_of, number
 from pipeline.stages.prediction import Beside, Failures, in_parallel, raise_if_any
+from pipeline.stages.training import on_gpu
 
 KINDS = ("seeds", "refined", "masks")
 
@@ -40,10 +47,10 @@ def run(run: Run) -> StageFolder:
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
     """
     check_settings(run)
-    if saliency.folder(run).is_done or folder(run).is_done:
-        saliency.run(run)
-    else:
+    if on_gpu(run.config.trainer) and not (saliency.folder(run).is_done or folder(run).is_done):
         _explain_and_make(run)
+    else:
+        saliency.run(run)
     done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
     truth = run.truth_version(run.catalogue.scored)
     if done.summary.get("truth") != truth:
@@ -88,7 +95,7 @@ def check_settings(run: Run) -> None:
 
 
 def check_thresholds(seed: SeedConfig) -> None:
-    """Raise unless 0 < background <= threshold <= foreground < 1 and power > 0."""
+    """Raise unless 0 < background <= threshold <= foreground < 1 and the rest is in its range."""
     if seed.power <= 0:
         raise ConfigError(f"seed.power: {seed.power}. Maps would turn over. Choose 0 < power.")
     if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
@@ -97,6 +104,8 @@ def check_thresholds(seed: SeedConfig) -> None:
             f"foreground={seed.foreground} are not in order. Pixels would be both foreground and "
             "background. Choose 0 < background <= threshold <= foreground < 1."
         )
+    nothing = np.zeros((0, 1, 1), np.float32)
+    with_background(subtract_others(nothing, seed.subtract_others), seed.threshold, seed.plane)
 
 
 @dataclass(frozen=True)
@@ -113,15 +122,15 @@ class _Maker:
 
     def read(self, item: Item) -> NDArray[np.float32]:
         """Maps of an image in [0, 1], ready for a threshold."""
-        maps: NDArray[np.float32] = normalise(saliency.read_maps(self.maps, item))
-        return maps**self.seed.power
+        maps = normalise(saliency.read_maps(self.maps, item))
+        return subtract_others(maps, self.seed.subtract_others) ** self.seed.power
 
     def make(self, item: Item) -> None:
         image = read_image(item.image)
         maps = enlarge(self.read(item), image.shape[:2])
         seed = self.seed
         levels = sorted({seed.threshold, seed.foreground, seed.background})  # equal ones once
-        planes = {level: with_background(maps, level) for level in levels}
+        planes = {level: with_background(maps, level, seed.plane) for level in levels}
         results = zip(levels, self.refine(image, list(planes.values())), strict=True)
         refined = {level: label_image(q, item.labels) for level, q in results}
         images = (
@@ -139,7 +148,10 @@ def _maker(run: Run, stage: StageFolder) -> _Maker:
 
 
 def _explain_and_make(run: Run) -> None:
-    """Saliency, and beside it the label images of all images that have maps already."""
+    """Saliency, and beside it the label images of all images that have maps already.
+
+    For a network on a GPU. On a CPU each would wait for the other's threads.
+    """
     run.require(classifier.folder(run), "stage=classifier")
     stage = folder(run)
     stage.begin()

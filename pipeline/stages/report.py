@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import StageFolder, write_bytes
-from pipeline.data.catalogue import BACKGROUND, Item, Split
+from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
-from pipeline.data.palette import colourise, read_label_image
+from pipeline.data.palette import read_label_image
 from pipeline.report import page as report
 from pipeline.report.pictures import (
     Image,
@@ -117,7 +116,7 @@ def _page(found: _Results) -> report.Page:
         data=report.data_table(describe(catalogue), catalogue.classes),
         tables=list(_tables(found)),
         galleries=[gallery for gallery in (_val_gallery(found), _train_gallery(found)) if gallery],
-        legend=_legend(found.classes),
+        legend=report.legend(found.classes),
         curves=list(_curves(found)),
         facts=_facts(run),
         packages=run.made_by["packages"],
@@ -313,14 +312,6 @@ def _named_maps(found: _Results, item: Item) -> dict[str, Any]:
         return {}
     names = (f"saliency: {found.classes[k]}" for k in item.labels)
     return dict(zip(names, saliency.read_maps(stage, item), strict=True))
-
-
-def _legend(classes: Iterable[str]) -> list[report.Swatch]:
-    swatches = []
-    for value, name in enumerate((report.BACKGROUND_NAME, *classes), start=BACKGROUND):
-        red, green, blue = colourise(np.array([[value]], dtype=np.uint8))[0, 0]
-        swatches.append(report.Swatch(name, f"#{red:02x}{green:02x}{blue:02x}"))
-    return [*swatches[1:], report.Swatch("void", None)]  # background keeps the image
 
 
 def _curves(found: _Results) -> Iterator[report.Curve]:

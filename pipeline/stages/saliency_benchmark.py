@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.report import benchmark_page as page
 from pipeline.report.page import data_address
 from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, overlay_map, thumbnail
+from pipeline.report.rendering import Pictures
 from pipeline.stages import benchmark_method, classifier
 from pipeline.stages.benchmark_method import Contest, box_path, read_maps, spaced
 from pipeline.stages.context import Run, weights_version
@@ -300,7 +301,7 @@ def _notes(run: Run, contest: Contest) -> dict[str, str]:
     }
 
 
-def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[page.Pictures]:
+def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictures]:
     """For each class in an image the image, its ground truth, and the map of each method."""
     maps = {name: read_maps(stage, item) for name, stage in stages.items()}
     labels = sorted({label for found in maps.values() for label in found})
@@ -319,7 +320,7 @@ def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[page.
         pictures |= {
             name: overlay_map(image, found[label]) for name, found in maps.items() if label in found
         }
-        rows.append(page.Pictures(item.id, run.catalogue.classes[label], _addresses(pictures)))
+        rows.append(Pictures(item.id, run.catalogue.classes[label], _addresses(pictures)))
     return rows
 
 

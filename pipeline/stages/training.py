@@ -134,9 +134,14 @@ def training_precision(settings: TrainerConfig) -> Any:
     """
     if settings.precision != "auto":
         return settings.precision
-    if settings.accelerator != "cpu" and torch.cuda.is_available():
+    if on_gpu(settings):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     return "bf16-mixed" if _cpu_has_bfloat16() else "32-true"
+
+
+def on_gpu(settings: TrainerConfig) -> bool:
+    """True if networks run on a GPU, and leave the CPU to others."""
+    return settings.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _cpu_has_bfloat16() -> bool:

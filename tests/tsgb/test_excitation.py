@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from model_checks import Middle, images, small_net, unchanged
+from model_checks import Middle, images, random_statistics, small_net, unchanged
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
@@ -227,6 +227,20 @@ def test_one_activation_under_two_batch_norms():
     with pytest.raises(UnsupportedModelError, match=r"^\w+: batch_norm: the same activation is"):
         maps_of(ExcitationBackprop, lambda net, x: net.norm(x).relu() + norm(x).relu())
     assert maps_of(PANE, lambda net, x: net.norm(x).relu() + norm(x).relu()).isfinite().all()
+
+
+def test_an_activation_under_a_batch_norm_and_used_without_it():
+    """As the stem of a pre-activation network."""
+    norm = flipped(nn.BatchNorm2d(8)).float()
+    rising = random_statistics(nn.BatchNorm2d(8))
+    bare = nn.BatchNorm2d(8, affine=False).eval()
+
+    with pytest.raises(UnsupportedModelError, match=r"batch norm with negative scales and is used"):
+        maps_of(ExcitationBackprop, lambda net, x: x.relu() + net.second(norm(x).relu()))
+    with pytest.raises(UnsupportedModelError, match=r"the same activation is normalised"):
+        maps_of(ExcitationBackprop, lambda net, x: bare(x).relu() + net.second(norm(x).relu()))
+    maps = maps_of(ExcitationBackprop, lambda net, x: x.relu() + net.second(rising(x).relu()))
+    assert maps.sum() > 0
 
 
 @METHODS

@@ -1,10 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from model_checks import Middle, images, small_net, unchanged
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from tsgb import (
+    PANE,
     TSGB,
     ExcitationBackprop,
     GradCAM,
@@ -198,6 +202,75 @@ def test_linear_layers_are_swept_for_all_classes_at_once(method):
     torch.testing.assert_close(maps, torch.cat(single, dim=1))
     assert (maps[0, 2] == 0).all()
     assert maps[0, 0].abs().max() > 0
+
+
+@pytest.mark.parametrize("method", [TSGB, Gradient, GradCAM, ExcitationBackprop])
+def test_a_part_of_a_vector_is_not_taken_for_another_part(method):
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.unused = nn.Linear(4, 6), nn.Linear(6, 5), nn.Linear(4, 2)
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            first, second = torch.relu(self.conv(x)).mean((2, 3)).chunk(2, 1)
+            self.unused(second)
+            return self.two(torch.relu(self.one(first)))
+
+    torch.manual_seed(0)
+    attribution = method(Parts().eval(), layer="conv")
+    pixels, targets = torch.randn(2, 3, 8, 8), torch.tensor([[0, 4], [3, 1]])
+
+    maps = attribution.attribute(pixels, targets)
+
+    single = [attribution.attribute(pixels, column) for column in targets.T]
+    torch.testing.assert_close(maps, torch.cat(single, dim=1))
+    assert (maps != 0).any()
+
+
+class Checkpointed(nn.Module):
+    """A square linear layer whose backward pass looks the same with its weight transposed."""
+
+    def __init__(self, keep):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+        self.head = nn.Linear(8, 5)
+        self.keep = keep
+
+    def forward(self, x):
+        x = self.body(x).mean((2, 3))
+        if self.keep:
+            return self.head(self.hidden(x))
+        return self.head(checkpoint(self.hidden, x, use_reentrant=False))
+
+
+def test_checkpointing_is_refused_where_it_would_bring_wrong_values_back():
+    pixels, targets = images(), torch.tensor([[1, 2], [0, 3]])
+    model, plain = Checkpointed(keep=False).eval(), Checkpointed(keep=True).eval()
+
+    for method in (TSGB, GuidedBackprop, ExcitationBackprop, Gradient, GradCAM):
+        with pytest.raises(
+            UnsupportedModelError, match=r"^\w+: the model, or what it is called in"
+        ):
+            method(model).attribute(pixels, targets)
+    assert torch.equal(model(pixels), plain(pixels))  # and works again afterwards
+
+
+def test_threads_share_a_model_and_its_layers():
+    """Hooks of one pass are silent in the others, and chains of PANE do not get mixed up."""
+    methods = [
+        TSGB(small_net(), layer="3"),
+        GradCAM(small_net(), layer="3"),
+        PANE(small_net(), kind="positive"),
+    ]
+    pixels, targets = images(2, 24, 24), torch.tensor([[1, 2], [0, 3]])
+    for method in methods:
+        expected = method.attribute(pixels, targets)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: method.attribute(pixels, targets), range(24)))  # noqa: B023
+        assert all(torch.equal(maps, expected) for maps in found)
 
 
 def test_a_custom_function_between_linear_layers_is_swept_class_by_class():

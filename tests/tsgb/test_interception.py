@@ -5,7 +5,7 @@ import torch
 from model_checks import Middle, images, unchanged
 from torch.nn import functional
 
-from tsgb import CAM, TSGB, GradCAM, UnsupportedModelError
+from tsgb import CAM, TSGB, GradCAM, GuidedBackprop, UnsupportedModelError
 from tsgb._interception import operation_name
 
 TARGETS = torch.tensor([1, 3])
@@ -99,6 +99,39 @@ def old_view_used_later(net, x):
 def test_writing_through_a_view_is_refused_when_it_matters(method, middle):
     with pytest.raises(UnsupportedModelError, match=r"changed through another view of the same"):
         maps_of(method, middle)
+
+
+def through_data(net, x):
+    x.data.clamp_(min=0)
+    return net.second(x)
+
+
+def through_detach(net, x):
+    functional.relu(x.detach(), inplace=True)
+    return net.second(x)
+
+
+def another_value(net, x):
+    x.data = x.data.sign()
+    return net.second(x)
+
+
+@pytest.mark.parametrize("middle", [through_data, through_detach, another_value])
+@pytest.mark.parametrize("method", [TSGB, GuidedBackprop])
+def test_a_change_behind_the_back_of_the_gradient_is_refused_by_methods_with_rules(method, middle):
+    with pytest.raises(UnsupportedModelError, match=r"changes an activation of shape .* behind"):
+        maps_of(method, middle)
+    assert maps_of(GradCAM, middle).isfinite().all()
+
+
+def test_changing_a_copy_of_a_constant_is_fine():
+    def copied(net, x):
+        other = x.detach().clone()
+        other.relu_()
+        return net.second(x)
+
+    expected = maps_of(TSGB, lambda net, x: net.second(x))
+    torch.testing.assert_close(maps_of(TSGB, copied), expected)
 
 
 @METHODS

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_checks import random_statistics
 from torch import nn
 from torch.nn import functional
 
@@ -36,6 +37,11 @@ class Net(nn.Module):
         x = self.pool(torch.relu(self.middle(x) * 2))
         x = torch.relu(self.branch(x) + x)
         return self.classifier(functional.leaky_relu(self.last(x)).mean((2, 3)))
+
+
+class Shift(nn.Module):
+    def forward(self, x):
+        return x + 0.7
 
 
 def net_of(seed, **options):
@@ -104,6 +110,33 @@ def test_any_groups_on_both_sides_of_a_port(groups, seed):
     torch.testing.assert_close(short, long)
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param([nn.ReLU(), nn.BatchNorm2d(6)], id="norm"),
+        pytest.param([nn.ReLU6(), nn.GroupNorm(2, 6), nn.LeakyReLU()], id="group-norm"),
+        pytest.param([nn.Hardtanh(0, 0.4), Shift()], id="constant"),
+        pytest.param([nn.ReLU(), nn.MaxPool2d(2), Shift()], id="pooled"),
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 6])
+def test_a_silent_unit_that_is_shifted_afterwards_gets_nothing(between, groups, no_ports):
+    """``g * y / x`` is 0 where ``x`` is, also where a port would lead past the zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=groups), *between, nn.Conv2d(6, 4, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    ).eval()  # fmt: skip
+    random_statistics(model).double()
+    images, targets = torch.randn(2, 3, 13, 11, dtype=torch.float64), torch.tensor([[0, 2], [1, 1]])
+
+    short = TSGB(model, kappa=0.5).attribute(images, targets)
+    no_ports()
+
+    assert (short != 0).any()
+    torch.testing.assert_close(short, TSGB(model, kappa=0.5).attribute(images, targets))
+
+
 @pytest.mark.parametrize("before", [[], [nn.BatchNorm2d(8)]], ids=["alone", "norm before"])
 @pytest.mark.parametrize(
     "after",
@@ -145,6 +178,40 @@ def test_a_layer_whose_output_was_used_inside_of_it_is_refused():
 
     with pytest.raises(LayerError, match=r"TSGB: the output of layer '0' was used inside"):
         TSGB(model, layer="0").attribute(torch.rand(1, 3, 6, 6), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_layer_that_also_stores_what_it_returns(stored):
+    """Whoever uses the stored one later uses what was read."""
+
+    class Storing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            self.kept = self.norm(self.conv(x))
+            return self.kept
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder, self.head = Storing(), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.encoder(x)
+            return self.head((self.decoder(self.encoder.kept if stored else x) + x).mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = random_statistics(Net()).double()
+    pixels, targets = torch.randn(1, 3, 6, 6, dtype=torch.float64), torch.tensor([1])
+
+    at_layer, at_image = (
+        TSGB(model, layer=layer, kappa=0.0).attribute(pixels, targets).sum()
+        for layer in ("encoder", None)
+    )
+
+    torch.testing.assert_close(at_layer, at_image)
 
 
 def test_what_lies_between_two_convolutions_is_skipped():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tsgb._excitation import Contrast, ExcitationRules
 from tsgb._forward import Forward, find_head
-from tsgb.errors import LayerError
+from tsgb.errors import LayerError, UnsupportedModelError
 from tsgb.method import GradientMethod
 
 
@@ -55,6 +55,31 @@ class ExcitationBackprop(GradientMethod):
     """
 
     _rule_set = ExcitationRules().rule_set()
+
+    def _all_maps(
+        self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
+    ) -> list[Tensor]:
+        self._check_folding(forward.logits)
+        return super()._all_maps(forward, targets, activations)
+
+    def _check_folding(self, logits: Tensor) -> None:
+        """Refuse a layer that a negative scale is folded into, if anything else uses its output."""
+        todo: list[Any] = [logits.grad_fn]
+        seen: set[Any] = {None}
+        while todo:
+            node = todo.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            parents = [parent for parent, _ in node.next_functions]
+            todo.extend(parents)
+            if not hasattr(node, "is_batch_norm") and any(map(_is_negated, parents)):
+                raise UnsupportedModelError(
+                    f"{self._name}: an activation goes into a batch norm with negative scales and "
+                    "is used without it, too. Whether its positive or its negative weights excite "
+                    "it is open and the map would be wrong. Use a method without rules such as "
+                    "GradCAM."
+                )
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
         return gradient.sum(1)  # carries probabilities
@@ -108,6 +133,12 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
                     "one without contrast. Choose an earlier layer."
                 )
         return super()._all_maps(forward, targets, activations)
+
+
+def _is_negated(node: Any) -> bool:
+    """True for a layer that a negative scale is folded into."""
+    signs = getattr(node, "signs", None)
+    return signs is not None and bool(signs.lt(0).any())
 
 
 def _is_made_of(node: Any, other: Any) -> bool:

@@ -1,5 +1,6 @@
 """PANE: positive and negative excitation, passed down in two chains."""
 
+import threading
 from typing import Literal, get_args
 
 import torch
@@ -11,6 +12,8 @@ from tsgb.method import Method
 
 Kind = Literal["combined", "positive", "negative"]
 Normaliser = Literal["joint", "separate"]
+
+_SWEEPING = threading.Lock()  # a method's chain is one for all threads
 
 
 class PANE(Method):
@@ -119,10 +122,11 @@ class PANE(Method):
     def _sweeps(self, forward: Forward, targets: Tensor, *, signed: bool) -> Tensor:
         """P - N (``signed``) or P + N for each target."""
         activation = self._read_out(forward)
-        self._chain.signed = signed
         signs = activation.detach().sign() if signed else torch.ones_like(activation)
-        sweeps = class_gradients(forward, activation, targets)
-        return torch.stack([(signs * sweep).sum(1) for sweep in sweeps], dim=1)
+        with _SWEEPING:
+            self._chain.signed = signed
+            sweeps = class_gradients(forward, activation, targets)
+            return torch.stack([(signs * sweep).sum(1) for sweep in sweeps], dim=1)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

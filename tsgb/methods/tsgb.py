@@ -24,8 +24,8 @@ class TSGB(GradientMethod):
     they are added to; gates (sigmoid) and the statistics of a group norm count as constants.
 
     The classifier is the last Linear layer, or the last convolution, which decides at each of its
-    pixels. One larger than 1 x 1 costs a second forward pass in the first call. What comes after
-    it has its plain gradient.
+    pixels. One larger than 1 x 1, or right behind a grouped one, costs a second forward pass in the
+    first call. What comes after it has its plain gradient.
 
     Two things are lost. Relevance that only zeros could carry: little in most networks, but with
     depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total
@@ -97,12 +97,15 @@ class TSGB(GradientMethod):
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
     ) -> tuple[Forward, Tensor]:
+        known = self._head_shape
         forward, columns = super()._run(images, targets, layers)
         shape = getattr(find_head(forward.logits, self._name), "head_shape", None)
-        if shape in (None, self._head_shape):
+        if shape in (None, known):
             return forward, columns
-        # A large convolution is the classifier: once more, and from now on, with what it needs.
-        self._head_shape, self._rule_set = shape, self._rules(head_shape=shape)
+        # The classifier is a convolution that was not ready: once more with what it needs.
+        # In this order: another thread that knows the shape must find the rules.
+        self._rule_set = self._rules(head_shape=shape)
+        self._head_shape = shape
         return super()._run(images, targets, layers)
 
     def _all_maps(

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.masks.seed import confident, label_image, normalise, with_background
+from pipeline.masks.seed import (
+    PLANES,
+    confident,
+    label_image,
+    normalise,
+    subtract_others,
+    with_background,
+)
 
 RAW_MAPS = arrays.arrays(
     np.float32,
@@ -60,10 +67,78 @@ def test_normalise_refuses_a_single_map():
         normalise(np.ones((2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("maps", "weight", "expected"),
+    [
+        pytest.param([[[1.0, 0.4]], [[0.6, 0.8]]], 0.5, [[[0.7, 0.0]], [[0.1, 0.6]]], id="two"),
+        pytest.param(
+            [[[1.0, 0.2]], [[0.4, 0.6]], [[0.6, 1.0]]],
+            0.5,
+            [[[0.7, 0.0]], [[0.0, 0.1]], [[0.1, 0.7]]],
+            id="three-the-strongest-other-counts",
+        ),
+        pytest.param([[[1.0]], [[1.0]], [[0.5]]], 0.25, [[[0.75]], [[0.75]], [[0.25]]], id="tie"),
+        pytest.param([[[1.0]], [[1.0]]], 1.0, [[[0.0]], [[0.0]]], id="equal-maps-cancel"),
+        pytest.param([[[1.0, 0.3]]], 1.0, [[[1.0, 0.3]]], id="one-class-stays"),
+    ],
+)
+def test_subtract_others_by_hand(maps, weight, expected):
+    rest = subtract_others(np.array(maps, np.float32), weight)
+
+    assert rest.dtype == np.float32
+    np.testing.assert_allclose(rest, expected, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(RAW_MAPS, st.floats(0.0, 1.0))
+def test_subtract_others_against_a_loop(maps, weight):
+    maps = normalise(maps)
+
+    rest = subtract_others(maps, weight)
+
+    for k, own in enumerate(maps):
+        others = [other for j, other in enumerate(maps) if j != k]
+        highest = np.max(others, axis=0) if others else np.zeros_like(own)
+        np.testing.assert_allclose(rest[k], np.maximum(own - weight * highest, 0), atol=1e-6)
+
+
 @settings(deadline=None)
 @given(RAW_MAPS, st.floats(0.01, 1.0))
-def test_probabilities_sum_to_one(maps, background):
-    probabilities = with_background(normalise(maps), background)
+def test_subtracting_others_changes_no_order_between_classes(maps, weight):
+    maps = normalise(maps)
+    rest = subtract_others(maps, weight)
+    classes = range(len(maps))
+
+    before, after = (label_image(with_background(m, 1e-4), classes) for m in (maps, rest))
+
+    second = np.sort(np.concatenate([np.zeros_like(maps[:1]), maps]), axis=0)[-2]
+    clear = maps.max(axis=0) - second > 1e-5  # rounding decides ties
+    kept = (after > 0) & clear
+    np.testing.assert_array_equal(after[kept], before[kept])
+
+
+def test_subtracting_nothing_is_nothing():
+    maps = normalise(np.random.default_rng(0).random((3, 4, 5)))
+
+    np.testing.assert_array_equal(subtract_others(maps, 0.0), maps)
+    assert subtract_others(np.zeros((0, 2, 3), np.float32), 0.5).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, np.nan])
+def test_subtract_others_refuses_a_weight(weight):
+    with pytest.raises(ConfigError, match="subtract_others: weight is"):
+        subtract_others(np.ones((2, 2, 2)), weight)
+
+
+def test_subtract_others_refuses_a_single_map():
+    with pytest.raises(DataError, match=r"subtract_others: maps is \(2, 2\)"):
+        subtract_others(np.ones((2, 2)), 0.5)
+
+
+@settings(deadline=None)
+@given(RAW_MAPS, st.floats(0.01, 0.99), st.sampled_from(PLANES))
+def test_probabilities_sum_to_one(maps, background, plane):
+    probabilities = with_background(normalise(maps), background, plane)
 
     assert probabilities.dtype == np.float32
     assert len(probabilities) == len(maps) + 1
@@ -71,12 +146,12 @@ def test_probabilities_sum_to_one(maps, background):
 
 
 @settings(deadline=None)
-@given(RAW_MAPS, st.sampled_from([0.1, 0.25, 0.3, 0.9]))
-def test_label_is_the_strongest_class_above_background(maps, background):
+@given(RAW_MAPS, st.sampled_from([0.1, 0.25, 0.3, 0.9]), st.sampled_from(PLANES))
+def test_label_is_the_strongest_class_above_background(maps, background, plane):
     maps = normalise(maps)
     classes = [3 * k + 1 for k in range(len(maps))]
 
-    labels = label_image(with_background(maps, background), classes).astype(int)
+    labels = label_image(with_background(maps, background, plane), classes).astype(int)
 
     strongest = maps.max(axis=0)
     clear = np.abs(strongest - background) > 1e-6  # rounding decides ties
@@ -85,10 +160,39 @@ def test_label_is_the_strongest_class_above_background(maps, background):
     np.testing.assert_allclose(chosen[labels > 0], strongest[labels > 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("background", "alpha"), [(0.5, 1), (0.381966, 2), (0.275508, 4)])
+def test_the_power_plane_by_its_formula(background, alpha):
+    maps = normalise(np.random.default_rng(0).random((2, 4, 5)))
+
+    probabilities = with_background(maps, background, "power")
+
+    plane = (1 - maps.max(0)) ** alpha
+    np.testing.assert_allclose(probabilities[0], plane / (plane + maps.sum(0)), atol=1e-5)
+
+
+def test_the_power_plane_leaves_no_background_at_a_maximum():
+    maps = np.array([[[1.0, 0.0]]], np.float32)
+
+    np.testing.assert_array_equal(with_background(maps, 0.5, "power"), [[[0, 1]], [[1, 0]]])
+    assert with_background(maps, 0.5)[0, 0, 0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("background", [0, -0.1, 1.2, np.nan])
-def test_background_must_be_a_share(background):
+def test_background_must_be_a_share(background, plane):
     with pytest.raises(ConfigError, match="background is"):
-        with_background(np.ones((1, 2, 2)), background)
+        with_background(np.ones((1, 2, 2)), background, plane)
+
+
+def test_a_whole_share_is_for_the_constant_plane():
+    assert (with_background(np.ones((1, 2, 2)), 1.0) == 0.5).all()
+    with pytest.raises(ConfigError, match=r"background is 1\.0 of a power plane"):
+        with_background(np.ones((1, 2, 2)), 1.0, "power")
+
+
+def test_an_unknown_plane_is_named():
+    with pytest.raises(ConfigError, match=r"plane is 'powr'\..* Choose constant or power\.$"):
+        with_background(np.ones((1, 2, 2)), 0.3, "powr")
 
 
 @pytest.mark.parametrize("value", [-0.5, 7.0])
@@ -97,8 +201,11 @@ def test_background_needs_normalised_maps(value):
         with_background(np.full((1, 2, 2), value), 0.3)
 
 
-def test_maps_of_half_precision_are_accepted():
-    with_background(np.full((1, 2, 2), 1.0000002, np.float32), 0.3)
+@pytest.mark.parametrize("plane", PLANES)
+def test_maps_of_half_precision_are_accepted(plane):
+    probabilities = with_background(np.full((1, 2, 2), 1.0000002, np.float32), 0.3, plane)
+
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
 def test_equals_go_to_the_background():

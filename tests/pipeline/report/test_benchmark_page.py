@@ -5,9 +5,9 @@ import io
 
 import cv2
 import numpy as np
-import pytest
 
 from pipeline.report import benchmark_page as page
+from pipeline.report.rendering import Pictures
 
 
 def score(mean, **classes):
@@ -89,8 +89,8 @@ def test_columns_without_a_number_are_left_out():
 
 def test_pictures_stand_in_columns_even_if_one_is_missing():
     rows = [
-        page.Pictures("1", "cat", {"image": "data:1", "tsgb": "data:2"}),
-        page.Pictures("2", "dog", {"image": "data:3", "cam": "data:4"}),
+        Pictures("1", "cat", {"image": "data:1", "tsgb": "data:2"}),
+        Pictures("2", "dog", {"image": "data:3", "cam": "data:4"}),
     ]
     content = filled(rows=rows)
 
@@ -116,22 +116,6 @@ def test_markdown_has_a_line_for_each_method():
     assert "| high | 90.0 |" in text
     assert "- refusing: refused: SiLU" in text
     assert "- images: 7 of 8" in text
-
-
-@pytest.mark.parametrize("count", [2, 17, 30])
-def test_labels_of_the_plot_keep_apart_and_inside(count):
-    from matplotlib.figure import Figure
-
-    axes = Figure().subplots()
-    axes.set_ylim(0.0, 1.0)
-    values = [0.9] * (count // 2) + [0.05] * (count - count // 2)
-
-    heights = page._heights(values, axes)
-
-    gaps = -np.diff(heights)
-    assert gaps.min() >= min(0.055, 1 / (count - 1)) - 1e-9
-    assert min(heights) >= -1e-9
-    assert max(heights) <= 1 + 1e-9
 
 
 def test_the_plot_is_a_picture_of_two_panels():

@@ -205,6 +205,7 @@ def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
 
 def test_masks_are_made_while_maps_still_are(copied, monkeypatch):
     run = with_settings(copied, trainer={"workers": 0})  # one thread for masks; three may wait
+    monkeypatch.setattr(pseudo_labels, "on_gpu", lambda _: True)  # where it pays
     for stage in ("saliency", "pseudo_labels"):
         shutil.rmtree(run.folder / stage)
     make, maps_at_the_time = pseudo_labels._Maker.make, []

@@ -1,0 +1,333 @@
+"""Many runs as groups: what differs between them, mean and spread over random seeds, order."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+TARGET = "_target_"
+COVERAGE, ORACLE, THRESHOLD = "coverage", "oracle", "threshold"
+NETWORK, TWIN, FRACTION = "network", "twin", "fraction"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A choice.
+
+    Attributes:
+        value: As text.
+        owner: What it is an option of: ``iterations`` of two refinements are two things.
+        owns: What its own options have as owner; empty for a value that has none.
+    """
+
+    value: str
+    owner: str
+    owns: str = ""
+
+
+Settings = Mapping[str, Setting]
+
+
+def flattened(group: str, node: Any, owner: str | None = None) -> dict[str, Setting]:
+    """Settings by dotted names; ``_target_`` becomes the value of the group itself.
+
+    Example:
+        >>> found = flattened("refine", {"_target_": "a.b.CRF", "iterations": 5})
+        >>> {name: setting.value for name, setting in found.items()}
+        {'refine': 'CRF', 'refine.iterations': '5'}
+    """
+    owner = owner or group
+    if not isinstance(node, Mapping):
+        return {group: Setting(_text(node), owner)}
+    found = {}
+    if TARGET in node:
+        owns = f"{owner}/{group}={node[TARGET]}"
+        found[group] = Setting(str(node[TARGET]).rpartition(".")[2], owner, owns)
+        owner = owns
+    for key, value in node.items():
+        if key != TARGET:
+            found |= flattened(f"{group}.{key}", value, owner)
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was made on one part of the way: the masks, or the network.
+
+    Attributes:
+        made: Fingerprint of all that it depends on.
+        settings: By dotted name.
+        values: Scores in [0, 1] by the key of a measure; None where nothing could be scored.
+        seconds: By stage.
+    """
+
+    made: str
+    settings: Settings
+    values: Mapping[str, float | None]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run with one random seed; ``network`` is None if the masks are all there is.
+
+    Attributes:
+        place: The folder of the masks.
+        random_seed: Of everything in it.
+        images: Number of images that have masks.
+        masks: From image labels to masks.
+        network: What learned from them.
+        details: Whatever else the file of single runs should hold.
+    """
+
+    place: str
+    random_seed: int
+    images: int
+    masks: Part
+    network: Part | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """All scores."""
+        return {**self.masks.values, **(self.network.values if self.network else {})}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """All times."""
+        return {**self.masks.seconds, **(self.network.seconds if self.network else {})}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Numbers of one thing over random seeds.
+
+    Example:
+        >>> Spread((0.5, 0.7)).mean, Spread((0.5,)).deviation
+        (0.6, None)
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the numbers."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of what the numbers are a sample of (n - 1); None for one number."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the random seed."""
+
+    settings: Settings
+    results: tuple[Result, ...]
+
+    def spread(self, key: str) -> Spread | None:
+        """Of a score; None if no run has it."""
+        return _spread(result.values.get(key) for result in self.results)
+
+    def seconds(self, stages: Iterable[str]) -> float | None:
+        """Of some stages together, each the mean over the runs that have it; None without one."""
+        spreads = [_spread(r.seconds.get(stage) for r in self.results) for stage in stages]
+        known = [spread.mean for spread in spreads if spread is not None]
+        return sum(known) if known and len(known) == len(spreads) else None
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages that were timed."""
+        return list(dict.fromkeys(stage for r in self.results for stage in r.seconds))
+
+    @property
+    def random_seeds(self) -> list[int]:
+        """Of its runs."""
+        return [result.random_seed for result in self.results]
+
+    @property
+    def is_scored(self) -> bool:
+        """False without ground truth."""
+        return self.spread("refined") is not None
+
+    def text(self, name: str) -> str:
+        """The value of a setting; a dash for what the group does not have."""
+        return self.settings[name].value if name in self.settings else "-"
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = tuple(value for value in values if value is not None)
+    return Spread(known) if known else None
+
+
+def grouped(results: Sequence[Result]) -> list[Group]:
+    """Runs whose settings are equal, together; the same run found twice counts once.
+
+    Masks without a network join the networks that learned from equal masks, so that a run that
+    is still at work is not another group.
+    """
+    groups = []
+    for masks in _by(results, lambda result: _key(result.masks.settings)):
+        trained = [result for result in masks if result.network is not None]
+        variants = _by(trained, lambda r: _key(r.network.settings if r.network else {}))
+        for variant in variants or [[]]:
+            chosen = {result.masks.made: result for result in [*masks, *variant]}
+            runs = [
+                result if result in variant else _without_network(result)
+                for result in chosen.values()
+            ]
+            head = (variant or masks)[0]
+            settings = {**head.masks.settings, **(head.network.settings if head.network else {})}
+            groups.append(Group(settings, tuple(sorted(runs, key=lambda r: r.random_seed))))
+    return groups
+
+
+def _by(results: Sequence[Result], key: Callable[[Result], Any]) -> list[list[Result]]:
+    groups: dict[Any, list[Result]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return list(groups.values())
+
+
+def _key(settings: Settings) -> Any:
+    return tuple(sorted((name, setting.value) for name, setting in settings.items()))
+
+
+def _without_network(result: Result) -> Result:
+    return Result(result.place, result.random_seed, result.images, result.masks, None)
+
+
+def differing(groups: Sequence[Group]) -> list[str]:
+    """Dotted names of the settings that differ between groups.
+
+    Options are compared among groups that have the thing they belong to: with ``refine`` none and
+    CRF, that is all that is said, not the CRF's every number.
+    """
+    names = dict.fromkeys(name for group in groups for name in group.settings)
+    return [name for name in names if _differs(name, groups)]
+
+
+def _differs(name: str, groups: Sequence[Group]) -> bool:
+    owners = {group.settings[name].owner for group in groups if name in group.settings}
+    for owner in owners:
+        having = [g for g in groups if any(owner in (s.owner, s.owns) for s in g.settings.values())]
+        values = {g.settings[name].value if name in g.settings else None for g in having}
+        if len(values) > 1:
+            return True
+    return False
+
+
+def described(group: Group, names: Sequence[str]) -> str:
+    """The choices of a group in a few words, for plots and pictures.
+
+    Example:
+        >>> settings = flattened("refine", {"_target_": "CRF", "iterations": 5})
+        >>> described(Group(settings, ()), ["refine", "refine.iterations", "seed.power"])
+        'CRF, iterations=5'
+    """
+    words = []
+    for name in names:
+        setting = group.settings.get(name)
+        if setting is not None:
+            short = name.rpartition(".")[2]
+            words.append(setting.value if setting.owns else f"{short}={setting.value}")
+    return ", ".join(words) or "all runs"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of scores in [0, 1].
+
+    Attributes:
+        key: Of the score.
+        title: Of the column.
+        note: How it was made, in small type.
+        honest: False for a number that was chosen with the ground truth.
+    """
+
+    key: str
+    title: str
+    note: str = ""
+    honest: bool = True
+
+    @property
+    def kind(self) -> str:
+        """The key without the words on how a network was evaluated."""
+        return self.key.partition("|")[0]
+
+
+MASKS = (
+    Measure("classifier", "AP of the classifier"),
+    Measure("seed", "seed mIoU", "threshold fixed beforehand"),
+    Measure(ORACLE, "seed mIoU, oracle", "threshold found with the masks: no result", honest=False),
+    Measure("refined", "refined mIoU"),
+    Measure("masks", "training masks mIoU", "void left out"),
+)
+_NETWORK = {NETWORK: "network mIoU", TWIN: "supervised twin mIoU", FRACTION: "of full supervision"}
+CHOICES = ("classifier", "seed", "refined", "masks", NETWORK, FRACTION, "seconds")
+_LAST_FIRST = (NETWORK, "refined", "seed", "classifier")
+
+
+def measures(groups: Sequence[Group]) -> list[Measure]:
+    """The columns in which something was scored, in the order of the way."""
+    keys = dict.fromkeys(
+        key for g in groups for r in g.results for key, v in r.values.items() if v is not None
+    )
+    found = [measure for measure in MASKS if measure.key in keys]
+    protocols = dict.fromkeys(key.partition("|")[2] for key in keys if "|" in key)
+    for protocol in protocols:
+        for kind, title in _NETWORK.items():
+            key = f"{kind}|{protocol}"
+            if key in keys:
+                found.append(Measure(key, title, protocol))
+    return found
+
+
+def measure_to_sort_by(groups: Sequence[Group], wanted: str | None) -> Measure | None:
+    """The measure that ``wanted`` names, or the last honest one that all groups have.
+
+    None if there is no such score; the training masks are never taken unasked, since leaving
+    difficult pixels void makes them look good.
+    """
+    known = measures(groups)
+    for kind in (wanted,) if wanted else _LAST_FIRST:
+        having = [m for m in known if m.kind == kind and m.honest]
+        for measure in having:
+            if wanted or all(group.spread(measure.key) for group in groups):
+                return measure
+    return None
+
+
+def ordered(groups: Sequence[Group], by: Measure | None) -> list[Group]:
+    """Best first; groups without the score at the end, and equal ones by what they are called."""
+    names = differing(groups)
+
+    def place(group: Group) -> tuple[bool, float, str]:
+        spread = group.spread(by.key) if by else None
+        return spread is None, -spread.mean if spread else 0.0, described(group, names)
+
+    return sorted(groups, key=place)
+
+
+def ordered_by_cost(groups: Sequence[Group]) -> list[Group]:
+    """Fastest first, everything that a group's stages took."""
+    return sorted(groups, key=lambda group: group.seconds(group.stages) or 0.0)
+
+
+def shared_settings(groups: Sequence[Group]) -> dict[str, str]:
+    """Settings that all groups have with the same value."""
+    first, *others = groups
+    return {
+        name: setting.value
+        for name, setting in first.settings.items()
+        if all(name in g.settings and g.settings[name] == setting for g in others)
+    }

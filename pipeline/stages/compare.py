@@ -1,0 +1,344 @@
+"""Any finished runs side by side: a table, plots with spread, pictures, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from pipeline.artifacts import write_bytes
+from pipeline.data.catalogue import Catalogue, Item
+from pipeline.data.checks import data_fingerprint
+from pipeline.data.images import read_image
+from pipeline.data.palette import read_label_image
+from pipeline.errors import ConfigError, MissingArtifactError, PipelineError, at_most
+from pipeline.report import compare_page as page
+from pipeline.report import compare_plots, comparison
+from pipeline.report.comparison import Group
+from pipeline.report.page import data_address, duration, legend
+from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, thumbnail
+from pipeline.report.rendering import Pictures
+from pipeline.stages import lineage
+from pipeline.stages.benchmark_method import spaced
+from pipeline.stages.context import Run, build
+from pipeline.stages.lineage import Lineage, Stage
+from pipeline.stages.results import result_of
+
+_KINDS = {"seeds": "Seeds", "refined": "Refined masks", "masks": "Training masks"}
+
+
+def run(run: Run) -> None:
+    """Write ``compare/index.html``, tables and plots of all finished runs that are found.
+
+    Raises:
+        ConfigError: ``compare.by`` or a folder of ``compare.runs`` cannot be used.
+        MissingArtifactError: No finished pseudo-masks are there.
+    """
+    folders = check_settings(run)
+    found = {folder: lineage.stages_in(folder) for folder in folders}
+    ways = [way for stages in found.values() for way in lineage.lineages(stages)]
+    ends = [end for stages in found.values() for end in lineage.loose_ends(stages)]
+    if not ways:
+        raise _nothing_found(folders, ends)
+    _write(run, _sections(run, ways), ends, ways)
+
+
+def check_settings(run: Run) -> list[Path]:
+    """The folders to look into, once everything that can be checked before was.
+
+    Raises:
+        ConfigError: A folder that does not exist, or an order that cannot be.
+    """
+    config = run.config.compare
+    _check_order(config.by)
+    if config.pictures < 0:
+        raise ConfigError(
+            f"compare.pictures: {config.pictures} is below 0. Nothing could be made of it. "
+            "Choose a whole number from there."
+        )
+    given = [Path(path).expanduser() for path in config.runs or []] or [run.folder]
+    folders = list(dict.fromkeys(given))
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise ConfigError(
+            f"compare.runs: no folder {', '.join(missing)}. Its runs would be left out in "
+            "silence. Give the folders that run_dir had, as in compare.runs=[runs/a,runs/b]."
+        )
+    return folders
+
+
+def _check_order(by: str | None) -> None:
+    choices = ", ".join(comparison.CHOICES)
+    if by == comparison.ORACLE:
+        raise ConfigError(
+            "compare.by: the oracle is the score at the best threshold, which was found with the "
+            "ground truth. Whoever chooses a run by it chooses with masks that they do not have, "
+            f"and its number would promise too much. Choose one of {choices}."
+        )
+    if by is not None and by not in comparison.CHOICES:
+        close = get_close_matches(by, comparison.CHOICES, 1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise ConfigError(f"compare.by: {by!r} is unknown. {hint}Choose one of {choices}.")
+
+
+def _nothing_found(
+    folders: Sequence[Path], ends: Sequence[tuple[Stage, str]]
+) -> MissingArtifactError:
+    there = f" There is:\n{at_most([f'{s.path}: {why}' for s, why in ends])}\n" if ends else " "
+    return MissingArtifactError(
+        f"compare: no finished pseudo-masks in {', '.join(map(str, folders))}. There is nothing "
+        f"to compare.{there}Run `python scripts/run.py stage=pseudo_labels` (or stage=all) first, "
+        "or name other folders with compare.runs=[DIR,DIR]."
+    )
+
+
+def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
+    """The runs by data and ground truth; the set with the most runs first."""
+    kinds: dict[tuple[str, str], list[Lineage]] = {}
+    for way in ways:
+        kinds.setdefault((way.masks.parts["data"], str(way.masks.summary["truth"])), []).append(way)
+    by_size = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    catalogue, reason = _catalogue(run)
+    version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
+    sections = []
+    for (data, _), own in by_size:
+        there = catalogue if data == version else None
+        why = reason or "the data settings of this command describe other data"
+        sections.append(_section(run, own, there, why))
+    if len(sections) > 1 and _seeds_choose_data(sections):
+        remark = (
+            "Each random seed has data of its own here, so that their numbers have no common mean. "
+            "data.random_seed=0 in the command of a sweep keeps the data the same."
+        )
+        sections = [replace(section, remarks=[*section.remarks, remark]) for section in sections]
+    return sections
+
+
+def _catalogue(run: Run) -> tuple[Catalogue | None, str]:
+    """The data of this command, only to show pictures; or why they cannot be had."""
+    try:
+        return build(run.config.data, "data"), ""
+    except PipelineError as error:
+        return None, str(error)
+
+
+def _seeds_choose_data(sections: Sequence[page.Section]) -> bool:
+    """True if equal settings stand in several sections, each with random seeds of its own."""
+    seeds: dict[Any, list[set[int]]] = {}
+    for group in (group for section in sections for group in section.groups):
+        key = tuple(sorted((name, setting.value) for name, setting in group.settings.items()))
+        seeds.setdefault(key, []).append(set(group.random_seeds))
+    repeated = [sets for sets in seeds.values() if len(sets) > 1]
+    return bool(repeated) and all(not set.intersection(*sets) for sets in repeated)
+
+
+def _section(
+    run: Run, ways: Sequence[Lineage], catalogue: Catalogue | None, why: str
+) -> page.Section:
+    config = run.config.compare
+    groups = comparison.grouped([result_of(way, config.classes) for way in ways])
+    by_cost = config.by == "seconds"
+    by = None if by_cost else comparison.measure_to_sort_by(groups, config.by)
+    if config.by and not by_cost and by is None:
+        raise ConfigError(
+            f"compare.by: no run has a number for {config.by!r}. There would be no order. "
+            "Leave compare.by out, or make what is missing (stage=evaluate, or stage=all)."
+        )
+    ordered = comparison.ordered_by_cost(groups) if by_cost else comparison.ordered(groups, by)
+    section = page.Section(_title(ways, catalogue), ordered, by, by_cost)
+    remarks = list(_remarks(run, ways, section))
+    galleries: Mapping[str, list[Pictures]] = {}
+    try:
+        galleries = _galleries(section, catalogue, config.pictures) if catalogue else {}
+    except PipelineError as error:  # an image that is gone; the numbers need none
+        why = str(error)
+    if config.pictures and not galleries:
+        remarks.append(
+            f"No pictures, because {why.rstrip('.')}. With the data settings of the runs "
+            "(data=..., experiment=...) the page has them."
+        )
+    colours = legend(catalogue.classes) if catalogue else []
+    section = replace(section, galleries=galleries, legend=colours, remarks=remarks)
+    return replace(section, plots=_plots(section))
+
+
+def _title(ways: Sequence[Lineage], catalogue: Catalogue | None) -> str:
+    masks = ways[0].masks
+    scores = masks.summary.get("scores")
+    name = catalogue.name if catalogue else f"data {masks.parts['data'][:6]}"
+    scored = f"scored on {scores['images']} of {scores['split']}" if scores else "no ground truth"
+    return f"{name}: masks of {masks.summary['images']} images, {scored}"
+
+
+def _remarks(run: Run, ways: Sequence[Lineage], section: page.Section) -> Iterator[str]:
+    classes = run.config.compare.classes
+    if classes:
+        yield (
+            f"Every mIoU is the mean over background, {', '.join(classes)}. There is no oracle: it "
+            "was searched for over all classes."
+        )
+    machines = {str(stage.manifest["made_by"].get("platform")) for stage in _stages(ways)}
+    if len(machines) > 1:
+        yield f"Made on different machines ({', '.join(sorted(machines))}): times do not compare."
+    if any(name.startswith("code") for name in section.names):
+        yield (
+            "Some runs with equal settings were made by different versions of the code (the "
+            "columns code), so they are no repetitions of each other."
+        )
+    if not all(group.is_scored for group in section.groups):
+        yield "Without ground truth no mask is scored; average precision needs only image labels."
+
+
+def _stages(ways: Sequence[Lineage]) -> list[Stage]:
+    """All stages of some lineages, each once, without twins."""
+    ends = [(way.masks, way.network, *way.scored) for way in ways]
+    found = {
+        stage.path: stage for end in ends for last in end if last for stage in last.ancestors()
+    }
+    return list(found.values())
+
+
+def _plots(section: page.Section) -> dict[str, str]:
+    plots = {
+        "Scores": compare_plots.bars(section),
+        "Quality and time": compare_plots.quality_and_cost(section),
+    }
+    return {title: data_address(plot, "image/png") for title, plot in plots.items() if plot}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A line of the table and the folder of its masks."""
+
+    place: int
+    group: Group
+    folder: Path
+
+
+def _galleries(
+    section: page.Section, catalogue: Catalogue, count: int
+) -> dict[str, list[Pictures]]:
+    """For each kind of label image a row an image, chosen without a look at any score."""
+    split = catalogue.scored if catalogue.scored.items else catalogue.train
+    items = spaced(split.items, count) if count else []
+    lines = [
+        _Shown(place, group, Path(group.results[0].place))
+        for place, group in enumerate(section.groups, start=1)
+    ]
+    return {
+        title: _gallery(section, kind, items, lines, catalogue.classes)
+        for kind, title in _KINDS.items()
+        if items
+    }
+
+
+def _gallery(
+    section: page.Section,
+    kind: str,
+    items: Sequence[Item],
+    lines: Sequence[_Shown],
+    classes: Sequence[str],
+) -> list[Pictures]:
+    images = {item.id: thumbnail(read_image(item.image)) for item in items}
+
+    def column(line: _Shown) -> tuple[str, ...]:
+        paths = {item.id: line.folder / kind / f"{item.id}.png" for item in items}
+        return tuple(_overlaid(images[name], path) for name, path in paths.items())
+
+    alike: dict[tuple[str, ...], list[_Shown]] = {}
+    for line in lines:
+        alike.setdefault(column(line), []).append(line)
+    rows = []
+    for index, item in enumerate(items):
+        sources = {"image": _address(images[item.id])}
+        if item.mask is not None:
+            sources["ground truth"] = _overlaid(images[item.id], item.mask)
+        sources |= {_caption(section, same): found[index] for found, same in alike.items()}
+        shown = {title: source for title, source in sources.items() if source}
+        rows.append(Pictures(item.id, ", ".join(classes[k] for k in item.labels), shown))
+    return rows
+
+
+def _caption(section: page.Section, same: Sequence[_Shown]) -> str:
+    """Places of the lines that look alike, and the settings that they have in common."""
+    first = same[0].group
+    names = [n for n in section.names if all(s.group.text(n) == first.text(n) for s in same)]
+    places = ", ".join(str(shown.place) for shown in same)
+    return f"{places}: {comparison.described(first, names)}"
+
+
+def _overlaid(image: Image, path: Path) -> str:
+    """A label image over its image as a data address; empty if the file is gone."""
+    return _address(overlay_labels(image, read_label_image(path))) if path.is_file() else ""
+
+
+def _address(picture: Image) -> str:
+    return data_address(encode_jpeg(picture), "image/jpeg")
+
+
+def _write(
+    run: Run,
+    sections: Sequence[page.Section],
+    ends: Sequence[tuple[Stage, str]],
+    ways: Sequence[Lineage],
+) -> None:
+    folder = run.output / "compare"
+    content = page.Page(
+        title=f"{sum(len(s.groups) for s in sections)} choices compared",
+        folder=str(folder),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        sections=sections,
+        loose_ends=[(str(stage.path), why) for stage, why in ends],
+        notes=_notes(run, ways),
+    )
+    files = {
+        "index.html": page.render(content),
+        "table.md": page.as_markdown(content),
+        "table.csv": page.as_csv(sections),
+        "runs.csv": page.runs_csv(sections),
+    }
+    for name, text in files.items():
+        write_bytes(folder / name, text.encode())
+    for section in sections:
+        run.console.print(_table(section))
+    for stage, why in ends:
+        run.say(f"not in the table: {stage.name}", why)
+    run.say("page", str(folder / "index.html"))
+    run.say("tables", f"{folder}: table.csv, table.md; runs.csv has every single run")
+
+
+def _notes(run: Run, ways: Sequence[Lineage]) -> dict[str, str]:
+    stages = _stages(ways)
+    together = sum(stage.seconds for stage in stages)
+    ends = [way.scored or ((way.network or way.masks),) for way in ways]
+    alone = sum(
+        sum({s.path: s.seconds for e in last for s in e.ancestors()}.values()) for last in ends
+    )
+    revisions = sorted({str(stage.manifest["made_by"].get("git")) for stage in stages})
+    return {
+        "folders": ", ".join(sorted({str(way.masks.path.parents[1]) for way in ways})),
+        "time of all runs": f"{duration(together)}, a stage that several share counted once; "
+        f"{duration(alone)} if each had made its own",
+        "code": ", ".join(revisions),
+        "this page": f"made by {run.made_by['git']}",
+    }
+
+
+def _table(section: page.Section) -> Table:
+    """The most important scores in %, and seconds, for the terminal."""
+    head, rows = page.short_rows(section)
+    caption = f"%; mean and deviation over random seeds; sorted: {section.order}"
+    table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
+    table.add_column("no.", justify="right", no_wrap=True)
+    table.add_column(head[0], overflow="fold")
+    for title in head[1:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for place, cells in enumerate(rows, start=1):
+        table.add_row(str(place), *cells)
+    return table

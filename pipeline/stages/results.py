@@ -1,0 +1,157 @@
+"""A chain of finished stages as one plain result: settings, scores, seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.artifacts import fingerprint
+from pipeline.errors import ConfigError
+from pipeline.report.comparison import (
+    COVERAGE,
+    FRACTION,
+    NETWORK,
+    ORACLE,
+    THRESHOLD,
+    TWIN,
+    Part,
+    Result,
+    Setting,
+    flattened,
+)
+from pipeline.scoring import mean_over
+from pipeline.stages.lineage import Lineage, Stage
+
+Scores = Mapping[str, Any]
+
+_DOTTED = {"precision": "trainer.precision"}  # under what name a person sets it
+_LEFT_OUT = ("ground_truth",)  # it is the data's, not a choice
+
+
+def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
+    """What the masks of a lineage are worth, and the network that learned from them.
+
+    Args:
+        way: Of finished stages.
+        classes: Every mIoU is the mean over background and these; None for all that occur.
+
+    Raises:
+        ConfigError: A class that the data do not have.
+    """
+    stages = way.masks.ancestors()
+    masks = Part(
+        made=str(way.masks.manifest["fingerprint"]),
+        settings=_settings(stages, "code of the masks"),
+        values=_mask_scores(stages, classes),
+        seconds={stage.kind: stage.seconds for stage in stages},
+    )
+    return Result(
+        place=str(way.masks.path),
+        random_seed=int(way.masks.parts["random_seed"]),
+        images=int(way.masks.summary["images"]),
+        masks=masks,
+        network=_network(way, classes),
+        details=dict(_by_class(stages)),
+    )
+
+
+def _network(way: Lineage, classes: Sequence[str] | None) -> Part | None:
+    if way.network is None:
+        return None
+    seconds = {way.network.kind: way.network.seconds}
+    if way.scored:
+        seconds["evaluate"] = sum(stage.seconds for stage in way.scored)
+    return Part(
+        made=str(way.network.manifest["fingerprint"]),
+        settings=_settings([way.network], "code of the network"),
+        values=_network_scores(way, classes),
+        seconds=seconds,
+    )
+
+
+def _settings(stages: Iterable[Stage], code: str) -> dict[str, Setting]:
+    """All choices by dotted name, and the version of the code.
+
+    Versions are compared only where all choices are equal: another method has other code anyway.
+    """
+    found: dict[str, Setting] = {}
+    versions = []
+    for stage in stages:
+        versions.append(stage.parts["code"])
+        for name, value in stage.settings.items():
+            if name not in _LEFT_OUT:
+                found |= flattened(_DOTTED.get(name, name), value)
+    chosen = fingerprint({name: setting.value for name, setting in found.items()})
+    return {**found, code: Setting(fingerprint(versions)[:6], chosen)}
+
+
+def _mask_scores(stages: Sequence[Stage], classes: Sequence[str] | None) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for stage in stages:
+        if stage.kind == "classifier":
+            values["classifier"] = stage.summary.get("mAP")
+    scores = stages[-1].summary.get("scores")
+    if scores:
+        values |= {
+            "seed": _miou(scores["seeds"], classes),
+            "refined": _miou(scores["refined"], classes),
+            "masks": _miou(scores["masks"], classes),
+            COVERAGE: scores["masks"].get("coverage"),
+        }
+        if not classes:  # it was searched for over all classes
+            values |= {ORACLE: scores["oracle"]["mIoU"], THRESHOLD: scores["oracle"]["threshold"]}
+    return values
+
+
+def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
+    if not classes:
+        value = scores["mIoU"]
+        return None if value is None else float(value)
+    unknown = [name for name in classes if name not in scores["IoU"]]
+    if unknown:
+        known = ", ".join(name for name in scores["IoU"] if name != "background")
+        raise ConfigError(
+            f"compare.classes: {', '.join(unknown)} not among the classes of the data ({known}). "
+            "Their mean could not be shown. Correct the names."
+        )
+    return mean_over(scores, ["background", *classes])
+
+
+def _network_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:
+    """By protocol the network, its twin where there is one, and the share of the first."""
+    twins = _protocols(way.twin_scored)
+    values: dict[str, float | None] = {}
+    for protocol, scores in _protocols(way.scored).items():
+        own = _miou(scores, classes)
+        values[f"{NETWORK}|{protocol}"] = own
+        if protocol in twins:
+            full = _miou(twins[protocol], classes)
+            values[f"{TWIN}|{protocol}"] = full
+            values[f"{FRACTION}|{protocol}"] = own / full if own is not None and full else None
+    return values
+
+
+def _protocols(evaluations: Iterable[Stage]) -> dict[str, Scores]:
+    """Scores by how they were made; other ground truth for the same images is another protocol."""
+    found: dict[str, tuple[str, Scores]] = {}
+    for stage in evaluations:
+        scores = stage.summary.get("scores")
+        if scores:
+            truth = str(stage.settings.get("ground_truth"))
+            found[f"{scores['protocol']}, truth {truth[:6]}"] = (scores["protocol"], scores)
+    plain = [protocol for protocol, _ in found.values()]
+    return {
+        (protocol if plain.count(protocol) == 1 else full): scores
+        for full, (protocol, scores) in found.items()
+    }
+
+
+def _by_class(stages: Sequence[Stage]) -> Iterable[tuple[str, float]]:
+    """AP and IoU of each class, for the file of single runs."""
+    for stage in stages:
+        for name, value in stage.summary.get("AP", {}).items():
+            yield f"AP/{name}", value
+    scores = stages[-1].summary.get("scores") or {}
+    for kind in ("seeds", "refined", "masks"):
+        for name, value in scores.get(kind, {}).get("IoU", {}).items():
+            yield f"{kind}/{name}", value

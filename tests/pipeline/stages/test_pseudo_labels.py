@@ -1,0 +1,80 @@
+"""Which settings of the seed are refused, and that each of them reaches the label images."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import SeedConfig
+from pipeline.data.catalogue import VOID, Item
+from pipeline.data.palette import read_label_image
+from pipeline.errors import ConfigError
+from pipeline.masks.refine import NoRefinement
+from pipeline.stages import pseudo_labels, saliency
+
+MAPS = np.array([[[1.0, 0.36, 0.09, 0.0]] * 4, [[0.5, 0.25, 1.0, 0.04]] * 4], np.float32)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The three label images of one photo with ``MAPS``, by kind, for settings of the seed."""
+    photo = tmp_path / "photo.png"
+    Image.effect_noise((4, 4), 90).convert("RGB").save(photo)
+    item = Item("photo", photo, (0, 2))
+    folder = SimpleNamespace(path=tmp_path)
+    path = saliency.map_path(folder, item)
+    path.parent.mkdir()
+    np.savez(path, maps=MAPS, classes=item.labels)
+
+    def make(refine=None, **settings):
+        maker = pseudo_labels._Maker(
+            folder, folder, SeedConfig(**settings), refine or NoRefinement()
+        )
+        maker.make(item)
+        kinds = {k: pseudo_labels.mask_path(folder, k, item) for k in pseudo_labels.KINDS}
+        return {kind: read_label_image(path) for kind, path in kinds.items()}
+
+    return make
+
+
+def test_the_levels_by_hand(made):
+    labels = made(threshold=0.55, foreground=0.7, background=0.4)
+
+    assert labels["seeds"][0].tolist() == [1, 1, 3, 0]
+    assert labels["masks"][0].tolist() == [1, VOID, 3, 0]
+
+
+def test_other_classes_are_subtracted_before_the_root(made):
+    # 0.36 - 0.5 * 0.25 is 0.235, whose root is 0.48.
+    assert made(subtract_others=0.5, threshold=0.47, background=0.4)["seeds"][0, 1] == 1
+    assert made(subtract_others=0.5, threshold=0.49, background=0.4)["seeds"][0, 1] == 0
+
+
+def test_the_plane_changes_what_is_refined_and_not_the_seed(made):
+    seen = []
+
+    def refine(_image, probabilities):
+        seen.append(probabilities[-1][:, 0, 0].tolist())  # of the higher level, 0.5
+        return probabilities
+
+    constant, power = made(refine), made(refine, plane="power")
+
+    np.testing.assert_array_equal(constant["seeds"], power["seeds"])
+    assert seen[0] == pytest.approx([0.227, 0.453, 0.320], abs=1e-3)  # 0.5, 1, root 0.5
+    assert seen[1] == pytest.approx([0, 0.586, 0.414], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"power": 0.0}, r"seed\.power: 0\.0\. Maps would turn over"),
+        ({"foreground": 0.3}, "foreground=0.3 are not in order"),
+        ({"background": 0.0}, "background=0.0, threshold=0.5"),
+        ({"subtract_others": 1.5}, r"subtract_others: weight is 1\.5\."),
+        ({"plane": "powr"}, "plane is 'powr'"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        pseudo_labels.check_thresholds(SeedConfig(**settings))

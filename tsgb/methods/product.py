@@ -1,0 +1,88 @@
+"""Product: the geometric mean of a fine map and a coarse one."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsgb._forward import Forward
+from tsgb.method import Method, base_method
+from tsgb.methods.cam import CAM
+from tsgb.methods.tsgb import TSGB
+
+
+class Product(Method):
+    """Weighted geometric mean of two methods' maps: high only where both are.
+
+    A fine map follows outlines and strays to other objects; a coarse one names the right object
+    and spills over its edge. Each map is enlarged bilinearly to the larger height and the larger
+    width of the two, clamped at 0 and divided by its maximum, image by image and class by class;
+    then ``fine^(1 - weight) * coarse^weight``. Values are in [0, 1]. Where one of the two has
+    nothing positive for a class, nor has the product.
+
+    CAM beside TSGB is read from TSGB's forward pass, which gives every activation as it is (with
+    ``batchnorm_eps="published"``, the activations that TSGB explains). Any other ``coarse`` has
+    its own.
+
+    Args:
+        model: Classifier that returns logits, as both methods demand it.
+        fine: Makes one method of a model: its class, or ``functools.partial`` of the class and
+            options. The logits are those of its forward pass.
+        coarse: Makes the other. For a product of three, a partial of this class.
+        weight: Exponent of the coarse map, in (0, 1).
+
+    Raises:
+        TypeError: ``fine`` or ``coarse`` is a method that has its model already.
+        ValueError: ``weight`` is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        ...     torch.nn.Flatten(), torch.nn.Linear(4, 5)).eval()
+        >>> Product(model).attribute(torch.rand(2, 3, 9, 9), torch.tensor([[0, 3], [4, -1]])).shape
+        torch.Size([2, 2, 9, 9])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        fine: Callable[[nn.Module], Method] = TSGB,
+        coarse: Callable[[nn.Module], Method] = CAM,
+        weight: float = 0.5,
+    ) -> None:
+        super().__init__(model)
+        if not 0 < weight < 1:
+            raise ValueError(
+                f"{self._name}: weight is {weight}. One of the two maps would not count. Use a "
+                "number between 0 and 1, or that method alone."
+            )
+        self._fine = base_method(self._name, fine, model)
+        self._coarse = base_method(self._name, coarse, model)
+        self._weight = weight
+        # CAM takes no gradient: activations and the classifier's weights are all that it reads.
+        self._one_pass = isinstance(self._fine, TSGB) and isinstance(self._coarse, CAM)
+
+    def _run(
+        self, images: Tensor, targets: Tensor, layers: Sequence[str]
+    ) -> tuple[Forward, Tensor]:
+        read = [self._fine._layer, self._coarse._layer if self._one_pass else None]
+        return self._fine._run(images, targets, [*layers, *filter(None, read)])
+
+    def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        fine = self._fine._maps(forward, targets).detach()
+        if self._one_pass:
+            coarse = self._coarse._maps(forward, targets).detach()
+        else:
+            coarse = self._coarse.attribute(forward.images.detach(), targets)
+        size = (max(fine.shape[2], coarse.shape[2]), max(fine.shape[3], coarse.shape[3]))
+        return _share(fine, size) ** (1 - self._weight) * _share(coarse, size) ** self._weight
+
+
+def _share(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The positive part of maps [B, K, h, w] at ``size``, as a share of its maximum."""
+    large = functional.interpolate(maps, size, mode="bilinear", align_corners=False).clamp(min=0)
+    highest = large.amax((2, 3), keepdim=True)
+    return large / highest.clamp(min=torch.finfo(large.dtype).tiny)

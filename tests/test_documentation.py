@@ -145,6 +145,8 @@ def check_script(words):
     script, *rest = words
     assert (ROOT / script).is_file()
     if script == "scripts/run.py":
+        if "-m" in rest:  # a sweep: its first job
+            rest = [word.partition(",")[0] for word in rest]
         for setting in (word for word in rest if not word.startswith("-")):
             check_setting(setting, rest)
 

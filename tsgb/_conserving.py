@@ -26,10 +26,11 @@ from tsgb._operations import (
 from tsgb._ports import (
     Passage,
     Port,
+    divides_by_size,
+    entry_for_classifier,
     entry_for_maxima,
     entry_for_shares,
     is_rectified,
-    leads_past_groups,
     opened,
     past,
     port_of,
@@ -75,8 +76,8 @@ def _conv2d(
     window = Window(kernel, pair(stride), padding, dilation)
     shared = groups if grouped == "per_group" else 1
     asked_for = groups == 1 and weight.shape == head_shape
-    ready = asked_for or (is_pointwise(window) and not leads_past_groups(x, shared))
-    entry = entry_for_shares(x, shared, past_groups=not asked_for)
+    ready = asked_for or (is_pointwise(window) and not divides_by_size(x, shared))
+    entry = entry_for_classifier(x) if asked_for else entry_for_shares(x, shared)
     values = x if entry is None else x.detach()
     y, own = ConvRule.apply(
         values, entry, weight, bias, window, groups, shared, is_rectified(x), ready
@@ -385,8 +386,8 @@ def conserving(
 ) -> RuleSet:
     """The TSGB rules; see :class:`tsgb.TSGB` for the choices.
 
-    A convolution larger than 1 x 1 or behind a grouped one can be the classifier if its weight has
-    the shape ``head_shape``: what it needs for that is kept only if it is asked for.
+    A convolution that is not ready to be the classifier, as one larger than 1 x 1, can be it if its
+    weight has the shape ``head_shape``: what it needs for that is kept only if it is asked for.
     """
     rules = {**_CONSERVING, **_clips(conserve=saturation == "conserve")}
     rules["conv2d"] = partial(_conv2d, grouped=grouped, head_shape=head_shape)

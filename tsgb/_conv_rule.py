@@ -35,7 +35,7 @@ class ConvRule(Function):
 
     If the layer is the classifier, :func:`tsgb._rules.balanced_gradient` applies at each location
     of the output; see :class:`tsgb._rules.OpenRule`. A 1 x 1 convolution is ``ready`` for that,
-    unless its port leads past a grouped one; another has to be asked for, by the ``head_shape`` of
+    unless its port divides relevance by size; another has to be asked for, by the ``head_shape`` of
     its weight.
     """
 

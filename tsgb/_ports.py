@@ -99,29 +99,42 @@ def past(
     return with_port(SealedRule.apply(tensor, function), port)
 
 
-def leads_past_groups(tensor: Tensor, groups: int) -> bool:
-    """True if the port for a convolution of so many groups goes past a grouped one before it."""
-    port = port_of(tensor)
-    return port is not None and port.passage is not None and groups == 1
+def divides_by_size(tensor: Tensor, groups: int) -> bool:
+    """True if the port for a convolution divides what it is given among channels by ``|x|``.
 
-
-def entry_for_shares(tensor: Tensor, groups: int, *, past_groups: bool = True) -> Tensor | None:
-    """Entry of the port for a convolution, which shares relevance inside each of its groups.
-
-    That of a max-pool serves only groups that are unions of its own. Only what shares relevance in
-    proportion to ``|x|`` may go past a grouped convolution (``past_groups``): not the classifier.
+    That of a max-pool does so, and one that leads past a grouped convolution. It is right for
+    whatever shares relevance in proportion to ``|x|``, and wrong for the classifier.
     """
+    port = port_of(tensor)
+    past_groups = port is not None and port.passage is not None and groups == 1
+    return past_groups or _pool_port_for(tensor, groups) is not None
+
+
+def _pool_port_for(tensor: Tensor, groups: int) -> Port | None:
+    """The port of a max-pool, which serves only groups that are unions of its own."""
     pooled: Port | None = getattr(tensor, "_tsgb_pool_port", None)
-    if pooled is not None and pooled.entry.shape[1] % groups == 0:
+    return pooled if pooled is not None and pooled.entry.shape[1] % groups == 0 else None
+
+
+def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
+    """Entry of the port for a convolution, which shares relevance inside each of its groups."""
+    pooled = _pool_port_for(tensor, groups)
+    if pooled is not None:
         return _take(tensor, pooled)
     port = port_of(tensor)
-    if port is None or port.passage is None or groups > 1 or not past_groups:
+    if port is None or port.passage is None or groups > 1:
         return None if port is None else _take(tensor, port)
     _take(tensor, port)
     passage, after = port.passage, tensor.detach()
     after = group_sum(after if is_rectified(tensor) else after.abs(), passage.groups)
     entry: Tensor = PassageRule.apply(passage.entry, passage.sums, after, passage.window)
     return entry
+
+
+def entry_for_classifier(tensor: Tensor) -> Tensor | None:
+    """Entry of the port for a convolution that knows what each channel is to have."""
+    port = port_of(tensor)
+    return None if port is None else _take(tensor, port)
 
 
 def entry_for_maxima(tensor: Tensor) -> Tensor | None:

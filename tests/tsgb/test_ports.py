@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_checks import random_statistics
+from model_checks import close_all_ports, random_statistics
 from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB, LayerError
-from tsgb._ports import opened, port_of, with_port
+from tsgb._ports import port_of
 
 
 class Net(nn.Module):
@@ -52,12 +52,7 @@ def net_of(seed, **options):
 @pytest.fixture
 def no_ports(monkeypatch):
     """Every convolution answers with one value a channel."""
-    return lambda: close_all(monkeypatch)
-
-
-def close_all(patch):
-    patch.setattr("tsgb._conserving.with_port", lambda y, port: opened(with_port(y, port)))
-    patch.setattr("tsgb._conserving.with_pool_port", lambda y, _: y)
+    return lambda: close_all_ports(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +99,7 @@ def test_any_groups_on_both_sides_of_a_port(groups, seed):
 
     short = TSGB(model).attribute(images, torch.tensor([1]))
     with pytest.MonkeyPatch.context() as patch:
-        close_all(patch)
+        close_all_ports(patch)
         long = TSGB(model).attribute(images, torch.tensor([1]))
 
     torch.testing.assert_close(short, long)
@@ -159,6 +154,59 @@ def test_a_convolution_as_classifier_answers_through_the_port(before, after, no_
 
     assert (short.abs().sum((2, 3)) > 0).all()
     torch.testing.assert_close(short, TSGB(model, kappa=0.0).attribute(images, targets))
+
+
+class ConvolutionalHead(nn.Module):
+    """A convolution as classifier right behind what divides relevance by size, or ``linear``."""
+
+    def __init__(self, groups, pool, kernel=1):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=groups)
+        self.norm = random_statistics(nn.BatchNorm2d(8))
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.head = nn.Conv2d(8, 5, kernel)
+        self.linear = False
+
+    def forward(self, x):
+        x = self.norm(self.second(torch.relu(self.first(x))))
+        x = self.pool(torch.relu(x))
+        if self.linear:
+            pixels = x.permute(0, 2, 3, 1)
+            return functional.linear(pixels, self.head.weight.flatten(1)).mean((1, 2))
+        return self.head(x).mean((2, 3))
+
+
+@pytest.mark.parametrize(("groups", "pool"), [(1, True), (2, True), (2, False), (8, False)])
+@pytest.mark.parametrize("layer", [None, "first", "second"])
+def test_a_classifier_says_what_each_channel_gets_whatever_is_below(groups, pool, layer):
+    torch.manual_seed(0)
+    model = ConvolutionalHead(groups, pool).double().eval()
+    images, targets = (
+        torch.randn(2, 3, 15, 12, dtype=torch.float64),
+        torch.tensor([[0, 3], [4, -1]]),
+    )
+    attribution = TSGB(model, kappa=0.5, layer=layer)
+
+    convolution = attribution.attribute(images, targets)
+    again = attribution.attribute(images, targets)
+    model.linear = True
+
+    torch.testing.assert_close(
+        convolution, TSGB(model, kappa=0.5, layer=layer).attribute(images, targets)
+    )
+    assert torch.equal(convolution, again)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_a_large_classifier_behind_a_grouped_convolution(pool, no_ports):
+    torch.manual_seed(0)
+    model = ConvolutionalHead(4, pool, kernel=3).double().eval()
+    images, targets = torch.randn(1, 3, 15, 12, dtype=torch.float64), torch.tensor([[0, 3]])
+
+    short = TSGB(model, kappa=0.5).attribute(images, targets)
+    no_ports()
+
+    torch.testing.assert_close(short, TSGB(model, kappa=0.5).attribute(images, targets))
 
 
 def test_a_layer_whose_output_was_used_inside_of_it_is_refused():

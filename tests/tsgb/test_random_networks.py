@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_checks import unchanged
+from model_checks import close_all_ports, unchanged
 from torch import nn
 
 import tsgb
@@ -201,6 +201,23 @@ def test_tsgb_never_makes_relevance_of_nothing(net, data):
     for i in range(2):
         alone = method.attribute(pixels[i : i + 1], targets[i : i + 1])
         torch.testing.assert_close(alone[0], maps[i])
+
+
+@given(net=networks(), data=st.data())
+@settings(common, max_examples=100)
+def test_tsgb_is_the_same_without_short_cuts(net, data):
+    net, pixels = net.double(), draw_images(data) - 0.6
+    if not possible(net, pixels):
+        return
+    targets = torch.tensor([[0, -1], [3, 1]])
+    method = TSGB(net, kappa=0.7)
+
+    short = method.attribute(pixels, targets)
+    with pytest.MonkeyPatch.context() as patch:
+        close_all_ports(patch)
+        long = method.attribute(pixels, targets)
+
+    torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-7 * long.abs().max().item())
 
 
 @pytest.mark.parametrize("method", METHODS)

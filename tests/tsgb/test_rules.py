@@ -33,7 +33,7 @@ def gradient_of(rule, x, *args, start=None):
 
 def conv_rule(x, weight, bias, window, groups):
     """The rule of a convolution whose input has no port."""
-    y, entry = ConvRule.apply(x, None, weight, bias, window, groups, groups, False)
+    y, entry = ConvRule.apply(x, None, weight, bias, window, groups, groups, False, True)
     return opened(with_port(y, Port(entry)))
 
 

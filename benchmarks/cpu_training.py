@@ -1,4 +1,4 @@
-"""What makes training fast on a CPU: memory layout, precision, filling, and who reads the images.
+"""What makes training fast on a CPU: memory layout, precision, filling, frozen layers, readers.
 
 Variants run in turn, several rounds, in one process; read the ratios, not the seconds.
 
@@ -25,15 +25,17 @@ from pipeline.config import ClassifierConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
 from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics
 from pipeline.tasks.pixels import normalise_colours
 
 VARIANTS = [
-    ("contiguous, float32", torch.contiguous_format, False, False),
-    ("contiguous, bfloat16", torch.contiguous_format, True, False),
-    ("channels-last, float32", torch.channels_last, False, False),
-    ("channels-last, bfloat16", torch.channels_last, True, False),
-    ("the same, deterministic and filling", torch.channels_last, True, True),
+    ("contiguous, float32", torch.contiguous_format, False, False, False),
+    ("contiguous, bfloat16", torch.contiguous_format, True, False, False),
+    ("channels-last, float32", torch.channels_last, False, False, False),
+    ("channels-last, bfloat16", torch.channels_last, True, False, False),
+    ("the same, deterministic and filling", torch.channels_last, True, True, False),
+    ("the same without filling, first layers frozen", torch.channels_last, True, False, True),
 ]
 
 
@@ -103,16 +105,21 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=321)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--freeze", default="backbone.7", help="first layer that learns, last row")
     words = parser.parse_args()
     network = build_classifier(words.library, words.backbone, "none", 20).train()
     freeze_batchnorm_statistics(network)
+    first_layers = layers_before(network, words.freeze, "--freeze")
     images = torch.rand(words.batch, 3, words.size, words.size)
     times: dict[str, list[float]] = {name: [] for name, *_ in VARIANTS}
     for _ in range(words.rounds + 1):
-        for name, layout, bfloat16, filling in VARIANTS:
+        for name, layout, bfloat16, filling, frozen in VARIANTS:
             torch.use_deterministic_algorithms(filling)
+            for layer in first_layers:
+                layer.requires_grad_(not frozen)
             times[name].append(seconds_per_step(network, images, layout=layout, bfloat16=bfloat16))
     torch.use_deterministic_algorithms(False)
+    network.requires_grad_(True)
     print_medians(f"{words.backbone}, one step, {tuple(images.shape)}", times)
     readers: dict[str, list[float]] = {f"workers={count}": [] for count in (0, 1, 2)}
     with TemporaryDirectory() as folder:

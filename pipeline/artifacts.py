@@ -28,6 +28,8 @@ _PLUMBING = (  # but not these: they carry results without having a say in them
     "pipeline.data.checks",
     "pipeline.errors",
     "pipeline.stages.context",
+    "tsgb._optional",
+    "tsgb.errors",
 )
 _STAGES = (  # a stage reads the folder of another, whose fingerprint counts; not its code
     "pipeline.stages.classifier",

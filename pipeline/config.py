@@ -44,6 +44,9 @@ class SaliencyConfig:
     size: int = 321  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False  # also the mirrored image, at every scale
+    # Explain only so many images of those that masks are scored on, evenly spaced, to compare
+    # masks for less; no network learns from so few. None means every training image.
+    images: int | None = None
 
 
 @dataclass
@@ -65,10 +68,19 @@ class SegmenterConfig:
 
     arch: str = "deeplabv3plus"  # any architecture of segmentation-models-pytorch
     encoder: str = "mobilenet_v2"  # any encoder of it
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of the architecture
     weights: str = "none"  # of the encoder: none, download, classifier, or a state dict's path
     labels: str = "pseudo"  # what it learns from: pseudo or ground_truth (the supervised twin)
+    # Networks trained one after the other by the same recipe; from the second on, each learns from
+    # what the one before says of the training images (stage=relabel). The twin has one.
+    rounds: int = 1
     twin: bool = True  # stage=all also trains the twin where training images have ground truth
-    freeze_batchnorm: bool = True  # of the encoder
+    freeze_batchnorm: bool = True  # of the encoder: keep running statistics
+    freeze_until: str = ""  # layer of the encoder before which nothing is learned; "" for none
+    loss: str = "cross_entropy"  # or balanced, bootstrapped, generalised; see pipeline/tasks/losses
+    hard_share: float = 0.25  # of the pixels, those with the greatest loss, teach if bootstrapped
+    void: str = "ignored"  # pixels of pseudo-masks that are not sure: ignored, or background
+    ema: float = 0.0  # decay by step of the mean of weights that is the result; 0: the last weights
     size: int = 321  # side of the square training crop, px
     scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop
     colour_jitter: float = 0.2
@@ -83,6 +95,17 @@ class SegmenterConfig:
 
 
 @dataclass
+class RelabelConfig:
+    """A network's predictions for the images that it learned from, as masks of the next round."""
+
+    scales: list[float] = field(default_factory=lambda: [1.0])  # their probabilities are averaged
+    flip: bool = True
+    refine: bool = True  # with the settings of ``refine``
+    # Void where the network itself, before refinement, gives the refined label less than this.
+    certain: float = 0.7
+
+
+@dataclass
 class EvaluateConfig:
     """What is scored, and how predictions are made."""
 
@@ -92,6 +115,7 @@ class EvaluateConfig:
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
     crf: bool = False  # refine the averaged probabilities with the settings of ``refine``
+    classifier_prior: bool = False  # times the classifier's probability that the class is there
     export: bool = False  # also write the layout of the VOC evaluation server
     classes: list[str] | None = None  # classes whose mean is reported beside the mean over all
 
@@ -167,6 +191,7 @@ class RunConfig:
     seed: SeedConfig = field(default_factory=SeedConfig)
     refine: dict[str, Any] = field(default_factory=dict)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    relabel: RelabelConfig = field(default_factory=RelabelConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)

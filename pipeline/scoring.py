@@ -225,6 +225,26 @@ class ThresholdSweep:
         index = int(means.argmax())
         return self.thresholds[index], float(means[index])
 
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """The best threshold and its mIoU, and the IoU of each class at every threshold.
+
+        With the curves, ``stage=compare`` finds the best threshold for some of the classes.
+
+        Args:
+            names: Class names, without the background.
+
+        Raises:
+            DataError: No pixel with ground truth has been counted.
+        """
+        threshold, best = self.best()
+        ious = [_iou(counts) for counts in self.counts()]
+        curves = {
+            name: [_or_none(iou[label]) for iou in ious]
+            for label, name in enumerate(("background", *names))
+        }
+        thresholds = list(self.thresholds)
+        return {"threshold": threshold, "mIoU": best, "thresholds": thresholds, "IoU": curves}
+
 
 def score(
     images: Iterable[tuple[str, Labels, Labels]], classes: int, void: VoidPolicy = "background"

@@ -1,22 +1,27 @@
 """Classifiers of torchvision and timm by name, each with its own preprocessing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsgb.draw import Picture, optional_package
+from tsgb._networks import Library, UnknownNetworkError, make_network
+from tsgb._optional import optional_package
+from tsgb.draw import Picture
 from tsgb.errors import TSGBError
 
-Library: TypeAlias = Literal["torchvision", "timm"]
-
-_LISTED = 8  # names in a message
+_IMAGENET_CLASSES = 1000
+_IMAGENET_GROUPS = {  # its classes are breeds and species; these are the words that people use
+    "bird": (*range(7, 25), *range(80, 101), *range(127, 147)),
+    "cat": tuple(range(281, 286)),
+    "dog": tuple(range(151, 269)),
+}
 
 
 class CommandError(TSGBError, ValueError):
@@ -90,31 +95,24 @@ def load_classifier(library: Library, name: str, weights: str) -> Classifier:
         CommandError: There is no such network or file, or the weights do not fit.
         MissingPackageError: The library is not installed.
     """
-    load = _from_torchvision if library == "torchvision" else _from_timm
+    describe = _of_torchvision if library == "torchvision" else _of_timm
     try:
-        classifier = load(name, weights == "download")
+        network = make_network(library, name, download=weights == "download")
+    except UnknownNetworkError as error:
+        raise CommandError(f"--model: {error} Choose one, or another --library.") from error
     except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, TSGBError):
-            raise
         raise CommandError(
             f"--model: {library} cannot make {name!r} with --weights {weights} ({error}). Without "
             "a connection, or for a network without published weights, give the path of a state "
             "dict: --weights PATH."
         ) from error
     if weights not in ("download", "none"):
-        _load_weights(classifier.network, Path(weights), name)
-    classifier.network.eval()
-    return classifier
+        _load_weights(network, Path(weights), name)
+    return describe(network.eval(), name)
 
 
-def _from_torchvision(name: str, download: bool) -> Classifier:
-    models = optional_package("torchvision.models", "--library torchvision")
-    _check_model(name, name, models.list_models(module=models))
-    best = models.get_model_weights(name).DEFAULT
-    options: dict[str, Any] = {"weights": best if download else None}
-    if name in ("googlenet", "inception_v3") and not download:
-        # The published weights of these two expect it, and torchvision sets it with them only.
-        options |= {"transform_input": True, "init_weights": False}
+def _of_torchvision(network: nn.Module, name: str) -> Classifier:
+    best = optional_package("torchvision.models", "torchvision").get_model_weights(name).DEFAULT
     preset = best.transforms()
     preprocessing = Preprocessing(
         size=preset.crop_size[0],
@@ -123,14 +121,11 @@ def _from_torchvision(name: str, download: bool) -> Classifier:
         deviation=preset.std,
         resampling=preset.interpolation.value,
     )
-    return Classifier(models.get_model(name, **options), best.meta["categories"], preprocessing)
+    return Classifier(network, best.meta["categories"], preprocessing)
 
 
-def _from_timm(name: str, download: bool) -> Classifier:
-    timm = optional_package("timm", "--library timm")
-    data = optional_package("timm.data", "--library timm")
-    _check_model(name, name.partition(".")[0], timm.list_models())
-    network = timm.create_model(name, pretrained=download)
+def _of_timm(network: nn.Module, _: str) -> Classifier:
+    data = optional_package("timm.data", "timm")
     config = data.resolve_model_data_config(network)
     size = config["input_size"][-1]
     preprocessing = Preprocessing(
@@ -143,14 +138,6 @@ def _from_timm(name: str, download: bool) -> Classifier:
     subset = data.infer_imagenet_subset(network)
     described = data.ImageNetInfo(subset).label_descriptions() if subset else []
     return Classifier(network, [name.partition(",")[0] for name in described], preprocessing)
-
-
-def _check_model(name: str, architecture: str, known: Sequence[str]) -> None:
-    if architecture not in known:
-        raise CommandError(
-            f"--model: there is no classifier {name!r}. {similar(architecture, known)} "
-            "Choose one, or another --library."
-        )
 
 
 def _load_weights(network: nn.Module, path: Path, name: str) -> None:
@@ -169,10 +156,24 @@ def _load_weights(network: nn.Module, path: Path, name: str) -> None:
         ) from error
 
 
-def similar(name: str, known: Sequence[str]) -> str:
-    """A sentence for a message: the known names that are like ``name``, or the first ones."""
-    lowered = {value.casefold(): value for value in known}
-    close = get_close_matches(name.casefold(), lowered, n=_LISTED, cutoff=0.5)
-    if close:
-        return f"Similar are: {', '.join(lowered[match] for match in close)}."
-    return f"The first of {len(known)} are: {', '.join(known[:_LISTED])}."
+def fitting(word: str, names: Sequence[str]) -> list[int]:
+    """Indices of the classes that a word stands for, empty if there are none.
+
+    The first of these that finds any: the index itself, the whole name, ``dog``, ``cat`` and
+    ``bird`` for the 1000 classes of ImageNet, a word in the name, a part of the name.
+
+    Example:
+        >>> fitting("Bear", ["bearskin", "brown bear", "polar bear"])
+        [1, 2]
+    """
+    if word.isdecimal() and int(word) < len(names):
+        return [int(word)]
+    sought = word.casefold()
+    whole = [k for k, name in enumerate(names) if name.casefold() == sought]
+    if whole:
+        return whole
+    if len(names) == _IMAGENET_CLASSES and sought in _IMAGENET_GROUPS:
+        return list(_IMAGENET_GROUPS[sought])
+    found = [k for k, name in enumerate(names) if sought in name.casefold()]
+    words = [k for k in found if re.search(rf"\b{re.escape(sought)}\b", names[k].casefold())]
+    return words or found

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 from torch.autograd import Function
 from torch.nn import functional
 
@@ -82,33 +83,41 @@ class PassageRule(Function):
 
     Of the relevance of a location after it, each group has a part in proportion to ``t``, the
     group's sum of ``|x|`` at the input of the next convolution, and each element of the window a
-    part of that in proportion to ``s``, the sum before it, of which ``z`` is in the window. Summed
-    over the groups that makes one number for each element, ``sum_G t_G / sum(t) * s_G / z_G``, the
-    same for all classes, worked out in the first backward sweep.
+    part of that in proportion to ``s``, the sum before it, of which ``z`` is in the window: the
+    *rates* ``t_G / (sum(t) * z_G)`` times ``s_G``. Summed over the groups that makes one number for
+    each element, the same for all classes. These numbers are worked out for several classes, or in
+    the second sweep; one class alone is cheaper without.
     """
 
     @staticmethod
     def forward(ctx: Any, _entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
-        ctx.sums, ctx.parts = (before, after), None
-        ctx.window, ctx.size = window, before.shape[-2:]
+        ctx.before, ctx.after, ctx.window, ctx.size = before, after, window, before.shape[-2:]
+        ctx.rates = ctx.parts = None
         return new_port(after, 1)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        if ctx.rates is None:
+            ctx.rates, ctx.after = _rates(ctx.before, ctx.after, ctx.window), None
+            if not is_batchedtensor(relevance):
+                share = box_spread(relevance * ctx.rates, ctx.window, ctx.size)
+                return group_sum(share * ctx.before, 1), None, None, None
         if ctx.parts is None:
-            before, after = ctx.sums
-            ctx.parts, ctx.sums = _parts(before, after, ctx.window), None
+            ctx.parts, ctx.before = _parts(ctx.before, ctx.rates, ctx.window), None
         parts = (relevance * ctx.parts).flatten(2)
         kernel, stride, padding, dilation = ctx.window
         spread = functional.fold(parts, ctx.size, kernel, dilation, padding, stride)
         return spread, None, None, None
 
 
-def _parts(before: Tensor, after: Tensor, window: Window) -> Tensor:
+def _rates(before: Tensor, after: Tensor, window: Window) -> Tensor:
+    sums = box_sum(before, window, pair(after.shape[-2:]))
+    return safe_ratio(after, group_sum(after, 1) * sums)
+
+
+def _parts(before: Tensor, rates: Tensor, window: Window) -> Tensor:
     """Of each location's relevance, what each element of its window has: [B, elements, H', W']."""
-    size = pair(after.shape[-2:])
-    rates = safe_ratio(after, group_sum(after, 1) * box_sum(before, window, size))
-    views = window_elements(before, window, size)
+    views = window_elements(before, window, pair(rates.shape[-2:]))
     return torch.cat([group_sum(view * rates, 1) for view in views], dim=1)
 
 

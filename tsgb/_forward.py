@@ -2,20 +2,21 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import disable_saved_tensors_hooks
 
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
-from tsgb._rules import LinearRule
 from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
+from tsgb._sweeps import best_number, sweeps
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
 
 _LAYERS = {
@@ -24,12 +25,10 @@ _LAYERS = {
     "ShareRule": "a linear layer or convolution",
 }
 
-_CHECKPOINTED = (
-    "the model, or what it is called in, changes how tensors are kept for the backward pass "
-    "(gradient checkpointing, save_on_cpu). Activations would be computed again without the "
-    "changes that were made in the forward pass, and the map might be wrong. Switch that off "
-    "(memory_efficient=False, set_grad_checkpointing(False))."
-)
+IMAGE = ""
+"""Stands for the image among the names of layers."""
+
+_KEPT_OTHERWISE = "tsgb: the model changes how tensors are kept for the backward pass"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Forward:
         excitations: Outputs of max-pools and strided convolutions, after the input of the first;
             see :func:`tsgb.extrapolate`.
         vectors: Inputs [B, F] of linear layers, in the order of the forward pass.
+        at_once: So many classes are best swept together.
     """
 
     images: Tensor
@@ -54,6 +54,7 @@ class Forward:
     no_map: str
     excitations: Sequence[Tensor]
     vectors: Sequence[Tensor]
+    at_once: int
 
 
 @contextmanager
@@ -71,39 +72,77 @@ def own_settings(device: torch.device) -> Iterator[None]:
 def run_forward(
     model: nn.Module, images: Tensor, *, layers: Sequence[str], rule_set: RuleSet, who: str
 ) -> Forward:
-    """Run ``model`` on ``images`` with the gradients of ``rule_set``."""
+    """Run ``model`` on ``images`` with the gradients of ``rule_set``.
+
+    Args:
+        model: In evaluation mode.
+        images: [B, C, H, W].
+        layers: What gradients will be taken of, ``IMAGE`` for the image. Without it, nothing is
+            kept below the layer that runs first; without any layer the image is meant.
+        rule_set: What the operations answer with.
+        who: The method, for messages.
+    """
+
+    def passed(*, asleep: bool) -> Forward:
+        try:
+            with disable_saved_tensors_hooks(_KEPT_OTHERWISE):
+                return _pass(model, images, layers, rule_set, who, asleep=asleep)
+        except RuntimeError as error:
+            _check_weights(model, who)
+            if _KEPT_OTHERWISE not in str(error):
+                raise
+        return _pass(model, images, layers, rule_set, who, asleep=asleep, shielded=True)
+
+    if layers and IMAGE not in layers:
+        with suppress(_OversleptError, UnsupportedModelError):
+            return passed(asleep=True)
+    return passed(asleep=False)
+
+
+class _OversleptError(Exception):
+    """A gradient is needed of something that kept nothing for one."""
+
+
+def _pass(
+    model: nn.Module,
+    images: Tensor,
+    layers: Sequence[str],
+    rule_set: RuleSet,
+    who: str,
+    *,
+    asleep: bool,
+    shielded: bool = False,
+) -> Forward:
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
-    interception = Interception(who, rule_set, leaf)
-    with (
-        _captured(model, layers, interception.read_out) as outputs,
-        _nothing_recomputed(who),
-        interception,
-    ):
+    interception = Interception(who, rule_set, leaf, asleep=asleep, shielded=shielded)
+    names = [layer for layer in layers if layer != IMAGE]
+    with _captured(model, names, interception.read_out) as outputs, interception:
         logits = interception.current(model(leaf))
+    if asleep and interception.overslept:
+        raise _OversleptError
     _check_logits(logits, len(images), interception, who)
-    activations = {layer: _only_map(layer, outputs[layer], who) for layer in layers}
+    landmarks = interception.landmarks
     return Forward(
         images=leaf,
         logits=logits,
-        activations=activations,
-        last_map=interception.last_map,
-        no_map=interception.no_map,
-        excitations=tuple(interception.excitations),
-        vectors=tuple(interception.vectors),
+        activations={layer: _only_map(layer, outputs[layer], who) for layer in names},
+        last_map=landmarks.last_map,
+        no_map=landmarks.no_map,
+        excitations=tuple(landmarks.excitations),
+        vectors=tuple(landmarks.vectors),
+        at_once=best_number(interception.widest) if rule_set.batched else 1,
     )
 
 
-@contextmanager
-def _nothing_recomputed(who: str) -> Iterator[None]:
-    """Refuse gradient checkpointing, which would compute again what only this pass could see."""
-    try:
-        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTED):
-            yield
-    except RuntimeError as error:
-        if _CHECKPOINTED not in str(error):
-            raise
-        raise UnsupportedModelError(f"{who}: {_CHECKPOINTED}") from error
+def _check_weights(model: nn.Module, who: str) -> None:
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_inference():
+            raise UnsupportedModelError(
+                f"{who}: {name!r} of the model was made under torch.inference_mode(). No gradient "
+                "can go past such a tensor and there would be no map. Build and load the model "
+                "outside of inference_mode(), or pass copy.deepcopy(model), made outside of it."
+            )
 
 
 def class_gradients(forward: Forward, activation: Tensor, targets: Tensor) -> Iterator[Tensor]:
@@ -125,67 +164,9 @@ def joint_gradients(
     forward: Forward, activations: Sequence[Tensor], targets: Tensor
 ) -> Iterator[tuple[Tensor, ...]]:
     """:func:`class_gradients` of several activations in the same sweeps."""
-    origin, starts = _starts(forward, activations, targets)
-    for start in starts:
-        gradients = torch.autograd.grad(
-            origin, activations, start, retain_graph=True, allow_unused=True
-        )
-        for activation, gradient in zip(activations, gradients, strict=True):
-            if gradient is None:
-                raise LayerError(
-                    f"read-out of shape {tuple(activation.shape)}: no relevance arrives there "
-                    "from the logits, because the layer is not on the way or only acts through a "
-                    "gate (sigmoid). Its map would be empty. Choose a layer on the main path.",
-                    anonymous=True,
-                )
-        yield gradients
-
-
-def _starts(
-    forward: Forward, activations: Sequence[Tensor], targets: Tensor
-) -> tuple[Tensor, Iterable[Tensor]]:
-    """A tensor that all gradients pass through, and the gradient of each class there.
-
-    As far as linear layers go all classes are swept at once, because what such a layer costs is
-    reading its weights: 400 MB in the first one of VGG-16.
-    """
-    logits = forward.logits
-    starts = [_one_hot(logits, column) for column in targets.T]
-    waists = _waists(forward, activations)
-    if len(starts) == 1 or len(waists) < 2:
-        return logits, starts
-    head, flat = waists[0], waists[-1]
-    rows = [torch.autograd.grad(logits, head, start, retain_graph=True)[0] for start in starts]
-
-    def down(row: Tensor) -> Tensor:
-        return torch.autograd.grad(head, flat, row, retain_graph=True)[0]
-
-    return flat, torch.func.vmap(down)(torch.stack(rows))
-
-
-def _one_hot(logits: Tensor, column: Tensor) -> Tensor:
-    start = torch.zeros_like(logits)
-    return start.scatter_(1, column.clamp(min=0)[:, None], (column >= 0).to(start)[:, None])
-
-
-def _waists(forward: Forward, activations: Sequence[Tensor]) -> list[Tensor]:
-    """Inputs of linear layers that everything passes between the logits and ``activations``.
-
-    Up to the first custom function, whose gradient may not work for several classes at once.
-    """
-    vectors = {(vector.grad_fn, vector.output_nr): vector for vector in forward.vectors}
-    ends = {activation.grad_fn for activation in activations}
-    found: list[Tensor] = []
-    node: Any = forward.logits.grad_fn
-    place = forward.logits.output_nr  # a node may have several outputs, as that of chunk
-    while node is not None and node not in ends:
-        if isinstance(node, BackwardCFunction) and not isinstance(node, LinearRule._backward_cls):
-            break
-        if (node, place) in vectors:
-            found.append(vectors[node, place])
-        parents = [parent for parent in node.next_functions if parent[0] is not None]
-        node, place = parents[0] if len(parents) == 1 else (None, 0)
-    return found
+    return sweeps(
+        forward.logits, targets, activations, vectors=forward.vectors, at_once=forward.at_once
+    )
 
 
 def find_head(logits: Tensor, who: str) -> Any:

@@ -6,7 +6,7 @@ torch's own function takes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -26,10 +26,15 @@ class RuleSet:
         rules: Operation name -> what runs instead of the operation.
         plain: Operations that keep their own gradient. Any other one is refused as soon as its
             output depends on the image. None: every operation without a rule is plain.
+        batched: The rules work for several classes at once, under ``torch.func.vmap``.
+        below: The rules below the first layer that is read (:mod:`tsgb._below`), where any
+            operation is allowed.
     """
 
     rules: Mapping[str, Rule]
     plain: frozenset[str] | None = None
+    below: Mapping[str, Rule] = field(default_factory=lambda: GUARDS)
+    batched: bool = False
 
 
 def depends_on_image(value: object) -> bool:

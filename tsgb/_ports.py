@@ -70,6 +70,11 @@ def port_of(tensor: Tensor) -> Port | None:
     return getattr(tensor, "_tsgb_port", None)
 
 
+def has_port(tensor: Tensor) -> bool:
+    """True if relevance of ``tensor`` may go past it, through its port or that of a max-pool."""
+    return port_of(tensor) is not None or getattr(tensor, "_tsgb_pool_port", None) is not None
+
+
 def with_port(tensor: _T, port: Port | None) -> _T:
     """``tensor`` with a port of its own."""
     tensor._tsgb_port = port  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 import tsgb
-from tsgb._classifiers import CommandError, load_classifier, similar
-from tsgb.draw import Picture, colours, grid, optional_package, overlay, save
+from tsgb._classifiers import CommandError, fitting, load_classifier
+from tsgb._networks import similar
+from tsgb._optional import optional_package
+from tsgb.draw import Picture, colours, grid, overlay, save
 from tsgb.errors import TSGBError
 from tsgb.method import FeatureMapMethod, Method
 
 _MOST_PROBABLE = 3  # classes that are explained if none is named
-_LISTED = 8  # names in a message
 _BAR = 16  # height of the scale of colours, px
 _EXAMPLES = """\
 examples:
-  tsgb explain dog.jpg --model resnet50
+  tsgb explain dog.jpg --model resnet50 --target dog --out map.png
   tsgb explain dog.jpg --model mobilenet_v2 --layer features.13 --target "golden retriever" tabby
   tsgb explain dog.jpg --model resnet18 --method grad_cam --weights none    (no download)
 """
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--method", metavar="NAME", default="tsgb", help="see 'tsgb methods'; default: tsgb")
     add("--layer", metavar="NAME", help="where the map is read, as in model.named_modules()")
     add("--target", metavar="CLASS", nargs="+", action="extend",
-        help="names, parts of names or indices; default: the three most probable")  # fmt: skip
+        help="names, parts of names, or indices; default: the three most probable")  # fmt: skip
     add("--option", metavar="KEY=VALUE", nargs="+", action="extend", default=[],
         help="of the method, such as kappa=0.5")  # fmt: skip
     add("--size", metavar="N", type=int,
@@ -137,14 +138,15 @@ def _explain(wanted: argparse.Namespace) -> str:
     images = classifier.preprocessing.tensor(view)
     probabilities = _probabilities(classifier.network, images, wanted.model)
     names = _fitting_names(classifier.classes, len(probabilities))
-    targets = _targets(wanted.target, names, probabilities)
+    targets, notes = _targets(wanted.target, names, probabilities)
     maps = method.attribute(images, torch.tensor([targets]))[0]
     shares = [f"{100 * float(probabilities[target]):.1f} %" for target in targets]
     random = " (random weights)" if wanted.weights == "none" else ""
     source = f"{type(method).__name__} of {wanted.library}/{wanted.model}{random}"
     captions = [f"{names[target]}\n{s}" for target, s in zip(targets, shares, strict=True)]
     _save(out, _picture(view, maps, captions, f"{wanted.image.name}: {source}"))
-    said = [f"{names[target]} [{target}] {s}" for target, s in zip(targets, shares, strict=True)]
+    explained = zip(targets, shares, notes, strict=True)
+    said = [f"{names[target]} [{target}] {share}{note}" for target, share, note in explained]
     return f"{out}: {source}: {', '.join(said)}"
 
 
@@ -230,6 +232,8 @@ def _converted(word: str, value: str, default: Any) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[value.casefold()]
+        if isinstance(default, tuple):
+            return tuple(value.split(","))
         return type(default)(value)
     except (KeyError, ValueError) as error:
         kind = {bool: "true or false", int: "a whole number"}.get(type(default), "a number")
@@ -264,35 +268,25 @@ def _fitting_names(names: Sequence[str], count: int) -> Sequence[str]:
     return names if len(names) == count else [str(index) for index in range(count)]
 
 
-def _targets(wanted: Sequence[str] | None, names: Sequence[str], shares: Tensor) -> list[int]:
+def _targets(
+    wanted: Sequence[str] | None, names: Sequence[str], shares: Tensor
+) -> tuple[list[int], list[str]]:
+    """Class indices, and what to say of each choice that was left to the network."""
     if not wanted:
-        return [int(k) for k in shares.topk(min(_MOST_PROBABLE, len(shares))).indices]
-    return [_index(word, names, shares) for word in wanted]
-
-
-def _index(word: str, names: Sequence[str], shares: Tensor) -> int:
-    """Of the class with this name, this index, or this in its name."""
-    if word.isdecimal() and int(word) < len(names):
-        return int(word)
-    tests: list[Callable[[str], bool]] = [
-        lambda name: name.casefold() == word.casefold(),
-        lambda name: word.casefold() in name.casefold(),
-    ]
-    for test in tests:
-        found = [index for index, name in enumerate(names) if test(name)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            found.sort(key=lambda index: -float(shares[index]))
-            listed = ", ".join(f"{names[index]} [{index}]" for index in found[:_LISTED])
+        best = shares.topk(min(_MOST_PROBABLE, len(shares))).indices.tolist()
+        return best, [""] * len(best)
+    chosen, said = [], []
+    for word in wanted:
+        found = fitting(word, names)
+        if not found:
             raise CommandError(
-                f"--target: {word!r} fits {len(found)} classes, the most probable first: {listed}"
-                f"{' and more' if len(found) > _LISTED else ''}. Give a whole name or an index."
+                f"--target: the network has no class {word!r}. {similar(word, names)} "
+                f"Give a name, a part of one, or an index from 0 to {len(names) - 1}."
             )
-    raise CommandError(
-        f"--target: the network has no class {word!r}. {similar(word, names)} "
-        f"Give a name, a part of one, or an index from 0 to {len(names) - 1}."
-    )
+        chosen.append(max(found, key=lambda index: float(shares[index])))
+        several = f" (the most probable of {len(found)} that {word!r} fits)"
+        said.append(several if len(found) > 1 else "")
+    return chosen, said
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Colours and overlays need torch and numpy only. :func:`grid` asks for matplotlib
 for Pillow, which ``pip install 'tsgb[draw]'`` brings.
 """
 
-import importlib
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tsgb.errors import NonFiniteError, ShapeError, TSGBError
+from tsgb._optional import MissingPackageError as MissingPackageError
+from tsgb._optional import optional_package
+from tsgb.errors import NonFiniteError, ShapeError
 
 Picture: TypeAlias = NDArray[np.uint8]  # RGB [H, W, 3]
 SaliencyMap: TypeAlias = Tensor | NDArray[Any]  # real [h, w]
@@ -30,10 +31,6 @@ _GAP = 8  # between pictures and around them, px
 _NARROWEST = 120  # column of a grid, so that captions have room, px
 _SMALLEST, _LARGEST = 11, 24  # letters, px
 _DPI = 72  # at which a point of matplotlib is a pixel
-
-
-class MissingPackageError(TSGBError, ImportError):
-    """An optional package is not installed."""
 
 
 def colours(
@@ -167,32 +164,6 @@ def save(path: str | Path, picture: Picture) -> None:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     pillow.fromarray(np.ascontiguousarray(picture)).save(path)
-
-
-def optional_package(name: str, who: str) -> Any:
-    """The module ``name`` of a package that ``tsgb`` works without.
-
-    Args:
-        name: Of the module, for example ``PIL.Image``.
-        who: What needs it, for the message.
-
-    Raises:
-        MissingPackageError: The package is not installed.
-
-    Example:
-        >>> optional_package("math", "example").floor(2.5)
-        2
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        package = name.partition(".")[0]
-        if (error.name or "").partition(".")[0] != package:
-            raise  # it is installed, and lacks something itself
-        raise MissingPackageError(
-            f"{who}: the package {package} is not installed. tsgb makes maps without it, but "
-            "this needs it. Install it with: pip install 'tsgb[draw]'"
-        ) from error
 
 
 def _values(who: str, saliency: SaliencyMap) -> Tensor:

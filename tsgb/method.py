@@ -25,7 +25,8 @@ class Method(ABC):
     A subclass states its backward rules in ``_rule_set``, where it reads in :meth:`_read_out`, and
     writes :meth:`_maps`, or :meth:`GradientMethod._combine` if it makes its map from a gradient.
 
-    The model is used as it is and left as it was, also after an exception.
+    The model is used as it is and left as it was, also after an exception. A method can be copied
+    and pickled as its model can, to send it to another process: the copy has its own model.
 
     Args:
         model: Classifier that returns logits, in evaluation mode.
@@ -36,14 +37,12 @@ class Method(ABC):
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
     """
 
-    _rule_set: RuleSet = PLAIN_AUTOGRAD
-
     def __init__(self, model: nn.Module, *, layer: str | None = None) -> None:
         self._model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
         self._layer = layer
         self._check_kind()
         if layer is not None:
-            check_layer(self._model, layer, self._name)
+            self._check_layers([layer])
 
     def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps of ``targets``, raw, and signed where the method has a sign.
@@ -72,15 +71,16 @@ class Method(ABC):
     def attribute_with_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
         layers = () if self._layer is None else (self._layer,)
-        with self._settings(images.device):
+        with self._settings(images):
             forward, columns = self._run(images, targets, layers)
             maps = self._finished(self._maps(forward, columns))
             return maps, forward.logits.detach()
 
     @contextmanager
-    def _settings(self, device: torch.device) -> Iterator[None]:
+    def _settings(self, images: Tensor) -> Iterator[None]:
         """What every computation runs under; errors from inside bear the method's name."""
-        with named(self._name), own_settings(device):
+        self._check_tensor(images, "images", "Normalise a picture and stack it with others.")
+        with named(self._name), own_settings(images.device):
             yield
 
     def _run(
@@ -118,10 +118,21 @@ class Method(ABC):
         return forward.last_map
 
     @property
+    def _rule_set(self) -> RuleSet:
+        """Made anew where it depends on options: rules are closures and cannot be pickled."""
+        return PLAIN_AUTOGRAD
+
+    @property
     def _name(self) -> str:
         return type(self).__name__
 
     def _check_kind(self) -> None:
+        if not isinstance(self._model, nn.Module):
+            raise UnsupportedModelError(
+                f"{self._name}: the model is of type {type(self._model).__name__}, expected a "
+                "torch.nn.Module. Its layers and its mode cannot be seen. Pass the network itself, "
+                "or a module whose forward() calls the function."
+            )
         parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
         for name, module in self._model.named_modules():
             label = repr(name or "<the model itself>")
@@ -148,6 +159,23 @@ class Method(ABC):
                     "Call model.eval() first."
                 )
 
+    def _check_layers(self, layers: Sequence[str]) -> None:
+        if isinstance(layers, str) or not layers or not all(isinstance(n, str) for n in layers):
+            raise LayerError(
+                f"{self._name}: layers are given as {layers!r}. Layers are found by their names. "
+                "Give names from model.named_modules(): layer='layer4', or for several "
+                "layers=['layer3', 'layer4']."
+            )
+        for layer in layers:
+            check_layer(self._model, layer, self._name)
+
+    def _check_tensor(self, value: object, what: str, remedy: str) -> None:
+        if not isinstance(value, Tensor):
+            raise ShapeError(
+                f"{self._name}: {what} are of type {type(value).__name__}, expected a "
+                f"torch.Tensor. Shape and device are open. {remedy}"
+            )
+
     def _check_images(self, images: Tensor) -> None:
         if images.dim() != 4 or not images.is_floating_point() or len(images) == 0:
             raise ShapeError(
@@ -166,6 +194,7 @@ class Method(ABC):
 
     def _columns(self, images: Tensor, targets: Tensor) -> Tensor:
         """``targets`` as [B, K] on the device of the images."""
+        self._check_tensor(targets, "targets", "Make one, as with torch.tensor([[207, 281]]).")
         whole = not (targets.is_floating_point() or targets.is_complex())
         if not whole or targets.dtype == torch.bool:
             raise ShapeError(
@@ -191,19 +220,33 @@ class Method(ABC):
             )
 
 
-def base_method(who: str, base: Callable[[nn.Module], Method], model: nn.Module) -> Method:
+def base_method(
+    who: str, base: Callable[[nn.Module], Method], model: nn.Module, *, argument: str = "base"
+) -> Method:
     """The method that a wrapper explains ``model`` with.
 
+    Args:
+        who: The wrapper, for messages.
+        base: Makes the method of a model.
+        model: What is explained.
+        argument: Name under which the wrapper was given ``base``, for messages.
+
     Raises:
-        TypeError: ``base`` is a method that has its model already.
+        TypeError: ``base`` is a method that has its model already, or makes no method.
     """
+    remedy = "Pass the class itself, or functools.partial of the class and its options."
     if isinstance(base, Method):
         raise TypeError(
-            f"{who}: base is a {type(base).__name__} of some model. It might be of another model "
-            "than the one that is explained. Pass the class itself, or functools.partial of the "
-            "class and its options."
+            f"{who}: {argument} is a {type(base).__name__} of some model. It might be of another "
+            f"model than the one that is explained. {remedy}"
         )
-    return base(model)
+    method = base(model) if callable(base) else None
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"{who}: {argument} is {base!r}, which makes no saliency method of a model. There "
+            f"would be no map. {remedy}"
+        )
+    return method
 
 
 class GradientMethod(Method):
@@ -232,9 +275,8 @@ class GradientMethod(Method):
             >>> maps["0"].shape, maps["2"].shape
             (torch.Size([1, 1, 6, 6]), torch.Size([1, 1, 4, 4]))
         """
-        for layer in layers:
-            check_layer(self._model, layer, self._name)
-        with self._settings(images.device):
+        self._check_layers(layers)
+        with self._settings(images):
             forward, columns = self._run(images, targets, layers)
             maps = self._all_maps(forward, columns, [forward.activations[n] for n in layers])
         return {layer: self._finished(m) for layer, m in zip(layers, maps, strict=True)}

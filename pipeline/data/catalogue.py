@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,3 +74,15 @@ class Catalogue:
 
 def _without_masks(split: Split) -> Split:
     return Split(split.name, tuple(replace(item, mask=None) for item in split.items))
+
+
+def spaced(items: Sequence[Item], count: int | None) -> list[Item]:
+    """So many items, evenly spaced over the list; all for None.
+
+    Example:
+        >>> [item.id for item in spaced([Item(c, Path(c), ()) for c in "abcdef"], 3)]
+        ['a', 'c', 'e']
+    """
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.masks.dense_crf import (
@@ -22,6 +24,74 @@ Refinement = Callable[[Image, Sequence[Floats]], list[Floats]]
 """What a refiner is: an image and several unaries of it in, as many refined ones out."""
 
 _UNDECIDED = -1
+
+
+class FeatureReader(Protocol):
+    """Reads feature maps of a network, see ``pipeline.tasks.features``."""
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Raise where the network has no such layers."""
+
+    def __call__(self, image: Image, layers: Sequence[str], size: float) -> list[Tensor]:
+        """Maps [C, h, w] of each layer; of layers it chooses if ``layers`` is empty.
+
+        The network sees the image at ``size`` px.
+        """
+
+
+@runtime_checkable
+class NeedsFeatures(Protocol):
+    """A refiner that looks at the image with a network."""
+
+    def bound(self, reader: Callable[[], FeatureReader]) -> Refinement:
+        """The same refiner with features that ``reader()`` reads."""
+
+
+def with_features(refine: Refinement, reader: Callable[[], FeatureReader]) -> Refinement:
+    """The refiner, with a network where it needs one; ``reader`` is not called where not."""
+    return refine.bound(reader) if isinstance(refine, NeedsFeatures) else refine
+
+
+class Chain:
+    """One refiner after another: each starts from what the one before gave.
+
+    Args:
+        steps: Refiners by name, in order, at least one.
+
+    Raises:
+        ConfigError: There are no steps, or a step is none.
+
+    Example:
+        >>> even = np.full((2, 6, 6), 0.5, dtype=np.float32)
+        >>> chain = Chain({"first": NoRefinement(), "second": NoRefinement()})
+        >>> chain(np.zeros((6, 6, 3), dtype=np.uint8), [even])[0].shape
+        (2, 6, 6)
+    """
+
+    def __init__(self, steps: Mapping[str, Refinement]) -> None:
+        wrong = [name for name, step in steps.items() if not callable(step)]
+        if not steps or wrong:
+            raise ConfigError(
+                f"Chain: steps {list(steps)}, not refiners: {wrong}. Nothing would be refined. "
+                "Pass one refiner or more by name, each an option of refine."
+            )
+        self._steps = dict(steps)
+
+    def bound(self, reader: Callable[[], FeatureReader]) -> Chain:
+        """The same chain; steps that need a network have one."""
+        return Chain({name: with_features(step, reader) for name, step in self._steps.items()})
+
+    def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
+        """Refined probabilities; see the steps for what they ask for.
+
+        Args:
+            image: RGB, uint8 [H, W, 3].
+            probabilities: Each float32 [L, H, W] in [0, 1], background first.
+        """
+        refined = list(probabilities)
+        for step in self._steps.values():
+            refined = step(image, refined)
+        return refined
 
 
 class NoRefinement:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.data.images import enlarge
 from pipeline.errors import ConfigError, DataError
 
 Floats = NDArray[np.float32]
@@ -80,6 +81,52 @@ def subtract_others(maps: Floats, weight: float) -> Floats:
     second, first = np.sort(maps, axis=0)[-2:]
     other = np.where(maps == first, second, first)
     return np.maximum(maps - np.float32(weight) * other, 0)
+
+
+def compete(maps: Floats, logits: Floats, temperature: float) -> Floats:
+    """Each map, less where a classifier sees another class of the image at that place.
+
+    With K classes and ``p`` the softmax over their logits at a pixel, each map is multiplied there
+    by ``min(1, K p)``: a class with its even share or more keeps all of its saliency, one that
+    another outdoes loses it. One map alone stays as it is.
+
+    Args:
+        maps: Normalised maps of the classes of one image, float [K, H, W], from ``normalise``.
+        logits: Of the same classes by place, float [K, h, w] of any size: what the classifier's
+            last linear layer makes of the feature map before its mean is taken.
+        temperature: Of the softmax, > 0; the lower, the more the winner takes.
+
+    Returns:
+        float32 [K, H, W] in [0, 1].
+
+    Raises:
+        ConfigError: ``temperature`` is out of its range.
+        DataError: The arrays are not [K, H, W] for one K, or have values that are not finite.
+
+    Example:
+        >>> even = np.ones((2, 1, 1))
+        >>> compete(even, np.log([[[3.0]], [[1.0]]]), temperature=1).tolist()
+        [[[1.0]], [[0.5]]]
+    """
+    if not 0 < temperature < math.inf:
+        raise ConfigError(
+            f"compete: temperature is {temperature}. Logits are divided by it. Pass a number > 0."
+        )
+    maps = np.asarray(maps, dtype=np.float32)
+    logits = np.asarray(logits, dtype=np.float32)
+    _check_planes("compete", "maps", maps)
+    _check_planes("compete", "logits", logits)
+    if len(maps) != len(logits):
+        raise DataError(
+            f"compete: maps is {maps.shape} but logits {logits.shape}. A class would have another "
+            "one's logits. Pass those of the classes of the maps, in their order."
+        )
+    if len(maps) < 2:
+        return maps
+    scores = enlarge(logits, (maps.shape[1], maps.shape[2])) / temperature
+    powers = np.exp(scores - scores.max(axis=0))
+    shares = powers / powers.sum(axis=0)
+    return np.asarray(maps * np.minimum(len(maps) * shares, 1), dtype=np.float32)
 
 
 def with_background(maps: Floats, background: float, plane: str = "constant") -> Floats:

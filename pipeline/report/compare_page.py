@@ -1,22 +1,19 @@
-"""A comparison of runs as CSV, as Markdown, as rows of text, and as one HTML file."""
+"""A comparison of runs: what its tables say, and the page as one HTML file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from pipeline.report.comparison import (
     COVERAGE,
-    FRACTION,
-    NETWORK,
     ORACLE,
     THRESHOLD,
     TWIN,
     Group,
     Measure,
-    Result,
     Spread,
     described,
     differing,
@@ -27,8 +24,6 @@ from pipeline.report.page import Swatch, duration, percent
 from pipeline.report.rendering import (
     Pictures,
     columns_of,
-    csv_table,
-    markdown_table,
     render_html,
 )
 
@@ -36,10 +31,6 @@ TEMPLATE = "compare.html"
 UNTIL_MASKS = ("classifier", "saliency", "pseudo_labels")
 UNTIL_NETWORK = (*UNTIL_MASKS, "segmentation")
 _FOR_AN_IMAGE = ("saliency", "pseudo_labels")
-_SHORT = {
-    "classifier": "AP", "seed": "seed", ORACLE: "oracle", "refined": "refined", "masks": "masks",
-    NETWORK: "network", FRACTION: "of twin",
-}  # fmt: skip
 _NAMES = ("saliency.method", "refine")  # of groups where nothing differs
 
 
@@ -56,6 +47,7 @@ class Section:
         plots: Data addresses by what they show.
         legend: Colours of the classes.
         remarks: What a reader must know before comparing.
+        chosen: Classes that the means are over, beside background; empty for all that occur.
     """
 
     title: str
@@ -66,6 +58,7 @@ class Section:
     plots: Mapping[str, str] = field(default_factory=dict)
     legend: Sequence[Swatch] = ()
     remarks: Sequence[str] = ()
+    chosen: Sequence[str] = ()
 
     @cached_property
     def names(self) -> list[str]:
@@ -77,6 +70,11 @@ class Section:
     def measures(self) -> list[Measure]:
         """Columns of scores."""
         return measures(self.groups)
+
+    @property
+    def refined(self) -> Measure:
+        """The column of refined masks."""
+        return next(measure for measure in self.measures if measure.key == "refined")
 
     @property
     def stages(self) -> list[str]:
@@ -111,12 +109,22 @@ class Section:
         """A group in a few words."""
         return described(group, self.names)
 
+    def caption(self, alike: Sequence[Group]) -> str:
+        """Places of some groups in the table, and the settings that they have in common."""
+        first = alike[0]
+        names = [n for n in self.names if all(g.text(n) == first.text(n) for g in alike)]
+        places = ", ".join(str(self.groups.index(group) + 1) for group in alike)
+        return f"{places}: {described(first, names)}"
+
     def is_best(self, group: Group, measure: Measure) -> bool:
-        """True for the highest mean of a column; an oracle or a twin is never called best."""
+        """True for the highest mean of a column, unless all are the same.
+
+        An oracle or a twin is never called best, nor is a training mask: each leaves out others.
+        """
         spreads = [other.spread(measure.key) for other in self.groups]
         means = [spread.mean for spread in spreads if spread]
         own = group.spread(measure.key)
-        counts = measure.honest and measure.kind != TWIN and len(means) > 1
+        counts = measure.honest and measure.kind not in (TWIN, "masks") and len(set(means)) > 1
         return counts and own is not None and own.mean == max(means)
 
     def columns(self, title: str) -> list[str]:
@@ -149,9 +157,112 @@ def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent, "duration": duration, "details": details, "per_image": per_image,
-        "seeds": random_seeds, "until_network": until_network,
+        "seeds": random_seeds, "until_network": until_network, "crossing": crossing,
+        "class_tables": class_tables,
     }  # fmt: skip
     return render_html(TEMPLATE, page, filters)
+
+
+@dataclass(frozen=True)
+class CrossedRow:
+    """A choice of all but the refinement: its settings, a group for its seed, one a column."""
+
+    words: Sequence[str]
+    seed: Group
+    refined: Sequence[Group | None]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Refinements side by side, for a table that fits on a page.
+
+    Attributes:
+        names: Settings that tell the rows apart.
+        refinements: Of the columns.
+        rows: In the order of the long table.
+    """
+
+    names: Sequence[str]
+    refinements: Sequence[str]
+    rows: Sequence[CrossedRow]
+
+    def best(self, column: int | None) -> Spread:
+        """The highest mean of a column; None is that of the seeds."""
+        if column is None:
+            spreads = [row.seed.spread("seed") for row in self.rows]
+        else:
+            cells = [row.refined[column] for row in self.rows]
+            spreads = [group.spread("refined") for group in cells if group]
+        return max((spread for spread in spreads if spread), key=lambda spread: spread.mean)
+
+
+def crossing(section: Section) -> Crossing | None:
+    """Rows and columns by refinement; None unless refinements differ, and something else too.
+
+    A refinement that leaves all seeds as they are has no column of its own.
+    """
+    inner = [n for n in section.names if n == "refine" or n.startswith("refine.")]
+    outer = [n for n in section.names if n not in inner]
+    cells: dict[tuple[str, ...], dict[str, Group]] = {}
+    for group in section.groups:
+        cells.setdefault(tuple(map(group.text, outer)), {})[described(group, inner)] = group
+    alone = sum(map(len, cells.values())) == len(section.groups)  # a group in each cell
+    scored = all(group.is_scored for group in section.groups)
+    changing = [g for g in section.groups if g.spread("refined") != g.spread("seed")]
+    if not (inner and outer and alone and scored and changing and len(cells) > 1):
+        return None
+    columns = sorted({described(group, inner) for group in changing})
+    rows = [
+        CrossedRow(
+            words,
+            max(row.values(), key=lambda group: len(group.results)),
+            [row.get(name) for name in columns],
+        )
+        for words, row in cells.items()
+    ]
+    return Crossing(outer, columns, rows)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """A score of each class; groups that have the same numbers share a row."""
+
+    measure: Measure
+    classes: Sequence[str]
+    rows: Sequence[Sequence[Group]]
+
+    @property
+    def title(self) -> str:
+        """Of which score, and how that was made."""
+        name = self.measure.title.replace("mIoU", "IoU")
+        return f"{name} ({self.measure.note})" if self.measure.note else name
+
+
+def class_tables(section: Section) -> list[ClassTable]:
+    """One for each score that classes have of their own."""
+    tables = []
+    for measure in section.measures:
+        names = _classes_of(section, measure.key)
+        alike: dict[tuple[Spread | None, ...], list[Group]] = {}
+        for group in section.groups:
+            numbers = tuple(group.class_spread(measure.key, name) for name in names)
+            if any(numbers):
+                alike.setdefault(numbers, []).append(group)
+        if alike:
+            tables.append(ClassTable(measure, names, list(alike.values())))
+    return tables
+
+
+def _classes_of(section: Section, key: str) -> list[str]:
+    names = dict.fromkeys(
+        name for g in section.groups for r in g.results for name in r.classes.get(key, {})
+    )
+    wanted = ("background", *section.chosen) if section.chosen else names
+    return [
+        name
+        for name in names
+        if name in wanted and any(group.class_spread(key, name) for group in section.groups)
+    ]
 
 
 def details(group: Group, measure: Measure) -> list[str]:
@@ -200,131 +311,3 @@ def per_image(group: Group) -> float | None:
     images = max((result.images for result in group.results), default=0)
     seconds = group.seconds(_FOR_AN_IMAGE)
     return seconds / images if seconds is not None and images else None
-
-
-def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
-    """Titles and cells of the table of scores."""
-    kinds = [measure.kind for measure in section.measures]
-    titles = [
-        f"{m.title}, %" + (f" ({m.note})" if kinds.count(m.kind) > 1 else "")
-        for m in section.measures
-    ]
-    head = [*section.names, *titles, "time in all"]
-    rows = []
-    for group in section.groups:
-        scores = [_score_text(group, measure) for measure in section.measures]
-        time = until_network(group)
-        words = [group.text(name) for name in section.names]
-        rows.append([*words, *scores, duration(time) if time is not None else "-"])
-    return head, rows
-
-
-def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
-    """Titles and cells of the most important scores, narrow enough for a terminal."""
-    first: dict[str, Measure] = {}
-    for measure in section.measures:  # of several evaluations of a network the first
-        first.setdefault(measure.kind, measure)
-    shown = {title: first[kind] for kind, title in _SHORT.items() if kind in first}
-    rows = []
-    for group in section.groups:
-        spreads = [group.spread(measure.key) for measure in shown.values()]
-        time = until_network(group)
-        cells = [section.label(group), *map(_two_lines, spreads)]
-        rows.append([*cells, f"{time:.0f}" if time is not None else "-"])
-    return ["choice", *shown, "s"], rows
-
-
-def _two_lines(spread: Spread | None) -> str:
-    if spread is None:
-        return "-"
-    mean = percent(spread.mean)
-    return mean if spread.deviation is None else f"{mean}\n±{percent(spread.deviation)}"
-
-
-def _score_text(group: Group, measure: Measure) -> str:
-    spread = group.spread(measure.key)
-    if spread is None:
-        return "-"
-    deviation = f" ± {100 * spread.deviation:.1f}" if spread.deviation is not None else ""
-    rest = [line for line in details(group, measure) if "n = " not in line]
-    return percent(spread.mean) + deviation + (f" ({rest[0]})" if rest else "")
-
-
-def as_markdown(page: Page) -> str:
-    """Tables of scores and of times in Markdown, and under them how the numbers were made."""
-    lines = [f"# {page.title}", ""]
-    for section in page.sections:
-        head, rows = text_rows(section)
-        lines += [f"## {section.title}", "", f"Sorted: {section.order}.", ""]
-        lines += [*markdown_table(head, rows, len(section.names)), ""]
-        lines += [f"- {measure.title}: {measure.note}" for measure in section.measures
-                  if measure.note]  # fmt: skip
-        lines += [f"- {remark}" for remark in section.remarks]
-        lines += ["", *_markdown_times(section), ""]
-    if page.loose_ends:
-        lines += ["## Not in the tables", ""]
-        lines += [*(f"- {name}: {reason}" for name, reason in page.loose_ends), ""]
-    lines += ["## How it was made", "", *(f"- {k}: {v}" for k, v in page.notes.items()), ""]
-    return "\n".join(lines)
-
-
-def _markdown_times(section: Section) -> list[str]:
-    head = [*section.names, *(f"{stage}, s" for stage in section.stages), "maps and masks, s/image"]
-    rows = []
-    for group in section.groups:
-        times = [group.seconds([stage]) for stage in section.stages]
-        cells = [f"{time:.1f}" if time is not None else "-" for time in times]
-        each = per_image(group)
-        words = [group.text(name) for name in section.names]
-        rows.append([*words, *cells, f"{each:.3f}" if each is not None else "-"])
-    return markdown_table(head, rows, len(section.names))
-
-
-def as_csv(sections: Sequence[Section]) -> str:
-    """Every number of the tables in full, one row a group: means, deviations, and of how many."""
-    rows = []
-    for section in sections:
-        for place, group in enumerate(section.groups, start=1):
-            row: dict[str, Any] = {"data": section.title, "place": place}
-            row |= {name: group.text(name) for name in section.names}
-            row["random seeds"] = " ".join(map(str, group.random_seeds))
-            rows.append(row | dict(_numbers(section, group)))
-    return csv_table(rows)
-
-
-def _numbers(section: Section, group: Group) -> Iterator[tuple[str, Any]]:
-    columns = {measure.key: group.spread(measure.key) for measure in section.measures}
-    columns |= {key: group.spread(key) for key in (THRESHOLD, COVERAGE)}
-    for key, spread in columns.items():
-        if spread is not None:
-            yield key, spread.mean
-            yield f"{key}/deviation", spread.deviation
-            yield f"{key}/n", len(spread.values)
-    for stage in section.stages:
-        yield f"seconds/{stage}", group.seconds([stage])
-    yield "seconds/in all", until_network(group)
-    yield "seconds/image", per_image(group)
-
-
-def runs_csv(sections: Sequence[Section]) -> str:
-    """Every single run with all its settings, scores and times in full."""
-    rows = [
-        _run_row(section, place, group, result)
-        for section in sections
-        for place, group in enumerate(section.groups, start=1)
-        for result in group.results
-    ]
-    return csv_table(rows)
-
-
-def _run_row(section: Section, place: int, group: Group, result: Result) -> dict[str, Any]:
-    return {
-        "data": section.title,
-        "place": place,
-        "folder": result.place,
-        "random_seed": result.random_seed,
-        **{name: setting.value for name, setting in group.settings.items()},
-        **result.values,
-        **{f"seconds/{stage}": seconds for stage, seconds in result.seconds.items()},
-        **result.details,
-    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.compare_page import UNTIL_MASKS, UNTIL_NETWORK, Section
+from pipeline.report.compare_page import UNTIL_MASKS, UNTIL_NETWORK, Section, crossing
 from pipeline.report.comparison import (
     FRACTION,
     NETWORK,
@@ -14,6 +15,7 @@ from pipeline.report.comparison import (
     Group,
     Measure,
     Spread,
+    described,
     measure_to_sort_by,
 )
 from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
@@ -26,69 +28,100 @@ _PANELS = ("seed", "refined", NETWORK)
 _WIDEST = 44  # letters of a label in a line
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """One score of the groups in each line; None for a line without."""
+
+    measure: Measure
+    title: str
+    groups: Sequence[Group | None]
+
+    def spreads(self, key: str) -> list[Spread | None]:
+        return [group.spread(key) if group else None for group in self.groups]
+
+    @property
+    def oracles(self) -> list[Spread | None]:
+        """Of the seeds; nothing else has them."""
+        return self.spreads(ORACLE) if self.measure.key == "seed" else []
+
+
 def bars(section: Section) -> bytes | None:
     """Mean scores as bars, the deviation as a line, each random seed as a point; a PNG file.
 
-    The oracle is a hollow mark beside the seed. None if nothing was scored.
+    The oracle is a hollow mark beside the seed. Refinements are panels side by side where there is
+    such a table and no network. None if nothing was scored.
     """
-    panels = _panels(section)
+    labels, panels = _crossed_panels(section) or _panels(section)
     if not panels:
         return None
-    groups = section.groups
-    figure = new_figure(2.2 + 3.6 * len(panels), 1.3 + 0.42 * len(groups))
+    figure = new_figure(2.2 + 3.6 * len(panels), 1.3 + 0.42 * len(labels))
     grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    for axes, measure in zip(grid, panels, strict=True):
-        _bars(axes, groups, measure)
-    labels = [
-        textwrap.fill(f"{place}  {section.label(group)}", _WIDEST)
-        for place, group in enumerate(groups, start=1)
-    ]
-    grid[0].set_yticks(range(len(groups)), labels, fontsize=9, parse_math=False)
-    grid[0].set_ylim(len(groups) - 0.4, -0.6)  # best at the top
-    grid[0].set_xlim(0, 106 * _furthest(groups, panels))  # all panels share it
+    for axes, panel in zip(grid, panels, strict=True):
+        _bars(axes, panel)
+    lines = [textwrap.fill(label, _WIDEST) for label in labels]
+    grid[0].set_yticks(range(len(lines)), lines, fontsize=9, parse_math=False)
+    grid[0].set_ylim(len(lines) - 0.4, -0.6)  # best at the top
+    grid[0].set_xlim(0, 106 * _furthest(panels))  # all panels share it
     return png(figure)
 
 
-def _panels(section: Section) -> list[Measure]:
+def _panels(section: Section) -> tuple[list[str], list[_Panel]]:
+    """Names of the lines of the long table, and their scores."""
     first: dict[str, Measure] = {}
     for measure in section.measures:  # of several evaluations of a network the first
         first.setdefault(measure.kind, measure)
-    return [first[kind] for kind in _PANELS if kind in first]
+    chosen = [first[kind] for kind in _PANELS if kind in first]
+    panels = [_Panel(measure, measure.title, section.groups) for measure in chosen]
+    labels = [f"{place}  {section.label(g)}" for place, g in enumerate(section.groups, start=1)]
+    return labels, panels
 
 
-def _furthest(groups: Sequence[Group], panels: Sequence[Measure]) -> float:
+def _crossed_panels(section: Section) -> tuple[list[str], list[_Panel]] | None:
+    """Names of the rows of the short table, and the seed and each refinement."""
+    table = crossing(section)
+    if table is None or any(measure.kind == NETWORK for measure in section.measures):
+        return None
+    seed = next(measure for measure in section.measures if measure.key == "seed")
+    panels = [_Panel(seed, seed.title, [row.seed for row in table.rows])]
+    for column, name in enumerate(table.refinements):
+        cells = [row.refined[column] for row in table.rows]
+        panels.append(_Panel(section.refined, f"{name}, mIoU", cells))
+    return [described(row.seed, table.names) for row in table.rows], panels
+
+
+def _furthest(panels: Sequence[_Panel]) -> float:
     """The largest number that is drawn; 1 if all are 0."""
-    keys = [*(measure.key for measure in panels), ORACLE]
-    spreads = [spread for g in groups for key in keys if (spread := g.spread(key)) is not None]
-    ends = [max(*s.values, s.mean + (s.deviation or 0.0)) for s in spreads]
-    return max(ends) or 1.0
+    drawn = [[*panel.spreads(panel.measure.key), *panel.oracles] for panel in panels]
+    spreads = [spread for some in drawn for spread in some if spread is not None]
+    return max(max(*s.values, s.mean + (s.deviation or 0.0)) for s in spreads) or 1.0
 
 
-def _bars(axes: Axes, groups: Sequence[Group], measure: Measure) -> None:
-    for height, group in enumerate(groups):
-        spread = group.spread(measure.key)
-        if spread is None:
-            continue
-        axes.barh(height, 100 * spread.mean, height=0.62, color=_BAR)
-        deviation = 100 * (spread.deviation or 0.0)
-        error = deviation or None
-        axes.errorbar(100 * spread.mean, height, xerr=error, color=ACCENT, capsize=3)
-        if len(spread.values) > 1:
-            points = [100 * value for value in spread.values]
-            axes.scatter(points, [height] * len(points), s=14, color=_POINT, zorder=4, linewidths=0)
-        oracle = group.spread(ORACLE) if measure.key == "seed" else None
+def _bars(axes: Axes, panel: _Panel) -> None:
+    measure = panel.measure
+    for height, spread in enumerate(panel.spreads(measure.key)):
+        if spread is not None:
+            _bar(axes, height, spread)
+    for height, oracle in enumerate(panel.oracles):
         if oracle is not None:
             axes.scatter(
                 100 * oracle.mean, height, s=30, marker="D", facecolors="none", edgecolors=_ORACLE,
                 linewidths=1.2, zorder=4,
             )  # fmt: skip
-    note = "\n◇ oracle, no result" if measure.key == "seed" else ""
-    protocol = f"\n{measure.note}" if measure.kind == NETWORK else ""
-    axes.set_title(f"{measure.title}, %", fontsize=10, loc="left")
-    axes.set_xlabel((note or protocol).strip("\n") or " ", fontsize=8, color="0.35")
+    note = "◇ oracle, no result" if any(panel.oracles) else " "
+    axes.set_title(f"{panel.title}, %", fontsize=10, loc="left", parse_math=False)
+    axes.set_xlabel(measure.note if measure.kind == NETWORK else note, fontsize=8, color="0.35")
     axes.tick_params(labelsize=8)
     plain_look(axes)
     axes.grid(visible=False, axis="y")
+
+
+def _bar(axes: Axes, height: int, spread: Spread) -> None:
+    axes.barh(height, 100 * spread.mean, height=0.62, color=_BAR)
+    deviation = 100 * (spread.deviation or 0.0) or None
+    axes.errorbar(100 * spread.mean, height, xerr=deviation, color=ACCENT, capsize=3)
+    if len(spread.values) > 1:
+        points = [100 * value for value in spread.values]
+        axes.scatter(points, [height] * len(points), s=14, color=_POINT, zorder=4, linewidths=0)
 
 
 def quality_and_cost(section: Section) -> bytes | None:
@@ -105,7 +138,7 @@ def quality_and_cost(section: Section) -> bytes | None:
     if len(points) < 2:
         return None
     points.sort(key=lambda point: -point[1].mean)
-    figure = new_figure(8.2, 4.4)
+    figure = new_figure(8.2, max(4.4, 0.16 * len(points)))  # room for each name
     axes = figure.subplots()
     for _, score, cost in points:
         _point(axes, score, cost)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 TARGET = "_target_"
@@ -31,26 +31,43 @@ class Setting:
 Settings = Mapping[str, Setting]
 
 
-def flattened(group: str, node: Any, owner: str | None = None) -> dict[str, Setting]:
-    """Settings by dotted names; ``_target_`` becomes the value of the group itself.
+def flattened(
+    group: str, node: Any, owner: str = "", *, inside: bool = False
+) -> dict[str, Setting]:
+    """Settings by dotted names; what ``_target_`` names becomes the value of the group itself.
+
+    What such a thing is made of, ``inside`` it, belongs to its name.
 
     Example:
-        >>> found = flattened("refine", {"_target_": "a.b.CRF", "iterations": 5})
-        >>> {name: setting.value for name, setting in found.items()}
-        {'refine': 'CRF', 'refine.iterations': '5'}
+        >>> walk = {"_target_": "a.Chain", "steps": {"crf": {"_target_": "a.CRF", "iterations": 5}}}
+        >>> {name: setting.value for name, setting in flattened("refine", walk).items()}
+        {'refine': 'Chain(CRF)', 'refine.steps.crf.iterations': '5'}
     """
     owner = owner or group
     if not isinstance(node, Mapping):
         return {group: Setting(_text(node), owner)}
-    found = {}
+    found: dict[str, Setting] = {}
     if TARGET in node:
         owns = f"{owner}/{group}={node[TARGET]}"
-        found[group] = Setting(str(node[TARGET]).rpartition(".")[2], owner, owns)
-        owner = owns
+        if not inside:
+            found[group] = Setting(_named(node), owner, owns)
+        owner, inside = owns, True
     for key, value in node.items():
-        if key != TARGET:
-            found |= flattened(f"{group}.{key}", value, owner)
+        if not key.startswith("_"):
+            found |= flattened(f"{group}.{key}", value, owner, inside=inside)
     return found
+
+
+def _named(node: Mapping[str, Any]) -> str:
+    """What is built, and what of."""
+    name, parts = str(node[TARGET]).rpartition(".")[2], ", ".join(_parts(node))
+    return f"{name}({parts})" if parts else name
+
+
+def _parts(node: Mapping[str, Any]) -> Iterator[str]:
+    for value in node.values():
+        if isinstance(value, Mapping):
+            yield from [_named(value)] if TARGET in value else _parts(value)
 
 
 def _text(value: Any) -> str:
@@ -84,7 +101,7 @@ class Result:
         images: Number of images that have masks.
         masks: From image labels to masks.
         network: What learned from them.
-        details: Whatever else the file of single runs should hold.
+        classes: Average precision or IoU of each class, by the key of a measure.
     """
 
     place: str
@@ -92,7 +109,7 @@ class Result:
     images: int
     masks: Part
     network: Part | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -137,6 +154,10 @@ class Group:
     def spread(self, key: str) -> Spread | None:
         """Of a score; None if no run has it."""
         return _spread(result.values.get(key) for result in self.results)
+
+    def class_spread(self, key: str, name: str) -> Spread | None:
+        """Of a score of one class; None if no run has it."""
+        return _spread(result.classes.get(key, {}).get(name) for result in self.results)
 
     def seconds(self, stages: Iterable[str]) -> float | None:
         """Of some stages together, each the mean over the runs that have it; None without one."""
@@ -203,7 +224,8 @@ def _key(settings: Settings) -> Any:
 
 
 def _without_network(result: Result) -> Result:
-    return Result(result.place, result.random_seed, result.images, result.masks, None)
+    classes = {key: scores for key, scores in result.classes.items() if "|" not in key}
+    return replace(result, network=None, classes=classes)
 
 
 def differing(groups: Sequence[Group]) -> list[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ACCENT = "#b4491f"
 _DPI = 130
+_NARROW = 8  # times the least number: there are at least two of 1, 2, 5... in more than that
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -40,11 +41,13 @@ def plain_look(axes: Axes) -> None:
 
 
 def logarithmic(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, 20..."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, 20..., evenly where they are few."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    few = high < _NARROW * low
+    axes.xaxis.set_major_locator(MaxNLocator(6) if few else LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path, read_json, write_json
-from pipeline.data.catalogue import Item
+from pipeline.data.catalogue import Item, spaced
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
 from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
@@ -55,18 +55,6 @@ class Contest:
     outputs: Mapping[int, Sequence[int]]
     truth_version: str | None
     device: torch.device
-
-
-def spaced(items: Sequence[Item], count: int | None) -> list[Item]:
-    """So many items, evenly spaced over the list; all for None.
-
-    Example:
-        >>> [item.id for item in spaced([Item(c, Path(c), ()) for c in "abcdef"], 3)]
-        ['a', 'c', 'e']
-    """
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[index * len(items) // count] for index in range(count)]
 
 
 def folder(run: Run, contest: Contest, name: str, settings: dict[str, Any]) -> StageFolder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,19 +13,19 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from pipeline.artifacts import write_bytes
-from pipeline.data.catalogue import Catalogue, Item
+from pipeline.data.catalogue import Catalogue, Item, spaced
 from pipeline.data.checks import data_fingerprint
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
 from pipeline.errors import ConfigError, MissingArtifactError, PipelineError, at_most
 from pipeline.report import compare_page as page
 from pipeline.report import compare_plots, comparison
+from pipeline.report import compare_tables as tables
 from pipeline.report.comparison import Group
 from pipeline.report.page import data_address, duration, legend
 from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, thumbnail
 from pipeline.report.rendering import Pictures
 from pipeline.stages import lineage
-from pipeline.stages.benchmark_method import spaced
 from pipeline.stages.context import Run, build
 from pipeline.stages.lineage import Lineage, Stage
 from pipeline.stages.results import result_of
@@ -93,30 +93,26 @@ def _nothing_found(
     there = f" There is:\n{at_most([f'{s.path}: {why}' for s, why in ends])}\n" if ends else " "
     return MissingArtifactError(
         f"compare: no finished pseudo-masks in {', '.join(map(str, folders))}. There is nothing "
-        f"to compare.{there}Run `python scripts/run.py stage=pseudo_labels` (or stage=all) first, "
+        f"to compare.{there}Run `python scripts/run.py stage=masks` (or stage=all) first, "
         "or name other folders with compare.runs=[DIR,DIR]."
     )
 
 
 def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
-    """The runs by data and ground truth; the set with the most runs first."""
-    kinds: dict[tuple[str, str], list[Lineage]] = {}
+    """The runs by data, ground truth and what was scored; the set with the most runs first."""
+    kinds: dict[tuple[Any, ...], list[Lineage]] = {}
     for way in ways:
-        kinds.setdefault((way.masks.parts["data"], str(way.masks.summary["truth"])), []).append(way)
+        data, made = way.masks.parts["data"], way.masks.summary
+        scored = (made.get("scores") or {}).get("images")  # maybe only some have masks
+        kinds.setdefault((data, str(made["truth"]), scored), []).append(way)
     by_size = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     catalogue, reason = _catalogue(run)
     version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
     sections = []
-    for (data, _), own in by_size:
+    for (data, *_), own in by_size:
         there = catalogue if data == version else None
         why = reason or "the data settings of this command describe other data"
         sections.append(_section(run, own, there, why))
-    if len(sections) > 1 and _seeds_choose_data(sections):
-        remark = (
-            "Each random seed has data of its own here, so that their numbers have no common mean. "
-            "data.random_seed=0 in the command of a sweep keeps the data the same."
-        )
-        sections = [replace(section, remarks=[*section.remarks, remark]) for section in sections]
     return sections
 
 
@@ -126,16 +122,6 @@ def _catalogue(run: Run) -> tuple[Catalogue | None, str]:
         return build(run.config.data, "data"), ""
     except PipelineError as error:
         return None, str(error)
-
-
-def _seeds_choose_data(sections: Sequence[page.Section]) -> bool:
-    """True if equal settings stand in several sections, each with random seeds of its own."""
-    seeds: dict[Any, list[set[int]]] = {}
-    for group in (group for section in sections for group in section.groups):
-        key = tuple(sorted((name, setting.value) for name, setting in group.settings.items()))
-        seeds.setdefault(key, []).append(set(group.random_seeds))
-    repeated = [sets for sets in seeds.values() if len(sets) > 1]
-    return bool(repeated) and all(not set.intersection(*sets) for sets in repeated)
 
 
 def _section(
@@ -151,7 +137,8 @@ def _section(
             "Leave compare.by out, or make what is missing (stage=evaluate, or stage=all)."
         )
     ordered = comparison.ordered_by_cost(groups) if by_cost else comparison.ordered(groups, by)
-    section = page.Section(_title(ways, catalogue), ordered, by, by_cost)
+    title, chosen = _title(ways, catalogue), config.classes or ()
+    section = page.Section(title, ordered, by, by_cost, chosen=chosen)
     remarks = list(_remarks(run, ways, section))
     galleries: Mapping[str, list[Pictures]] = {}
     try:
@@ -180,9 +167,14 @@ def _remarks(run: Run, ways: Sequence[Lineage], section: page.Section) -> Iterat
     classes = run.config.compare.classes
     if classes:
         yield (
-            f"Every mIoU is the mean over background, {', '.join(classes)}. There is no oracle: it "
-            "was searched for over all classes."
+            f"Every mIoU is the mean over background, {', '.join(classes)}; average precision over "
+            "the same without background."
         )
+        if any(g.is_scored and not g.spread(comparison.ORACLE) for g in section.groups):
+            yield (
+                "Masks without an oracle were scored by an earlier version, which searched for it "
+                "over all classes only. stage=masks with their settings makes them anew."
+            )
     machines = {str(stage.manifest["made_by"].get("platform")) for stage in _stages(ways)}
     if len(machines) > 1:
         yield f"Made on different machines ({', '.join(sorted(machines))}): times do not compare."
@@ -212,65 +204,43 @@ def _plots(section: page.Section) -> dict[str, str]:
     return {title: data_address(plot, "image/png") for title, plot in plots.items() if plot}
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A line of the table and the folder of its masks."""
-
-    place: int
-    group: Group
-    folder: Path
-
-
 def _galleries(
     section: page.Section, catalogue: Catalogue, count: int
 ) -> dict[str, list[Pictures]]:
     """For each kind of label image a row an image, chosen without a look at any score."""
     split = catalogue.scored if catalogue.scored.items else catalogue.train
-    items = spaced(split.items, count) if count else []
-    lines = [
-        _Shown(place, group, Path(group.results[0].place))
-        for place, group in enumerate(section.groups, start=1)
-    ]
+    made = Path(section.groups[0].results[0].place) / "masks"
+    there = [item for item in split.items if (made / f"{item.id}.png").is_file()]
+    items = spaced(there, count) if count else []
     return {
-        title: _gallery(section, kind, items, lines, catalogue.classes)
+        title: _gallery(section, kind, items, catalogue.classes)
         for kind, title in _KINDS.items()
         if items
     }
 
 
 def _gallery(
-    section: page.Section,
-    kind: str,
-    items: Sequence[Item],
-    lines: Sequence[_Shown],
-    classes: Sequence[str],
+    section: page.Section, kind: str, items: Sequence[Item], classes: Sequence[str]
 ) -> list[Pictures]:
     images = {item.id: thumbnail(read_image(item.image)) for item in items}
 
-    def column(line: _Shown) -> tuple[str, ...]:
-        paths = {item.id: line.folder / kind / f"{item.id}.png" for item in items}
+    def column(group: Group) -> tuple[str, ...]:
+        folder = Path(group.results[0].place) / kind
+        paths = {item.id: folder / f"{item.id}.png" for item in items}
         return tuple(_overlaid(images[name], path) for name, path in paths.items())
 
-    alike: dict[tuple[str, ...], list[_Shown]] = {}
-    for line in lines:
-        alike.setdefault(column(line), []).append(line)
+    alike: dict[tuple[str, ...], list[Group]] = {}
+    for group in section.groups:
+        alike.setdefault(column(group), []).append(group)
     rows = []
     for index, item in enumerate(items):
         sources = {"image": _address(images[item.id])}
         if item.mask is not None:
             sources["ground truth"] = _overlaid(images[item.id], item.mask)
-        sources |= {_caption(section, same): found[index] for found, same in alike.items()}
+        sources |= {section.caption(same): found[index] for found, same in alike.items()}
         shown = {title: source for title, source in sources.items() if source}
         rows.append(Pictures(item.id, ", ".join(classes[k] for k in item.labels), shown))
     return rows
-
-
-def _caption(section: page.Section, same: Sequence[_Shown]) -> str:
-    """Places of the lines that look alike, and the settings that they have in common."""
-    first = same[0].group
-    names = [n for n in section.names if all(s.group.text(n) == first.text(n) for s in same)]
-    places = ", ".join(str(shown.place) for shown in same)
-    return f"{places}: {comparison.described(first, names)}"
 
 
 def _overlaid(image: Image, path: Path) -> str:
@@ -299,9 +269,10 @@ def _write(
     )
     files = {
         "index.html": page.render(content),
-        "table.md": page.as_markdown(content),
-        "table.csv": page.as_csv(sections),
-        "runs.csv": page.runs_csv(sections),
+        "table.md": tables.as_markdown(content),
+        "table.csv": tables.as_csv(sections),
+        "classes.csv": tables.classes_csv(sections),
+        "runs.csv": tables.runs_csv(sections),
     }
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
@@ -310,7 +281,7 @@ def _write(
     for stage, why in ends:
         run.say(f"not in the table: {stage.name}", why)
     run.say("page", str(folder / "index.html"))
-    run.say("tables", f"{folder}: table.csv, table.md; runs.csv has every single run")
+    run.say("tables", f"{folder}: table.csv, table.md, classes.csv; runs.csv has every single run")
 
 
 def _notes(run: Run, ways: Sequence[Lineage]) -> dict[str, str]:
@@ -332,7 +303,7 @@ def _notes(run: Run, ways: Sequence[Lineage]) -> dict[str, str]:
 
 def _table(section: page.Section) -> Table:
     """The most important scores in %, and seconds, for the terminal."""
-    head, rows = page.short_rows(section)
+    head, rows = tables.short_rows(section)
     caption = f"%; mean and deviation over random seeds; sorted: {section.order}"
     table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
     table.add_column("no.", justify="right", no_wrap=True)

@@ -8,78 +8,79 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.artifacts import StageFolder, fingerprint, write_bytes
-from pipeline.config import EvaluateConfig
+from pipeline.config import EvaluateConfig, SegmenterConfig
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
-from pipeline.masks.refine import Refinement
+from pipeline.masks.refine import NeedsFeatures, Refinement
 from pipeline.scoring import mean_over, score
-from pipeline.stages import segmentation
+from pipeline.stages import classifier, rounds, segmentation
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.stages.refinement import refinement
 from pipeline.stages.training import CHECKPOINT
+from pipeline.tasks.predictor import ClassifierPrior, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
 EXPORT = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
 
-class Predictor(pl.LightningModule):
-    """Class probabilities [classes + 1, H, W] of one image, averaged over scales and mirrors."""
-
-    def __init__(self, network: SegmenterTask, config: EvaluateConfig) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-
-    @torch.no_grad()
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
-        """Probabilities of a batch of one image; None for no pixels."""
-        image = batch[0]
-        if image.numel() == 0:
-            return None
-        return self.network.predict_probabilities(image, self.config.scales, flip=self.config.flip)
-
-
-def folder(run: Run, labels: str | None = None) -> StageFolder:
-    """Where predictions and scores are, or will be."""
+def folder(run: Run, labels: str | None = None, round_: int | None = None) -> StageFolder:
+    """Where predictions and scores are, or will be; arguments as for the network."""
     config = replace(run.config.evaluate, classes=None, export=False)  # both are added afterwards
-    labels = labels or run.config.segmenter.labels
     given = _given_version(run, config)
-    upstream = [] if given else [segmentation.folder(run, labels)]
+    upstream = [] if given else [segmentation.folder(run, labels, round_)]
+    if _needs_classifier(run):
+        upstream.append(classifier.folder(run))
+    name = "given" if given else rounds.variant(rounds.settings(run, labels, round_))
     return run.stage(
-        "evaluate", f"{'given' if given else labels}_{config.split}",
+        "evaluate", f"{name}_{config.split}",
         __name__, upstream, evaluate=config, given=given,
         refine=run.config.refine if config.crf else None,
         ground_truth=run.truth_version(split_of(run)),
     )  # fmt: skip
 
 
-def run(run: Run, labels: str | None = None) -> StageFolder:
+def run(run: Run, labels: str | None = None, round_: int | None = None) -> StageFolder:
     """Score the run's network, ``evaluate.checkpoint`` or ``evaluate.masks`` on a split."""
     check_settings(run)
-    labels = labels or run.config.segmenter.labels
-    if run.config.evaluate.masks is None and run.config.evaluate.checkpoint is None:
-        command = f"stage=segmentation segmenter.labels={labels}"
-        run.require(segmentation.folder(run, labels), command)
-    done = run.carry_out(folder(run, labels), lambda stage: _evaluate(run, stage, labels))
-    scores = done.summary["scores"]
+    config = rounds.settings(run, labels, round_)
+    if scores_own_network(run):
+        command = f"segmenter.labels={config.labels} segmenter.rounds={config.rounds}"
+        network = segmentation.folder(run, labels, round_)
+        run.require(network, f"stage=segmentation {command}")
+    if _needs_classifier(run):
+        run.require(classifier.folder(run), "stage=classifier")
+    stage = folder(run, labels, round_)
+    done = run.carry_out(stage, lambda stage: _evaluate(run, stage, config))
+    scores, name = done.summary["scores"], rounds.described(config)
     if scores is None:
-        run.say(f"network ({labels} labels)", "not scored: the split has no ground truth")
+        run.say(f"network ({name})", "not scored: the split has no ground truth")
     else:
-        run.say(f"mIoU, {labels} labels ({scores['protocol']})", number(scores["mIoU"]))
+        run.say(f"mIoU, {name} ({scores['protocol']})", number(scores["mIoU"]))
         for name, value in mean_over_chosen(run, scores).items():
             run.say(f"  over {name}", number(value))
     run.say("predictions", str(done.summary["predictions"]))
     if run.config.evaluate.export:
         run.say("for the VOC server", str(_export(run, done)))
     return done
+
+
+def scores_own_network(run: Run) -> bool:
+    """False if another network, or masks, are given."""
+    return run.config.evaluate.masks is None and run.config.evaluate.checkpoint is None
+
+
+def _needs_classifier(run: Run) -> bool:
+    """True if predictions depend on the run's classifier other than through the network."""
+    config = run.config.evaluate
+    looks = config.crf and isinstance(build(run.config.refine, "refine"), NeedsFeatures)
+    return config.masks is None and (config.classifier_prior or looks)
 
 
 def mean_over_chosen(run: Run, scores: dict[str, Any]) -> dict[str, float | None]:
@@ -138,10 +139,10 @@ def split_of(run: Run) -> Split:
     return splits[run.config.evaluate.split]
 
 
-def _evaluate(run: Run, stage: StageFolder, labels: str) -> dict[str, Any]:
+def _evaluate(run: Run, stage: StageFolder, recipe: SegmenterConfig) -> dict[str, Any]:
     config, split = run.config.evaluate, split_of(run)
     if config.masks is None:
-        _predict(run, stage, split, labels)
+        _predict(run, stage, split, recipe)
         masks = {item.id: prediction_path(stage, item) for item in split.items}
     else:
         masks = _given_masks(Path(config.masks), split)
@@ -149,19 +150,23 @@ def _evaluate(run: Run, stage: StageFolder, labels: str) -> dict[str, Any]:
     return {
         "scores": scores,
         "predictions": str(config.masks or stage.path / "predictions"),
-        "labels": labels,
+        "labels": recipe.labels,
+        "round": recipe.rounds,
     }
 
 
-def _predict(run: Run, stage: StageFolder, split: Split, labels: str) -> None:
-    refine = build(run.config.refine, "refine") if run.config.evaluate.crf else None
+def _predict(run: Run, stage: StageFolder, split: Split, recipe: SegmenterConfig) -> None:
+    refine = refinement(run) if run.config.evaluate.crf else None
 
     def write(item: Item, probabilities: Tensor) -> None:
         labels = _label_image(item, probabilities.cpu().numpy(), refine)
         write_bytes(prediction_path(stage, item), encode_label_image(labels))
 
     missing = [item for item in split.items if not prediction_path(stage, item).exists()]
-    task = Predictor(_network(run, labels), run.config.evaluate)
+    config = run.config.evaluate
+    prior = ClassifierPrior(classifier.load(run)) if config.classifier_prior else None
+    network = _network(run, recipe)
+    task = Predictor(network, config.scales, flip=config.flip, prior=prior)
     failures = predict(run, stage.path, task, missing, write) if missing else {}
     raise_if_any(failures, len(split.items), "evaluate")
 
@@ -174,8 +179,8 @@ def _label_image(
     return probabilities.argmax(0).astype(np.uint8)
 
 
-def _network(run: Run, labels: str) -> SegmenterTask:
-    own = segmentation.folder(run, labels).path / CHECKPOINT
+def _network(run: Run, recipe: SegmenterConfig) -> SegmenterTask:
+    own = segmentation.folder(run, recipe.labels, recipe.rounds).path / CHECKPOINT
     path = run.config.evaluate.checkpoint or str(own)
     if not Path(path).is_file():
         raise ConfigError(f"evaluate.checkpoint: no file {path!r}. Give the path of a .ckpt file.")
@@ -238,4 +243,6 @@ def protocol(config: EvaluateConfig, split: Split) -> str:
     scales = "scale" if len(config.scales) == 1 else "scales"
     values = " ".join(f"{scale:g}" for scale in config.scales)
     flip = "flip" if config.flip else "no flip"
-    return f"{split.name}, {scales} {values}, {flip}, {'CRF' if config.crf else 'no CRF'}"
+    crf = "CRF" if config.crf else "no CRF"
+    prior = ", times the classifier's probabilities" if config.classifier_prior else ""
+    return f"{split.name}, {scales} {values}, {flip}, {crf}{prior}"

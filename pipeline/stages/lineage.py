@@ -79,7 +79,7 @@ class Lineage:
 
     Attributes:
         masks: The stage that made the pseudo-masks.
-        network: A network that learned from them; None for none.
+        network: A network that learned from them, maybe by way of earlier ones; None for none.
         scored: Evaluations of the network.
         twin_scored: Evaluations of networks that learned from ground truth by the same recipe.
     """
@@ -88,6 +88,13 @@ class Lineage:
     network: Stage | None = None
     scored: tuple[Stage, ...] = ()
     twin_scored: tuple[Stage, ...] = ()
+
+    @property
+    def training(self) -> list[Stage]:
+        """Everything from the masks to the network, in order: one network, or several rounds."""
+        before = {stage.path for stage in self.masks.ancestors()}
+        way = self.network.ancestors() if self.network else []
+        return [stage for stage in way if stage.path not in before]
 
 
 def stages_in(run: Path) -> list[Stage]:
@@ -104,13 +111,20 @@ def lineages(stages: Sequence[Stage]) -> Iterator[Lineage]:
     """Every finished set of pseudo-masks, once for each finished network that learned from it."""
     finished = [stage for stage in stages if not stage.problem]
     for masks in (stage for stage in finished if stage.kind == "pseudo_labels"):
-        networks = [stage for stage in _of("segmentation", finished) if masks in stage.parents]
+        networks = _networks_of(masks, finished)
         for network in networks:
             scored = _made_from([network], finished)
             twins = [s for s in _of("segmentation", finished) if _is_twin(s, network)]
             yield Lineage(masks, network, scored, _made_from(twins, finished))
         if not networks:
             yield Lineage(masks)
+
+
+def _networks_of(masks: Stage, finished: Sequence[Stage]) -> list[Stage]:
+    """Networks that learned from the masks, without those that only taught a later one."""
+    networks = [stage for stage in _of("segmentation", finished) if masks in stage.ancestors()]
+    steps = [step for network in networks for step in network.ancestors()[:-1]]
+    return [n for n in networks if n not in steps or _made_from([n], finished)]
 
 
 def loose_ends(stages: Sequence[Stage]) -> list[tuple[Stage, str]]:
@@ -123,7 +137,7 @@ def loose_ends(stages: Sequence[Stage]) -> list[tuple[Stage, str]]:
             ends.append((stage, stage.problem))
         elif stage.kind in ("classifier", "saliency") and stage.path not in used:
             ends.append((stage, "done, but no finished pseudo-masks were made from it"))
-        elif stage.kind == "evaluate" and not stage.parents:
+        elif stage.kind == "evaluate" and not _of("segmentation", stage.parents):
             ends.append((stage, "scores of given masks or a given network, whose making is open"))
     return ends
 
@@ -143,13 +157,14 @@ def _is_twin(other: Stage, network: Stage) -> bool:
 
 
 def _recipe(network: Stage) -> dict[str, Any]:
-    """All that the network depends on but the labels that it learned from."""
+    """All that the network depends on but the labels that it learned from, in how many rounds."""
     settings = {key: value for key, value in network.settings.items() if key != "ground_truth"}
+    segmenter = {**settings.get("segmenter", {}), "labels": "", "rounds": 1}
     return {
-        "settings": {**settings, "segmenter": {**settings.get("segmenter", {}), "labels": ""}},
+        "settings": {**settings, "segmenter": segmenter},
         "data": network.parts.get("data"),
         "random_seed": network.parts.get("random_seed"),
-        "from": [parent.path for parent in network.parents if parent.kind != "pseudo_labels"],
+        "from": [parent.path for parent in network.parents if parent.kind == "classifier"],
     }
 
 

@@ -27,6 +27,7 @@ from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, name_of, number
 from pipeline.stages.prediction import Beside, Failures, in_parallel, raise_if_any
+from pipeline.stages.refinement import refinement
 from pipeline.stages.training import on_gpu
 
 KINDS = ("seeds", "refined", "masks")
@@ -88,9 +89,16 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def check_settings(run: Run) -> None:
     """Build method and refinement once, before any work, so that what cannot work is known now."""
+    count = run.config.saliency.images
+    if count is not None and count < 1:
+        raise ConfigError(
+            f"saliency.images: {count}. Nothing would be explained. Choose 1 or more, or null for "
+            "all training images."
+        )
     check_thresholds(run.config.seed)
-    build(run.config.refine, "refine")
-    method = {**run.config.saliency.method, "model": classifier.untrained(run)}
+    network = classifier.untrained(run)
+    refinement(run, network)
+    method = {**run.config.saliency.method, "model": network}
     build(method, "saliency.method")
 
 
@@ -143,8 +151,7 @@ class _Maker:
 
 
 def _maker(run: Run, stage: StageFolder) -> _Maker:
-    refine = build(run.config.refine, "refine")
-    return _Maker(stage, saliency.folder(run), run.config.seed, refine)
+    return _Maker(stage, saliency.folder(run), run.config.seed, refinement(run))
 
 
 def _explain_and_make(run: Run) -> None:
@@ -165,7 +172,7 @@ def _workers(run: Run) -> int:
 
 def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
     maker = _maker(run, stage)
-    items = run.catalogue.train.items
+    items = saliency.items_of(run)
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}
     with run.progress("pseudo-labels", len(missing)) as step:
@@ -186,12 +193,13 @@ def _score(run: Run, maker: _Maker) -> dict[str, Any] | None:
     sweep = ThresholdSweep(len(catalogue.classes) + 1)
     matrices = {kind: ConfusionMatrix(len(catalogue.classes) + 1) for kind in KINDS}
     matrices["masks"] = ConfusionMatrix(len(catalogue.classes) + 1, void="excluded")
-    items = catalogue.scored.items
+    made = {item.id for item in saliency.items_of(run)}
+    items = [item for item in catalogue.scored.items if item.id in made]
     with run.progress("scoring", len(items)) as step:
         for count, item in enumerate(items, start=1):
             _score_one(maker, item, matrices, sweep)
             step(count, len(items))
-    return _scores(catalogue, matrices, sweep)
+    return {**_scores(catalogue, matrices, sweep), "images": len(items)}
 
 
 def _score_one(
@@ -206,11 +214,9 @@ def _score_one(
 def _scores(
     catalogue: Catalogue, matrices: dict[str, ConfusionMatrix], sweep: ThresholdSweep
 ) -> dict[str, Any]:
-    threshold, best = sweep.best()
     scores: dict[str, Any] = {
         kind: matrix.as_dict(catalogue.classes) for kind, matrix in matrices.items()
     }
-    scores["oracle"] = {"threshold": threshold, "mIoU": best}
+    scores["oracle"] = sweep.as_dict(catalogue.classes)
     scores["split"] = catalogue.scored.name
-    scores["images"] = len(catalogue.scored.items)
     return scores

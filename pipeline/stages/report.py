@@ -6,15 +6,15 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import StageFolder, write_bytes
+from pipeline.config import SeedConfig
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
@@ -28,83 +28,22 @@ from pipeline.report.pictures import (
     thumbnail,
 )
 from pipeline.scoring import ConfusionMatrix, mean_over
-from pipeline.stages import classifier, evaluate, pseudo_labels, saliency, segmentation
+from pipeline.stages import evaluate, pseudo_labels, saliency
 from pipeline.stages.context import Run, name_of
+from pipeline.stages.finished import TWIN, Finished
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
 _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
-_TWIN = "supervised twin"
 
 
 def run(run: Run) -> None:
     """Write ``report/index.html`` from what is there; always, since it takes seconds."""
     path = run.output / "report" / "index.html"
-    write_bytes(path, report.render(_page(_Results(run))).encode())
+    write_bytes(path, report.render(_page(Finished(run))).encode())
     run.say("report", str(path))
 
 
-@dataclass
-class _Results:
-    """What the stages of a run left; a stage made with other settings counts as missing."""
-
-    run: Run
-
-    @cached_property
-    def folders(self) -> dict[str, tuple[StageFolder, str]]:
-        """Stages that belong to the run, in order, with the words of a command that makes each."""
-        run, twin = self.run, segmentation.GROUND_TRUTH
-        found = {
-            "classifier": (classifier.folder(run), "stage=classifier"),
-            "saliency": (saliency.folder(run), "stage=pseudo_labels"),
-            "pseudo_labels": (pseudo_labels.folder(run), "stage=pseudo_labels"),
-            "segmentation": (segmentation.folder(run), "stage=segmentation"),
-            "evaluate": (evaluate.folder(run), "stage=evaluate"),
-        }
-        if self._has_twin:
-            words = f"segmenter.labels={twin}"
-            made, scored = segmentation.folder(run, twin), evaluate.folder(run, twin)
-            found["segmentation_twin"] = (made, f"stage=segmentation {words}")
-            found["evaluate_twin"] = (scored, f"stage=evaluate {words}")
-        return found
-
-    @property
-    def _has_twin(self) -> bool:
-        config = self.run.config
-        given = config.evaluate.masks is not None or config.evaluate.checkpoint is not None
-        learns_pseudo = config.segmenter.labels == segmentation.PSEUDO
-        return learns_pseudo and not given and segmentation.has_twin(self.run)
-
-    @cached_property
-    def done(self) -> dict[str, StageFolder]:
-        """The stages that are done with exactly the settings of this run."""
-        return {name: folder for name, (folder, _) in self.folders.items() if folder.is_done}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.run.catalogue.classes
-
-    def summary(self, name: str) -> dict[str, Any]:
-        """What came out of a stage; empty if it is not done."""
-        return self.done[name].summary if name in self.done else {}
-
-    @property
-    def networks(self) -> dict[str, dict[str, Any]]:
-        """Scores of everything that predicted the split, by title."""
-        titles = {"evaluate": self.network_title, "evaluate_twin": _TWIN}
-        scores = {title: self.summary(name).get("scores") for name, title in titles.items()}
-        return {title: values for title, values in scores.items() if values}
-
-    @property
-    def network_title(self) -> str:
-        config = self.run.config
-        if config.evaluate.masks is not None:
-            return "given masks"
-        if config.evaluate.checkpoint is not None:
-            return "given network"
-        return "network" if config.segmenter.labels == segmentation.PSEUDO else _TWIN
-
-
-def _page(found: _Results) -> report.Page:
+def _page(found: Finished) -> report.Page:
     run, catalogue = found.run, found.run.catalogue
     return report.Page(
         title=f"{catalogue.name}: {len(catalogue.classes)} classes",
@@ -125,8 +64,9 @@ def _page(found: _Results) -> report.Page:
     )
 
 
-def _headlines(found: _Results) -> Iterator[report.Headline]:
-    networks = found.networks
+def _headlines(found: Finished) -> Iterator[report.Headline]:
+    titles = (found.network_title, TWIN)
+    networks = {title: found.networks[title] for title in titles if title in found.networks}
     chosen = found.run.config.evaluate.classes
     for title, scores in networks.items():
         note = scores["protocol"]
@@ -149,33 +89,67 @@ def _headlines(found: _Results) -> Iterator[report.Headline]:
         yield report.Headline("mAP of the classifier", f"{report.percent(trained['mAP'])} %", note)
 
 
-def _mask_rungs(found: _Results) -> Iterator[report.Rung]:
+def _mask_rungs(found: Finished) -> Iterator[report.Rung]:
     scores = found.summary("pseudo_labels").get("scores")
     if not scores:
         return
     config, split = found.run.config, scores["split"]
-    maximum = f"of the maximum of maps to the power {config.seed.power:g}"
-    fixed = f"{split}, background at {config.seed.threshold:g} {maximum}, fixed beforehand"
-    refinement = _described(config.refine)
+    seed, refinement = config.seed, _described(config.refine)
+    plane = _plane(seed)
+    fixed = f"{split}, {plane} at {seed.threshold:g} {_of_what(seed)}, fixed beforehand"
+    pair = f"{split}, {plane}: object from {seed.foreground:g}, background below "
+    pair += f"{seed.background:g} {_of_what(seed)}"
     how = {
         "seeds": f"{fixed}; {report.void_in_words(scores['seeds'])}",
         "refined": f"{fixed}; {refinement}; {report.void_in_words(scores['refined'])}",
-        "masks": f"{split}, background below {config.seed.background:g}, object above "
-        f"{config.seed.foreground:g}; {refinement}; {report.void_in_words(scores['masks'])}",
+        "masks": f"{pair}; {refinement}; {report.void_in_words(scores['masks'])}",
     }
     for kind, name in _KINDS.items():
         yield report.Rung(name, scores[kind]["mIoU"], how[kind])
         if kind == "seeds":
             oracle = scores["oracle"]
-            text = f"{split}, background at {oracle['threshold']:.2f} {maximum}"
+            text = f"{split}, {plane} at {oracle['threshold']:.2f} {_of_what(seed)}"
             name = "seed, oracle: threshold chosen with the masks"
             yield report.Rung(name, oracle["mIoU"], text, oracle=True)
 
 
-def _network_rungs(found: _Results) -> Iterator[report.Rung]:
+def _plane(seed: SeedConfig) -> str:
+    """What background the maps compete with."""
+    if seed.plane == "constant":
+        return "constant background"
+    return "background (1 - strongest map)^alpha, tied"
+
+
+def _of_what(seed: SeedConfig) -> str:
+    """What a level is a share of."""
+    others = f" less {seed.subtract_others:g} of the image's strongest other map,"
+    maps = f"maps{others if seed.subtract_others else ''} to the power {seed.power:g}"
+    return f"of the maximum of {maps}"
+
+
+def _network_rungs(found: Finished) -> Iterator[report.Rung]:
+    numbers = {found.round_title(number): number for number in found.earlier_rounds}
     for title, scores in found.networks.items():
         how = f"{scores['protocol']}; {report.void_in_words(scores)}"
         yield report.Rung(title, scores["mIoU"], how)
+        if title in numbers:
+            yield from _relabelled_rungs(found, numbers[title] + 1)
+
+
+def _relabelled_rungs(found: Finished, round_: int) -> Iterator[report.Rung]:
+    """What the network of the round before says of the training images."""
+    scores, config = found.summary(f"relabel_{round_}").get("scores"), found.run.config
+    if not scores:
+        return
+    how = {
+        "seeds": "the network's own, classes of the image's label only",
+        "refined": _described(config.refine),
+        "masks": f"void below a probability of {config.relabel.certain:g}",
+    }
+    for kind, words in how.items():
+        text = f"{scores['split']}, {words}; {report.void_in_words(scores[kind])}"
+        name = f"{_KINDS[kind]}, round {round_}"
+        yield report.Rung(name, scores[kind]["mIoU"], text)
 
 
 def _state(name: str, folder: StageFolder, command: str) -> report.StageState:
@@ -192,7 +166,7 @@ def _state(name: str, folder: StageFolder, command: str) -> report.StageState:
     return report.StageState(name, "made by other code", remedy=command)
 
 
-def _tables(found: _Results) -> Iterator[report.Table]:
+def _tables(found: Finished) -> Iterator[report.Table]:
     masks = found.summary("pseudo_labels").get("scores") or {}
     columns = {title: masks[kind] for kind, title in _KINDS.items() if kind in masks}
     if "masks" in masks:
@@ -207,10 +181,10 @@ def _tables(found: _Results) -> Iterator[report.Table]:
         yield report.average_precision_table(found.summary("classifier"), found.classes)
 
 
-def _val_gallery(found: _Results) -> report.Gallery | None:
+def _val_gallery(found: Finished) -> report.Gallery | None:
     """Predictions of the network, and of the twin, on the split that is scored."""
     split = evaluate.split_of(found.run)
-    named = {"evaluate": found.network_title, "evaluate_twin": _TWIN}
+    named = {"evaluate": found.network_title, "evaluate_twin": TWIN}
     stages = {title: found.done[name] for name, title in named.items() if name in found.done}
     if not stages:
         return None
@@ -229,17 +203,23 @@ def _val_gallery(found: _Results) -> report.Gallery | None:
     return report.Gallery(f"Predictions on {split.name}", _hint(split, first), groups)
 
 
-def _train_gallery(found: _Results) -> report.Gallery | None:
+def _train_gallery(found: Finished) -> report.Gallery | None:
     """The way from saliency to the masks that the network learned from."""
     stage, catalogue = found.done.get("pseudo_labels"), found.run.catalogue
     if stage is None:
         return None
     split = catalogue.scored if catalogue.scored.has_masks else catalogue.train
 
+    later = {n + 1: found.done.get(f"relabel_{n + 1}") for n in found.earlier_rounds}
+
     def row(item: Item, score: float | None) -> report.Row:
         masks = {
             title: pseudo_labels.mask_path(stage, kind, item) for kind, title in _KINDS.items()
         }
+        for round_, made in later.items():
+            if made is not None:
+                title = f"{_KINDS['masks']}, round {round_}"
+                masks[title] = pseudo_labels.mask_path(made, "masks", item)
         return _row(found, item, score, _named_maps(found, item), masks)
 
     groups = _groups(found, split, lambda i: pseudo_labels.mask_path(stage, "refined", i), row)
@@ -254,7 +234,7 @@ def _hint(split: Split, scored: str) -> str:
 
 
 def _groups(
-    found: _Results,
+    found: Finished,
     split: Split,
     scored: Callable[[Item], Path],
     row: Callable[[Item, float | None], report.Row],
@@ -268,7 +248,7 @@ def _groups(
 
 
 def _image_scores(
-    found: _Results, split: Split, scored: Callable[[Item], Path]
+    found: Finished, split: Split, scored: Callable[[Item], Path]
 ) -> dict[str, float]:
     """The mIoU of each image alone; for sorting, not a result."""
 
@@ -284,7 +264,7 @@ def _image_scores(
 
 
 def _row(
-    found: _Results,
+    found: Finished,
     item: Item,
     score: float | None,
     maps: Mapping[str, Any],
@@ -306,7 +286,7 @@ def _tile(caption: str, picture: Image) -> report.Tile:
     return report.Tile(caption, report.data_address(encode_jpeg(picture), "image/jpeg"))
 
 
-def _named_maps(found: _Results, item: Item) -> dict[str, Any]:
+def _named_maps(found: Finished, item: Item) -> dict[str, Any]:
     stage = found.done.get("saliency")
     if stage is None or not saliency.map_path(stage, item).exists():
         return {}
@@ -314,9 +294,9 @@ def _named_maps(found: _Results, item: Item) -> dict[str, Any]:
     return dict(zip(names, saliency.read_maps(stage, item), strict=True))
 
 
-def _curves(found: _Results) -> Iterator[report.Curve]:
-    for name in ("classifier", "segmentation", "segmentation_twin"):
-        if name in found.done:
+def _curves(found: Finished) -> Iterator[report.Curve]:
+    for name in found.done:
+        if name == "classifier" or name.startswith("segmentation"):
             curve = report.loss_curve(name, _losses(found.done[name].path))
             if curve is not None:
                 yield curve
@@ -341,6 +321,8 @@ def _facts(run: Run) -> dict[str, str]:
         "classifier": f"{classes.library}/{classes.backbone}, initial weights {classes.weights}, "
         f"{classes.epochs} epochs of batches of {classes.batch_size}",
         "saliency": f"{_described(config.saliency.method)} at scales {scales}, {mirror} mirror",
+        "background": f"{_plane(config.seed)} at {config.seed.threshold:g}, for training masks at "
+        f"{config.seed.foreground:g} and {config.seed.background:g} {_of_what(config.seed)}",
         "refinement": _described(config.refine),
         "network": f"{network.arch} with {network.encoder}, initial weights {network.weights}, "
         f"{network.epochs} epochs of batches of {network.batch_size}",

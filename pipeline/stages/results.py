@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from pipeline.stages.lineage import Lineage, Stage
 Scores = Mapping[str, Any]
 
 _DOTTED = {"precision": "trainer.precision"}  # under what name a person sets it
-_LEFT_OUT = ("ground_truth",)  # it is the data's, not a choice
+_KINDS = {"seed": "seeds", "refined": "refined", "masks": "masks"}  # measures, label images
+_LEFT_OUT = ("ground_truth", "images")  # they are the data's, no choices
 
 
 def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
@@ -51,19 +53,21 @@ def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
         images=int(way.masks.summary["images"]),
         masks=masks,
         network=_network(way, classes),
-        details=dict(_by_class(stages)),
+        classes=_by_class(way),
     )
 
 
 def _network(way: Lineage, classes: Sequence[str] | None) -> Part | None:
     if way.network is None:
         return None
-    seconds = {way.network.kind: way.network.seconds}
+    seconds: dict[str, float] = {}
+    for stage in way.training:  # those of all rounds together
+        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + stage.seconds
     if way.scored:
         seconds["evaluate"] = sum(stage.seconds for stage in way.scored)
     return Part(
         made=str(way.network.manifest["fingerprint"]),
-        settings=_settings([way.network], "code of the network"),
+        settings=_settings(way.training, "code of the network"),
         values=_network_scores(way, classes),
         seconds=seconds,
     )
@@ -89,18 +93,34 @@ def _mask_scores(stages: Sequence[Stage], classes: Sequence[str] | None) -> dict
     values: dict[str, float | None] = {}
     for stage in stages:
         if stage.kind == "classifier":
-            values["classifier"] = stage.summary.get("mAP")
+            values["classifier"] = _mean_precision(stage.summary, classes)
     scores = stages[-1].summary.get("scores")
     if scores:
-        values |= {
-            "seed": _miou(scores["seeds"], classes),
-            "refined": _miou(scores["refined"], classes),
-            "masks": _miou(scores["masks"], classes),
-            COVERAGE: scores["masks"].get("coverage"),
-        }
-        if not classes:  # it was searched for over all classes
-            values |= {ORACLE: scores["oracle"]["mIoU"], THRESHOLD: scores["oracle"]["threshold"]}
+        values |= {key: _miou(scores[kind], classes) for key, kind in _KINDS.items()}
+        values[COVERAGE] = scores["masks"].get("coverage")
+        values |= _oracle(scores["oracle"], classes)
     return values
+
+
+def _oracle(found: Mapping[str, Any], classes: Sequence[str] | None) -> dict[str, float | None]:
+    """The best mIoU over thresholds; empty where it is not known for the chosen classes."""
+    if not classes:
+        return {ORACLE: found["mIoU"], THRESHOLD: found["threshold"]}
+    curves = found.get("IoU")  # of each class, along the thresholds
+    if curves is None:
+        return {}
+    chosen = [curve for name in ("background", *classes) if None not in (curve := curves[name])]
+    means = [statistics.fmean(values) for values in zip(*chosen, strict=True)]
+    best = means.index(max(means))
+    return {ORACLE: means[best], THRESHOLD: found["thresholds"][best]}
+
+
+def _mean_precision(summary: Mapping[str, Any], classes: Sequence[str] | None) -> float | None:
+    if not classes:
+        value: float | None = summary.get("mAP")
+        return value
+    known = [ap for name in classes if (ap := summary.get("AP", {}).get(name)) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
@@ -146,12 +166,16 @@ def _protocols(evaluations: Iterable[Stage]) -> dict[str, Scores]:
     }
 
 
-def _by_class(stages: Sequence[Stage]) -> Iterable[tuple[str, float]]:
-    """AP and IoU of each class, for the file of single runs."""
-    for stage in stages:
-        for name, value in stage.summary.get("AP", {}).items():
-            yield f"AP/{name}", value
-    scores = stages[-1].summary.get("scores") or {}
-    for kind in ("seeds", "refined", "masks"):
-        for name, value in scores.get(kind, {}).get("IoU", {}).items():
-            yield f"{kind}/{name}", value
+def _by_class(way: Lineage) -> dict[str, Mapping[str, float | None]]:
+    """AP and IoU of each class by the key of their mean."""
+    found: dict[str, Mapping[str, float | None]] = {}
+    for stage in way.masks.ancestors():
+        if stage.kind == "classifier":
+            found["classifier"] = stage.summary.get("AP", {})
+    scores = way.masks.summary.get("scores") or {}
+    found |= {key: scores[kind]["IoU"] for key, kind in _KINDS.items() if kind in scores}
+    networks = {NETWORK: way.scored, TWIN: way.twin_scored}
+    for kind, evaluations in networks.items():
+        for protocol, own in _protocols(evaluations).items():
+            found[f"{kind}|{protocol}"] = own["IoU"]
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path
-from pipeline.data.catalogue import Item
+from pipeline.data.catalogue import Item, spaced
 from pipeline.stages import classifier
 from pipeline.stages.context import Run, build, name_of
 from pipeline.stages.prediction import predict, raise_if_any
@@ -21,11 +21,22 @@ from pipeline.tasks.pseudo_labeler import PseudoLabeler
 def folder(run: Run) -> StageFolder:
     """Where the maps are, or will be."""
     config, upstream = run.config.saliency, [classifier.folder(run)]
-    return run.stage("saliency", name_of(config.method), __name__, upstream, saliency=config)
+    some = {} if config.images is None else {"images": [item.id for item in items_of(run)]}
+    return run.stage(
+        "saliency", name_of(config.method), __name__, upstream, saliency=config, **some
+    )
+
+
+def items_of(run: Run) -> Sequence[Item]:
+    """The images that are explained and get masks: those of ``train``, or some of the scored."""
+    catalogue, count = run.catalogue, run.config.saliency.images
+    if count is None:
+        return catalogue.train.items
+    return spaced(catalogue.scored.items or catalogue.train.items, count)
 
 
 def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:
-    """Explain every image of ``train``: one file of maps in [0, 1] an image.
+    """Explain every image of ``items_of``: one file of maps in [0, 1] an image.
 
     ``then`` is called with each image whose file was just written.
     """
@@ -49,7 +60,7 @@ def read_maps(stage: StageFolder, item: Item) -> NDArray[np.float32]:
 def _explain_all(
     run: Run, stage: StageFolder, then: Callable[[Item], None] | None
 ) -> dict[str, Any]:
-    items = run.catalogue.train.items
+    items = items_of(run)
     missing = [item for item in items if not map_path(stage, item).exists()]
 
     def write(item: Item, maps: Tensor) -> None:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.artifacts import StageFolder, fingerprint, write_bytes
-from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
+from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.images import read_image
 from pipeline.data.truth import masks_of
 from pipeline.errors import ConfigError, PipelineError, StageIncompleteError
@@ -26,7 +26,7 @@ from pipeline.report.page import data_address
 from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.report.rendering import Pictures
 from pipeline.stages import benchmark_method, classifier
-from pipeline.stages.benchmark_method import Contest, box_path, read_maps, spaced
+from pipeline.stages.benchmark_method import Contest, box_path, read_maps
 from pipeline.stages.context import Run, weights_version
 from pipeline.stages.explained import Explained, library_model, logits_of, own_model
 from pipeline.tasks.pixels import scaled_size

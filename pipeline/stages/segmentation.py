@@ -1,4 +1,4 @@
-"""Stage 3: train a segmentation network on the pseudo-masks, or its twin on ground truth."""
+"""Stage 3: train a segmentation network on label images of the run, or its twin on ground truth."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from pipeline.artifacts import StageFolder
 from pipeline.config import SegmenterConfig
 from pipeline.data.catalogue import Split
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
+from pipeline.data.void import VoidIsBackground
 from pipeline.errors import ConfigError, DataError
-from pipeline.stages import classifier, pseudo_labels
-from pipeline.stages.context import Run, weights_version
+from pipeline.stages import classifier, pseudo_labels, rounds
+from pipeline.stages.context import Run
+from pipeline.stages.rounds import GROUND_TRUTH as GROUND_TRUTH
+from pipeline.stages.rounds import PSEUDO as PSEUDO
 from pipeline.stages.training import CHECKPOINT, fit
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
-PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"
+_VOID = {"ignored": MaskedImages, "background": VoidIsBackground}
 
 
-def folder(run: Run, labels: str | None = None) -> StageFolder:
-    """Where the network is, or will be."""
-    config = _settings(run, labels)
-    upstream = []
-    if config.labels == PSEUDO:
-        upstream.append(pseudo_labels.folder(run))
-    if config.weights == "classifier":
-        upstream.append(classifier.folder(run))
-    settings = replace(config, weights=weights_version(config.weights))
-    learned = run.truth_version(run.catalogue.train) if config.labels == GROUND_TRUTH else None
-    return run.stage(
-        "segmentation", config.labels, __name__, upstream,
-        segmenter=settings, precision=run.config.trainer.precision, ground_truth=learned,
-    )  # fmt: skip
+def folder(run: Run, labels: str | None = None, round_: int | None = None) -> StageFolder:
+    """Where the network is, or will be.
+
+    Args:
+        run: Its settings.
+        labels: What the network learned from; None for ``segmenter.labels``.
+        round_: In which round; None for the last one, ``segmenter.rounds``.
+    """
+    return rounds.network(run, labels, round_)
 
 
-def run(run: Run, labels: str | None = None) -> StageFolder:
+def run(run: Run, labels: str | None = None, round_: int | None = None) -> StageFolder:
     """Train to the last epoch; that checkpoint is the result, whatever its score."""
-    config = _settings(run, labels)
+    config = rounds.settings(run, labels, round_)
     if config.labels == PSEUDO:
-        run.require(pseudo_labels.folder(run), "stage=pseudo_labels")
-    done = run.carry_out(folder(run, labels), lambda stage: _train(run, stage, config))
-    run.say(f"network ({config.labels} labels)", str(done.path / CHECKPOINT))
+        _require_masks_of_all(run)
+        again = f"stage=relabel segmenter.rounds={config.rounds}"
+        command = "stage=pseudo_labels" if config.rounds == 1 else again
+        run.require(rounds.learned_from(run, config.rounds), command)
+    stage = folder(run, labels, round_)
+    done = run.carry_out(stage, lambda stage: _train(run, stage, config))
+    run.say(f"network ({rounds.described(config)})", str(done.path / CHECKPOINT))
     return done
 
 
@@ -56,7 +58,10 @@ def has_twin(run: Run) -> bool:
 
 def check_settings(run: Run) -> None:
     """Build the network once, before any work, so that what cannot work is known now."""
-    config = _settings(run, None)
+    config = rounds.settings(run)
+    _check_choices(config)
+    if config.labels == PSEUDO:
+        _require_masks_of_all(run)
     weights = "none" if config.weights == "download" else config.weights
     task = SegmenterTask.from_config(replace(config, weights=weights), run.catalogue.classes)
     tensors = initial_encoder_weights(config)
@@ -68,13 +73,16 @@ def check_settings(run: Run) -> None:
     build_optimizer(config, task.parameters(), [])
 
 
-def _settings(run: Run, labels: str | None) -> SegmenterConfig:
-    config = replace(run.config.segmenter, labels=labels or run.config.segmenter.labels, twin=False)
-    if config.labels not in (PSEUDO, GROUND_TRUTH):
+def _check_choices(config: SegmenterConfig) -> None:
+    if config.void not in _VOID:
         raise ConfigError(
-            f"segmenter.labels: {config.labels!r} is unknown. Choose {PSEUDO} or {GROUND_TRUTH}."
+            f"segmenter.void: {config.void!r} is unknown. Choose one of {', '.join(_VOID)}."
         )
-    return config
+    if config.freeze_until and config.weights == "none":
+        raise ConfigError(
+            f"segmenter.freeze_until: {config.freeze_until!r} with segmenter.weights=none. Layers "
+            "that learned nothing would stay so. Give the encoder weights, or freeze nothing."
+        )
 
 
 def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, Any]:
@@ -83,8 +91,10 @@ def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, A
     task = SegmenterTask.from_config(config, run.catalogue.classes)
     _initialise(run, task, config)
     transform = segmenter_transform(config.size, config.scale, config.colour_jitter)
+    # Void of ground truth is the outline of an object, which is nobody's background.
+    images = _VOID[config.void] if config.labels == PSEUDO else MaskedImages
     data = EpochData(
-        MaskedImages(train.items, transform, run.config.random_seed, masks),
+        images(train.items, transform, run.config.random_seed, masks),
         config.batch_size,
         run.config.trainer.workers,
     )
@@ -94,12 +104,15 @@ def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, A
     )  # fmt: skip
     loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already
     last = None if loss is None else float(loss)
-    return {"labels": config.labels, "images": len(train.items), "last_loss": last}
+    return {
+        "labels": config.labels, "round": config.rounds, "images": len(train.items),
+        "last_loss": last,
+    }  # fmt: skip
 
 
 def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Path]:
     if config.labels == PSEUDO:
-        made = pseudo_labels.folder(run)
+        made = rounds.learned_from(run, config.rounds)
         return {item.id: pseudo_labels.mask_path(made, "masks", item) for item in train.items}
     without = [item.id for item in train.items if item.mask is None]
     if without:
@@ -110,6 +123,15 @@ def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Pa
             "masks for all of them (on VOC: data.train_masks=SegmentationClassAug)."
         )
     return {item.id: item.mask for item in train.items if item.mask is not None}
+
+
+def _require_masks_of_all(run: Run) -> None:
+    count = run.config.saliency.images
+    if count is not None:
+        raise ConfigError(
+            f"saliency.images: {count}. Only so many images have masks, and a network would learn "
+            "from those alone. Set saliency.images=null, or stop at the masks with stage=masks."
+        )
 
 
 def _initialise(run: Run, task: SegmenterTask, config: SegmenterConfig) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import cast
 
-import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.tasks.weights import load_strictly, read_state_dict
+from tsgb._networks import Library, make_network
 
 
 class ClassifierNet(nn.Module):
@@ -59,25 +59,16 @@ def library_network(library: str, name: str, weights: str) -> nn.Module:
             f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
         )
     try:
-        network = _create(library, name, download=weights == "download")
+        network = make_network(cast(Library, library), name, download=weights == "download")
     except (ValueError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
             " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
-            "path of a weights file where there is no network."
+            "path of a weights file where there is no network connection."
         ) from error
     if weights not in ("none", "download"):
         load_strictly(network, read_state_dict(weights), weights)
     return network
-
-
-def _create(library: str, name: str, *, download: bool) -> nn.Module:
-    if library == "timm":
-        return timm.create_model(name, pretrained=download)
-    extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    if download:
-        return torchvision.models.get_model(name, weights="DEFAULT")
-    return torchvision.models.get_model(name, weights=None, **extra)
 
 
 def _cut(library: str, name: str, network: nn.Module) -> nn.Module:

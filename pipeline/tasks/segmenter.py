@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pipeline.config import SegmenterConfig
-from pipeline.data.catalogue import VOID
 from pipeline.errors import ConfigError
+from pipeline.tasks.freezing import layers_before
+from pipeline.tasks.losses import build_loss
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
 from pipeline.tasks.weights import load_strictly, read_state_dict
@@ -38,7 +39,12 @@ class SegmenterTask(pl.LightningModule):
         self.save_hyperparameters()
         self.settings = SegmenterConfig(**settings)
         self.classes = classes
+        self.loss = build_loss(self.settings.loss, self.settings.hard_share)
+        _check_decay(self.settings.ema)
         self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
+        self._frozen = self._layers_to_freeze()
+        for layer in self._frozen:
+            layer.requires_grad_(False)
 
     @classmethod
     def from_config(cls, config: SegmenterConfig, classes: tuple[str, ...]) -> SegmenterTask:
@@ -82,19 +88,26 @@ class SegmenterTask(pl.LightningModule):
         return logits[..., :height, :width]
 
     def train(self, mode: bool = True) -> SegmenterTask:
-        """Training mode; statistics of the encoder's batch normalisation stay frozen if asked."""
+        """Training mode; what of the encoder is to stay frozen does."""
         super().train(mode)
         if self.settings.freeze_batchnorm:
             freeze_batchnorm_statistics(self.encoder)
+        for layer in self._frozen:
+            layer.eval()
         return self
 
+    def on_train_start(self) -> None:
+        """Training mode: Lightning takes each layer in the mode that it finds it in."""
+        self.train()
+
+    def _layers_to_freeze(self) -> list[nn.Module]:
+        until = self.settings.freeze_until
+        return layers_before(self.encoder, until, "segmenter.freeze_until") if until else []
+
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """Cross-entropy over the pixels that are not void."""
+        """The loss over the pixels that are not void."""
         images, labels = batch
-        total = cross_entropy(
-            self(images).float(), labels.long(), ignore_index=VOID, reduction="sum"
-        )
-        loss = total / (labels != VOID).sum().clamp(min=1)  # a batch may be nothing but void
+        loss = self.loss(self(images).float(), labels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -118,11 +131,15 @@ class SegmenterTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, both on a polynomial schedule by step."""
-        encoder = list(self.encoder.parameters())
-        known = {id(parameter) for parameter in encoder}
+        known = {id(parameter) for parameter in self.encoder.parameters()}
+        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
         head = [p for p in self.network.parameters() if id(p) not in known]
         steps = int(self.trainer.estimated_stepping_batches)
         return optimizer_and_schedule(self.settings, encoder, head, steps)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """With ``ema`` the mean of weights is kept, and is what a checkpoint holds."""
+        return [EMAWeightAveraging(decay=self.settings.ema)] if self.settings.ema else []
 
 
 _TAKEN = ("", "backbone.", "features.", "model.")  # prefixes that a file's names may carry
@@ -133,6 +150,14 @@ def _renamed(tensors: Mapping[str, Tensor], taken: str, given: str) -> dict[str,
     return {given + k[len(taken) :]: v for k, v in tensors.items() if k.startswith(taken)}
 
 
+def _check_decay(decay: float) -> None:
+    if not 0 <= decay < 1:
+        raise ConfigError(
+            f"segmenter.ema: {decay}. The mean would never move, or grow without bound. Choose a "
+            "number from 0 (none) to below 1; 1 - 1/N averages over about the last N steps."
+        )
+
+
 def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
     download = settings.weights == "download"
     try:
@@ -141,12 +166,14 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             encoder_name=settings.encoder,
             encoder_weights="imagenet" if download else None,
             classes=classes,
+            **settings.options,
         )
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
-            f"encoder={settings.encoder!r} and weights={settings.weights!r}: {error} Check the "
-            "names (timm encoders are called tu-NAME); without a network give a weights file."
+            f"encoder={settings.encoder!r}, weights={settings.weights!r} and options="
+            f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
+            "without a network connection give a weights file."
         ) from error
 
 

@@ -1,19 +1,30 @@
 """Every YAML file composes; a typo is an error before anything runs."""
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method
 
 from pipeline.errors import ConfigError
+from pipeline.stages.context import build
 from pipeline.stages.launch import plain
+from pipeline.stages.schema import register_schema
+from pipeline.tasks.backbones import build_classifier
 from tests.conftest import ROOT, composed
 
+CONFIGS = ROOT / "configs"
 OPTIONS = sorted(
-    (path.parent.name, path.stem)
-    for path in (ROOT / "configs").glob("*/*.yaml")
-    if path.parent.name != "experiment"
+    (folder.name, path.relative_to(folder).with_suffix("").as_posix())
+    for folder in CONFIGS.iterdir()
+    if folder.is_dir() and folder.name != "experiment"
+    for path in folder.rglob("*.yaml")
 )
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+EXTRAPOLATED = sorted(
+    path.stem for path in (CONFIGS / "saliency" / "gradual_extrapolation").glob("*.yaml")
+)
 NEEDED = {
     ("data", "voc"): ["data.root=x"],
     ("data", "folder"): ["data.images=x", "data.labels=y"],
@@ -32,13 +43,71 @@ def test_every_option_composes_to_typed_values(group, option):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
-    config = plain(composed(f"experiment={experiment}"))
+    config = plain(composed(f"experiment={experiment}", "data.root=x"))
 
     assert config.run_dir == f"runs/{experiment}"
 
 
+@pytest.mark.parametrize("method", EXTRAPOLATED)
+def test_what_is_extrapolated_is_the_method_as_it_is_alone(method):
+    wrapped = plain(composed(f"saliency=gradual_extrapolation/{method}")).saliency
+    alone = plain(composed(f"saliency={method}")).saliency
+
+    base = {key: value for key, value in wrapped.method["base"].items() if key != "_partial_"}
+    if method == "guided_backprop":  # at the image there is nothing to extrapolate
+        assert alone.method["layer"] is None
+        base["layer"] = None
+    assert base == alone.method
+    assert (wrapped.size, wrapped.scales, wrapped.flip) == (alone.size, alone.scales, alone.flip)
+
+
+def ablation():
+    """The values of each setting that the sweep of the ablation goes through."""
+    register_schema()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("run", ["experiment=saliency_ablation"], return_hydra_config=True)
+    words = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+    overrides = OverridesParser.create().parse_overrides(words)
+    return {override.key_or_group: list(override.sweep_string_iterator()) for override in overrides}
+
+
+def test_the_sweep_of_the_ablation_has_each_method_twice_in_every_way():
+    swept = ablation()
+
+    assert list(swept) == ["random_seed", "saliency", "refine"]  # a classifier is used up first
+    assert swept["random_seed"] == ["0", "1", "2"]
+    assert len(swept["saliency"]) == len(set(swept["saliency"])) == 14
+    methods = {name for name in swept["saliency"] if "extrapolation" not in name}
+    assert methods == {"grad_cam", *EXTRAPOLATED}  # which is what is extrapolated by default
+    assert swept["refine"][:2] == ["none", "crf"]
+
+
+def test_every_method_of_the_ablation_explains_its_network():
+    torch.manual_seed(0)
+    network = build_classifier("torchvision", "mobilenet_v2", "none", 3).eval()
+    images, targets = torch.rand(1, 3, 65, 97), torch.tensor([[0, 2]])
+    for name in ablation()["saliency"]:
+        words = ("experiment=saliency_ablation", f"saliency={name}")
+        settings = plain(composed(*words)).saliency.method
+        maps = build({**settings, "model": network}, "saliency.method").attribute(images, targets)
+
+        assert maps.isfinite().all(), name
+        assert maps.abs().max() > 0, name
+        # What is extrapolated is as large as the first convolution's input, the image.
+        assert "extrapolation" not in name or maps.shape[2:] == images.shape[2:], name
+
+
+@pytest.mark.parametrize("data", ["shapes", "folder"])
+def test_another_random_seed_has_the_same_data(data):
+    words = [f"data={data}", *NEEDED.get(("data", data), [])]
+
+    first, second = (plain(composed(*words, f"random_seed={seed}")).data for seed in (0, 1))
+
+    assert first == second
+
+
 def test_every_file_says_what_it_is():
-    for path in (ROOT / "configs").rglob("*.yaml"):
+    for path in CONFIGS.rglob("*.yaml"):
         first = path.read_text().splitlines()[0]
         assert first.startswith("# "), f"{path.name} does not begin with a comment"
 
@@ -53,16 +122,14 @@ def test_a_typo_fails_before_anything_runs(typo):
 
 
 def test_a_typo_inside_an_experiment_file_fails_too(tmp_path, monkeypatch):
-    from hydra import compose, initialize_config_dir
-
     folder = tmp_path / "configs"
-    folder.symlink_to(ROOT / "configs")
+    folder.symlink_to(CONFIGS)
     extra = tmp_path / "more" / "experiment"
     extra.mkdir(parents=True)
     (extra / "typo.yaml").write_text("# @package _global_\nsegmenter:\n  epocs: 3\n")
 
     with (
-        initialize_config_dir(str(ROOT / "configs"), version_base="1.3"),
+        initialize_config_dir(str(CONFIGS), version_base="1.3"),
         pytest.raises(ConfigCompositionException, match="epocs"),
     ):
         compose(
@@ -77,6 +144,6 @@ def test_a_value_without_default_is_asked_for_by_name():
 
 
 def test_no_configuration_names_a_path_of_one_machine():
-    for path in (ROOT / "configs").rglob("*.yaml"):
+    for path in CONFIGS.rglob("*.yaml"):
         values = [line.split("#")[0] for line in path.read_text().splitlines()]
         assert not any(": /" in value for value in values), f"{path.name} has an absolute path"

@@ -1,13 +1,16 @@
 """Every experiment file runs, as it stands, on tiny data."""
 
 import csv
+from pathlib import Path
 
 import pytest
+from hydra.utils import get_method
 
-from pipeline.stages import chain
+from pipeline.stages import chain, compare, report
 from pipeline.stages.context import Run
 from pipeline.stages.launch import plain
 from tests.conftest import TINY, composed
+from tests.pipeline.stages.runs import command
 from tests.pipeline.test_configs import EXPERIMENTS
 
 SMALL = [word for word in TINY if not word.startswith("data.")]
@@ -21,23 +24,61 @@ def drawn(make_run):
     return run.config.data["root"]
 
 
+def on_drawn(drawn, *words):
+    """The words of a command that put the tiny data, and nothing learned, into an experiment."""
+    return [
+        *SMALL, f"data.root={drawn}", "data.train=train", f"data.classes={drawn}/classes.txt",
+        f"data.labels={drawn}/image_labels.csv", "data.train_masks=SegmentationClass",
+        "classifier.weights=none", "segmenter.weights=none", "evaluate.classes=[star,ring]", *words,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_on_tiny_data(experiment, drawn, tmp_path):
-    words = [
-        f"experiment={experiment}", f"data.root={drawn}", "data.train=train",
-        f"data.classes={drawn}/classes.txt", "data.train_masks=SegmentationClass",
-        "classifier.weights=none", "segmenter.weights=none", "evaluate.classes=[star,ring]",
-    ]  # fmt: skip
-    run = Run(plain(composed(*SMALL, *words)), tmp_path / "run")
+    words = on_drawn(drawn, f"experiment={experiment}")
+    run = Run(plain(composed(*words)), tmp_path / "run")
 
-    chain.run(run)
+    get_method(run.config.stage["_target_"])(run)
+    report.run(run)
+    compare.run(run)
 
     assert (run.folder / "report" / "index.html").is_file()
+    (row,) = read_table(run.folder / "compare")
+    assert float(row["refined"]) > 0
+
+
+def read_table(folder):
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_ablation_is_one_command_and_one_table(drawn, tmp_path):
+    folder = tmp_path / "run"
+    words = on_drawn(drawn, "experiment=saliency_ablation", f"run_dir={folder}")
+    words = [word for word in words if not word.startswith("refine.")]  # none and CRF in turn
+    fewer = {
+        "saliency": "cam,gradual_extrapolation,gradual_extrapolation/tsgb",
+        "refine": "none,crf",
+        "random_seed": "0",
+    }
+
+    limits = [f"hydra.sweeper.params.{key}='{values}'" for key, values in fewer.items()]
+    swept = command("-m", *words, *limits)
+    compared = command(*words, "stage=compare")
+
+    assert swept.returncode == 0, swept.stderr
+    assert compared.returncode == 0, compared.stderr
+    rows = read_table(folder / "compare")
+    assert {row["saliency.method"] for row in rows} == {
+        "CAM", "GradualExtrapolation(GradCAM)", "GradualExtrapolation(TSGB)",
+    }  # fmt: skip
+    assert len(rows) == 6
+    assert not (folder / "segmentation").exists()
+    assert len(list((folder / "classifier").iterdir())) == 1
+    assert "mean over background, star, ring" in (folder / "compare" / "table.md").read_text()
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):
-    from pathlib import Path
-
     images = Path(drawn) / "VOCdevkit" / "VOC2012" / "JPEGImages"
     with (Path(drawn) / "image_labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))

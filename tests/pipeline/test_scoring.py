@@ -242,6 +242,16 @@ def test_sweep_sorts_thresholds_and_prefers_the_lowest_of_equals():
     assert sweep.best() == (0.2, 1.0)
 
 
+def test_sweep_as_plain_values_has_a_curve_for_each_class():
+    sweep = ThresholdSweep(3, [0.2, 0.6])
+    sweep.update(np.array([[[0.1, 0.5, 0.9]]], np.float32), [0], np.array([[0, 1, 1]]))
+
+    assert sweep.as_dict(["cat", "dog"]) == {
+        "threshold": 0.2, "mIoU": 1.0, "thresholds": [0.2, 0.6],
+        "IoU": {"background": [1.0, 0.5], "cat": [1.0, 0.5], "dog": [None, None]},
+    }  # fmt: skip
+
+
 def test_sweep_refuses_no_thresholds():
     with pytest.raises(ConfigError, match="thresholds is empty"):
         ThresholdSweep(2, [])

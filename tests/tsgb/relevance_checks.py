@@ -56,7 +56,9 @@ def excitation_map(blocks, values, target):
     return backward(blocks, values, (one_hot(values[-1], target),), step)[0]
 
 
-def pane_chains(blocks, values, target, normaliser):
+def pane_chains(blocks, values, target, normaliser, *, bias=False):
+    """``bias``: it contributes like an input, of which nothing is handed on."""
+
     def step(weights, x, y, is_logits, positive, negative):
         if not is_logits:  # a negative unit that helps is helped by what pulls it down
             positive, negative = (
@@ -64,14 +66,13 @@ def pane_chains(blocks, values, target, normaliser):
                 torch.where(y < 0, positive, negative),
             )
         contributions = weights * x
+        constant = y - contributions.sum(1) if bias else torch.zeros_like(y)
+        constant[constant.abs() < 1e-12] = 0  # what is left by rounding
         plus, minus = contributions.clamp(min=0), (-contributions).clamp(min=0)
-        if normaliser == "joint":
-            t_plus = divided(plus, (plus + minus).sum(1))
-            t_minus = divided(minus, (plus + minus).sum(1))
-        else:
-            sides = (plus.sum(1) > 0).double() + (minus.sum(1) > 0).double()
-            t_plus = divided(plus, plus.sum(1) * sides)
-            t_minus = divided(minus, minus.sum(1) * sides)
+        above, below = plus.sum(1) + constant.clamp(min=0), minus.sum(1) - constant.clamp(max=0)
+        sides = (above > 0).double() + (below > 0).double()
+        t_plus = divided(plus, above + below if normaliser == "joint" else above * sides)
+        t_minus = divided(minus, above + below if normaliser == "joint" else below * sides)
         return (
             t_plus.T @ positive + t_minus.T @ negative,
             t_plus.T @ negative + t_minus.T @ positive,
@@ -121,6 +122,23 @@ class Chain(Blocks):
             self.relu,
             self.pool,
             lambda x: 4 * self.second_norm(self.second(x)),
+            self.second_relu,
+            self.mean_head,
+        ]
+
+
+class LayerByLayer(Chain):
+    """With batch norms that are layers of their own."""
+
+    def blocks(self):
+        return [
+            self.first,
+            self.norm,
+            self.relu,
+            self.pool,
+            self.second,
+            self.second_norm,
+            lambda x: 4 * x,
             self.second_relu,
             self.mean_head,
         ]

@@ -130,6 +130,28 @@ def test_right_or_refused(network, family, name):
             assert (alone - maps[i]).abs().max() <= 1e-3 * maps[i].abs().max()
 
 
+# A middle layer, and one at the very beginning.
+MIDDLE = {"googlenet": ("inception4c", "conv1"), "mobilenet_v2": ("features.13", "features.0"),
+          "efficientnet_b0": ("features.5", "features.0"), "squeezenet1_1": ("features.8",
+          "features.0"), "regnet_x_400mf": ("trunk_output.block3", "stem"),
+          "smp:DeepLabV3Plus": ("inner.encoder.layer3", "inner.encoder.conv1")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["TSGB", "GradCAM", "ExcitationBackprop", "GuidedBackprop"])
+def test_maps_at_a_layer_do_not_depend_on_what_is_kept_below(network, name):
+    architecture, model = network
+    family = next(number for number, names in enumerate(FAMILIES.values()) if name in names)
+    if architecture not in MIDDLE or TABLE[architecture][family] != "right":
+        pytest.skip("too slow, or refused")
+    layer, first = MIDDLE[architecture]
+    method = getattr(tsgb, name)(model, layer=layer)
+
+    asleep = method.attribute(images_for(architecture), TARGETS)
+
+    awake = method.attribute_layers(images_for(architecture), TARGETS, [first, layer])[layer]
+    assert (asleep - awake).abs().max() <= 1e-9 * awake.abs().max()
+
+
 def test_the_mean_of_cam_is_the_logit_without_bias(network):
     architecture, model = network
     if TABLE[architecture][0] != "right":

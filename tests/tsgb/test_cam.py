@@ -1,6 +1,5 @@
 import pytest
 import torch
-import torchcam.methods
 from model_checks import Middle, images, small_net
 from torch import nn
 from torch.nn import functional
@@ -8,9 +7,20 @@ from torch.nn import functional
 from tsgb import CAM, GradCAM, UnsupportedModelError
 
 
+def test_by_hand():
+    activation = torch.tensor([[[[1.0, 2.0], [0.0, 1.0]], [[-1.0, 1.0], [3.0, 0.0]]]])
+    net = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    net[3].weight.data = torch.tensor([[1.0, 2.0], [4.0, -1.0]])
+
+    maps = CAM(net.eval(), layer="0").attribute(activation, torch.tensor([[0, 1]]))
+
+    assert maps[0].tolist() == [[[-1.0, 4.0], [6.0, 1.0]], [[5.0, 7.0], [-3.0, 4.0]]]
+
+
 def test_against_torchcam():
+    torchcam = pytest.importorskip("torchcam.methods")
     net, targets = small_net(), [1, 4]
-    with torchcam.methods.CAM(net, target_layer="5", fc_layer="8") as extractor:
+    with torchcam.CAM(net, target_layer="5", fc_layer="8") as extractor:
         net(images())
         (expected,) = extractor(targets, normalized=False)
 

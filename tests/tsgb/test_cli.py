@@ -9,7 +9,7 @@ import torchvision
 from PIL import Image
 
 import tsgb
-from tsgb._classifiers import load_classifier
+from tsgb._classifiers import fitting, load_classifier
 from tsgb.cli import main, methods
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "saliency"
@@ -101,6 +101,14 @@ def test_methods_that_wrap_others_take_their_names(explain, capsys):
     assert "SmoothGrad of torchvision/resnet18: tiger shark [3]" in capsys.readouterr().out
 
 
+def test_an_option_that_is_a_list(explain, capsys):
+    words = ("--method", "gradual_extrapolation", "--option", "layers=layer1,layer3")
+
+    assert explain(*words, "--target", "3") == 0
+    assert explain(*words[:-1], "layers=layer1,layer7", "--target", "3") == 1
+    assert "GradualExtrapolation: the model has no layer 'layer7'" in capsys.readouterr().err
+
+
 def test_timm_with_random_weights(explain, capsys):
     words = ("--library", "timm", "--model", "mobilenetv3_small_050", "--weights", "none")
 
@@ -126,7 +134,7 @@ def test_cropping_is_the_preprocessing_of_timm(folder):
     [
         (
             ["--model", "resnet19"],
-            r"--model: there is no classifier 'resnet19'\. Similar are: .*res",
+            r"--model: torchvision has no classifier 'resnet19'\. Similar are: .*res",
         ),
         (
             ["--method", "grad_cma"],
@@ -154,11 +162,6 @@ def test_cropping_is_the_preprocessing_of_timm(folder):
         (["--method", "gradual_extrapolation", "--option", "rectify=1"], r"is not true or false\."),
         (["--target", "goldn retriever"], r"--target: the network has no class.*golden retriever"),
         (["--target", "1000"], r"no class '1000'.*an index from 0 to 999\."),
-        (
-            ["--target", "cardigan"],
-            r"fits 2 classes, the most probable first: .ardigan \[\d+\], .ardigan \[\d+\]\. G",
-        ),
-        (["--target", "terrier"], r"'terrier' fits \d\d classes, .* and more\. Give a whole name"),
         (["--weights", "nowhere.pth"], r"--weights: there is no file 'nowhere\.pth'\."),
         (
             ["--weights", "text.pth"],
@@ -183,14 +186,57 @@ def test_mistakes_end_in_a_message(explain, capsys, tmp_path, words, message):
     assert not (tmp_path / "map.png").exists()
 
 
-def test_classes_that_a_word_fits_are_named_by_their_probability(explain, capsys):
-    assert explain("--target", "terrier") == 1
-    indices = [int(index) for index in re.findall(r"\[(\d+)\]", capsys.readouterr().err)]
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        pytest.param("281", ["tabby"], id="index"),
+        pytest.param("Golden RETRIEVER", ["golden retriever"], id="name"),
+        pytest.param("cardigan", ["Cardigan", "cardigan"], id="one-name-two-classes"),
+        pytest.param("bear", ["brown bear", "American black bear", "ice bear", "sloth bear"],
+                     id="word"),
+        pytest.param("icebear", [], id="nothing"),
+        pytest.param("1000", [], id="no-such-index"),
+        pytest.param("retrie", ["flat-coated retriever", "curly-coated retriever",
+                                "golden retriever", "Labrador retriever",
+                                "Chesapeake Bay retriever"], id="part"),
+    ],
+)  # fmt: skip
+def test_the_classes_that_a_word_fits(word, expected):
+    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
-    assert explain("--target", *map(str, indices)) == 0
-    shares = re.findall(r"\] (\d+\.\d) %", capsys.readouterr().out)
-    assert len(shares) == len(indices) == 8
-    assert [float(share) for share in shares] == sorted(map(float, shares), reverse=True)
+    assert [names[index] for index in fitting(word, names)] == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "count", "first", "last"),
+    [("dog", 118, "Chihuahua", "Mexican hairless"), ("cat", 5, "tabby", "Egyptian cat"),
+     ("Bird", 59, "cock", "albatross")],
+)  # fmt: skip
+def test_words_for_many_classes_of_imagenet(word, count, first, last):
+    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
+
+    found = fitting(word, names)
+
+    assert (len(found), names[found[0]], names[found[-1]]) == (count, first, last)
+    assert fitting(word, ["dogma", "catalogue", "birdhouse"]) == [
+        ["dog", "cat", "bird"].index(word.lower())
+    ]
+
+
+def test_of_several_classes_the_most_probable_is_explained(explain, folder, capsys):
+    words = ("--method", "grad_cam", "--target", "dog", "retriever", "tabby")
+
+    assert explain(*words) == 0
+
+    said = capsys.readouterr().out
+    every = [str(index) for index in range(151, 269)]
+    assert explain("--method", "grad_cam", "--target", *every) == 0
+    shares = re.findall(r"\[(\d+)\] (\d+\.\d) %", capsys.readouterr().out)
+    index, share, rest = re.search(r"\[(\d+)\] (\d+\.\d) % (.*)", said).groups()
+    assert dict(shares)[index] == share == max((s for _, s in shares), key=float)
+    assert rest.startswith("(the most probable of 118 that 'dog' fits), ")
+    assert "% (the most probable of 5 that 'retriever' fits), tabby [281]" in rest
+    assert said.count("fits") == 2
 
 
 def test_the_picture_is_named_after_the_image_and_the_method(folder, monkeypatch, capsys):

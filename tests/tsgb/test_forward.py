@@ -1,3 +1,4 @@
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from tsgb import (
+    CAM,
     PANE,
     TSGB,
     ExcitationBackprop,
@@ -246,16 +248,73 @@ class Checkpointed(nn.Module):
         return self.head(checkpoint(self.hidden, x, use_reentrant=False))
 
 
-def test_checkpointing_is_refused_where_it_would_bring_wrong_values_back():
+@pytest.mark.parametrize("method", [TSGB, GuidedBackprop, ExcitationBackprop, Gradient, GradCAM])
+@pytest.mark.parametrize("layer", [None, "body"])
+def test_checkpointing_changes_nothing(method, layer):
+    """Where it would bring back wrong values unnoticed if it had its way."""
     pixels, targets = images(), torch.tensor([[1, 2], [0, 3]])
     model, plain = Checkpointed(keep=False).eval(), Checkpointed(keep=True).eval()
 
-    for method in (TSGB, GuidedBackprop, ExcitationBackprop, Gradient, GradCAM):
-        with pytest.raises(
-            UnsupportedModelError, match=r"^\w+: the model, or what it is called in"
-        ):
-            method(model).attribute(pixels, targets)
-    assert torch.equal(model(pixels), plain(pixels))  # and works again afterwards
+    with unchanged(model):
+        maps = method(model, layer=layer).attribute(pixels, targets)
+
+    assert torch.equal(maps, method(plain, layer=layer).attribute(pixels, targets))
+    assert torch.equal(model(pixels), plain(pixels))  # and works as it did afterwards
+
+
+@pytest.mark.parametrize("method", [TSGB, GuidedBackprop, GradCAM, CAM])
+def test_keeping_tensors_elsewhere_changes_nothing(method):
+    expected = method(small_net()).attribute(images(), TARGETS)
+
+    with torch.autograd.graph.save_on_cpu():
+        maps = method(small_net()).attribute(images(), TARGETS)
+
+    assert torch.equal(maps, expected)
+
+
+def reentrant(net, x):
+    return net.second(checkpoint(net.norm, x, use_reentrant=True))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_reentrant_checkpointing_is_refused_where_a_gradient_has_to_pass():
+    model = Middle(reentrant)
+
+    with unchanged(model):
+        with pytest.raises(UnsupportedModelError, match=r"^Gradient: .* use_reentrant=False\.$"):
+            Gradient(model).attribute(images(), TARGETS)
+        with pytest.raises(UnsupportedModelError, match=r"^TSGB: .* comes from CheckpointFunction"):
+            TSGB(model).attribute(images(), TARGETS)
+    for method in (TSGB, Gradient, CAM):  # above it
+        expected = method(Middle(lambda net, x: net.second(net.norm(x))), layer="second")
+        torch.testing.assert_close(
+            method(model, layer="second").attribute(images(), TARGETS),
+            expected.attribute(images(), TARGETS),
+        )
+
+
+def test_a_custom_function_in_a_checkpointed_model_is_refused():
+    """Its tensors would still be brought back by another forward pass."""
+
+    def middle(net, x):
+        return checkpoint(lambda x: net.second(Doubled.apply(net.norm(x))), x, use_reentrant=False)
+
+    with pytest.raises(UnsupportedModelError, match=r"comes from Doubled, .* Switch gradient chec"):
+        GradCAM(Middle(middle), layer="first").attribute(images(), TARGETS)
+    assert GradCAM(Middle(middle), layer="second").attribute(images(), TARGETS).isfinite().all()
+
+
+@pytest.mark.parametrize("method", [TSGB, Gradient, GradCAM, ExcitationBackprop])
+def test_weights_that_were_made_in_inference_mode(method):
+    with torch.inference_mode():
+        model = Middle(lambda net, x: net.second(x))
+
+    with pytest.raises(
+        UnsupportedModelError, match=r"^\w+: 'first\.weight' of the model was made under torch\.inf"
+    ):
+        method(model).attribute(images(), TARGETS)
+    maps = method(copy.deepcopy(model)).attribute(images(), TARGETS)
+    assert torch.equal(maps, method(Middle(model.middle)).attribute(images(), TARGETS))
 
 
 def test_threads_share_a_model_and_its_layers():

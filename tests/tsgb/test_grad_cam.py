@@ -3,21 +3,26 @@ from collections import OrderedDict
 import pytest
 import torch
 import torchvision
-from captum.attr import LayerGradCam
+from cam_checks import ACTIVATION, GRADIENT, explained, not_in_place
 from model_checks import images, random_statistics, small_net
 from torch import nn
 
 from tsgb import GradCAM, LayerError
 
 
+def test_by_hand():
+    # 7/8 of the first channel less 1/4 of the second
+    expected = [[1.125, 1.5], [-0.75, 0.875]]
+
+    assert explained(GradCAM, ACTIVATION, GRADIENT).tolist() == expected
+
+
 @pytest.mark.parametrize(("layer", "index"), [("0", 0), ("2", 2), ("4", 4), ("5", 5)])
 def test_against_captum(layer, index):
-    net, targets = small_net(), torch.tensor([1, 4])
-    for module in net:
-        if hasattr(module, "inplace"):
-            module.inplace = False
+    captum = pytest.importorskip("captum.attr")
+    net, targets = not_in_place(small_net()), torch.tensor([1, 4])
 
-    expected = LayerGradCam(net, net[index]).attribute(images(), target=targets)
+    expected = captum.LayerGradCam(net, net[index]).attribute(images(), target=targets)
 
     maps = GradCAM(small_net(), layer=layer).attribute(images(), targets)  # ReLU in place
     torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-7)

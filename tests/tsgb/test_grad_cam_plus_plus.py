@@ -1,25 +1,9 @@
 import pytest
 import torch
+from cam_checks import explained, flat_net, not_in_place
 from model_checks import images, small_net
-from torch import nn
 
 from tsgb.methods.grad_cam_plus_plus import GradCAMPlusPlus
-
-TARGETS = torch.tensor([[0, 3], [-1, 4], [2, 2]])
-
-
-def flat_net(size=480):
-    """Conv - ReLU in place - linear: another gradient at every position."""
-    torch.manual_seed(1)
-    layers = (nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(size, 5))
-    return nn.Sequential(*layers).eval()
-
-
-def explained(activation, gradient):
-    """The map of an activation [C, h, w] whose logit has the given gradient."""
-    net = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(len(gradient.flatten()), 1)).eval()
-    net[2].weight.data = gradient.reshape(1, -1)
-    return GradCAMPlusPlus(net, layer="0").attribute(activation[None], torch.tensor([0]))[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +26,9 @@ def explained(activation, gradient):
     ],
 )
 def test_by_hand(activation, gradient, expected):
-    result = explained(torch.tensor(activation).float(), torch.tensor(gradient).float())
+    values = torch.tensor(activation).float(), torch.tensor(gradient).float()
+
+    result = explained(GradCAMPlusPlus, *values)
 
     torch.testing.assert_close(result, torch.tensor(expected).float())
 
@@ -66,8 +52,7 @@ def paper_map(above, activation):
 
 
 def test_against_the_second_and_third_derivatives_of_the_exponential():
-    net, pixels = flat_net(6 * 4 * 3).double(), images(1, 6, 5).double()
-    net[1].inplace = False
+    net, pixels = not_in_place(flat_net(6 * 4 * 3)).double(), images(1, 6, 5).double()
     activation = net[:2](pixels)[0].detach()
 
     (maps, logits) = GradCAMPlusPlus(net).attribute_with_logits(pixels, torch.tensor([[0, 3]]))
@@ -91,7 +76,7 @@ def test_below_global_average_pooling_the_weights_are_those_of_the_classifier():
 
 
 def test_behind_a_relu_no_value_is_negative():
-    maps = GradCAMPlusPlus(flat_net()).attribute(images(3), TARGETS)
+    maps = GradCAMPlusPlus(flat_net()).attribute(images(2), torch.tensor([[0, 3], [-1, 4]]))
 
     assert (maps >= 0).all()
     assert (maps > 0).any()
@@ -100,6 +85,6 @@ def test_behind_a_relu_no_value_is_negative():
 def test_gradients_whose_cubes_round_to_zero():
     activation = torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])
 
-    result = explained(activation, torch.full((1, 2, 2), 1e-20))
+    result = explained(GradCAMPlusPlus, activation, torch.full((1, 2, 2), 1e-20))
 
     torch.testing.assert_close(result, 2e-20 * activation[0], rtol=1e-5, atol=0)

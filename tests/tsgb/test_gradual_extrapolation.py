@@ -8,7 +8,15 @@ from model_checks import unchanged
 from torch import nn
 from torch.nn import functional
 
-from tsgb import TSGB, GradCAM, GradualExtrapolation, ShapeError, SmoothGrad, extrapolate
+from tsgb import (
+    TSGB,
+    GradCAM,
+    GradualExtrapolation,
+    LayerError,
+    ShapeError,
+    SmoothGrad,
+    extrapolate,
+)
 
 
 def strided_net():
@@ -97,6 +105,30 @@ def test_one_forward_pass_makes_map_and_excitations(base):
 
     assert len(calls) == 1
     assert maps.shape == (2, 1, 16, 12)
+
+
+@pytest.mark.parametrize("base", [GradCAM, partial(TSGB, kappa=0.5, layer="6")])
+def test_excitations_of_named_layers(base):
+    net, pixels, targets = strided_net(), images(), torch.tensor([0, 1])
+    coarse = base(net).attribute(pixels, targets)
+
+    maps = GradualExtrapolation(net, base=base, layers=["1", "3"]).attribute(pixels, targets)
+
+    with torch.no_grad():
+        excitation = net[:4](pixels)  # as large as that of layer 1, which is not used any more
+    torch.testing.assert_close(maps, extrapolate(coarse, [excitation]))
+    with pytest.raises(LayerError, match=r"^GradualExtrapolation: the model has no layer 'pool'"):
+        GradualExtrapolation(net, layers=["1", "pool"])
+
+
+def test_excitations_from_before_the_layer_of_the_base():
+    """Nothing is kept for the backward pass there."""
+    net, pixels, targets = strided_net(), images(), torch.tensor([0, 1])
+    expected = GradualExtrapolation(net).attribute(pixels, targets)  # at net[6]
+
+    maps = GradualExtrapolation(net, base=partial(GradCAM, layer="6")).attribute(pixels, targets)
+
+    assert torch.equal(maps, expected)
 
 
 def test_it_sharpens_a_method_of_several_passes_too():

@@ -140,7 +140,8 @@ def test_a_baseline_that_is_not_finite():
         IntegratedGradients(small_net(), baseline=torch.nan).attribute(images(), TARGETS)
 
 
+@pytest.mark.parametrize("value", [0, 2.5])
 @pytest.mark.parametrize("name", ["steps", "batch_size"])
-def test_numbers_that_make_no_sense(name):
-    with pytest.raises(ValueError, match=rf"^IntegratedGradients: {name} is 0\. No gradient would"):
-        IntegratedGradients(small_net(), **{name: 0})
+def test_numbers_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=rf"^IntegratedGradients: {name} is {value}\. .* from 1"):
+        IntegratedGradients(small_net(), **{name: value})

@@ -3,6 +3,8 @@
 import copy
 import gc
 import inspect
+import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -10,11 +12,37 @@ from model_checks import Middle, images, small_net, unchanged
 from torch import nn
 
 import tsgb
-from tsgb import Method, NonFiniteError, ShapeError, TargetError, TSGBError, UnsupportedModelError
+from tsgb import (
+    LayerError,
+    Method,
+    NonFiniteError,
+    ShapeError,
+    TargetError,
+    TSGBError,
+    UnsupportedModelError,
+)
 
 CLASSES = [getattr(tsgb, name) for name in dir(tsgb)]
 CLASSES = [c for c in CLASSES if isinstance(c, type) and issubclass(c, Method) and c is not Method]
-METHODS = pytest.mark.parametrize("method", CLASSES)
+VARIANTS = [  # what the defaults leave out
+    partial(tsgb.IntegratedGradients, steps=5, batch_size=4),
+    partial(tsgb.PANE, kind="negative", normaliser="separate", bias="input", skip="equal"),
+    partial(tsgb.GGM, guidance="channel"),
+    partial(tsgb.SmoothGrad, base=tsgb.InputXGradient, samples=3),
+    partial(tsgb.TSGB, kappa=0.5, saturation="plain", grouped="slim", skip="proportional"),
+]
+
+
+def class_of(method):
+    return getattr(method, "func", method)
+
+
+def label(method):
+    options = [str(v) for v in getattr(method, "keywords", {}).values() if not isinstance(v, type)]
+    return "-".join([class_of(method).__name__, *options])
+
+
+METHODS = pytest.mark.parametrize("method", [*CLASSES, *VARIANTS], ids=label)
 AT_THE_LAST_MAP = {tsgb.CAM, tsgb.GGM, tsgb.GradCAM, tsgb.GradCAMPlusPlus, tsgb.HiResCAM,
                    tsgb.LayerCAM}  # fmt: skip
 SIGNED = {tsgb.CAM, tsgb.GradCAM, tsgb.HiResCAM, tsgb.InputXGradient, tsgb.IntegratedGradients,
@@ -28,12 +56,12 @@ def test_shape_sign_and_detachment(method):
     pixels = images(2, 12, 10)
     maps = method(small_net()).attribute(pixels, TARGETS)
 
-    size = (4, 3) if method in AT_THE_LAST_MAP else (12, 10)
+    size = (4, 3) if class_of(method) in AT_THE_LAST_MAP else (12, 10)
     assert maps.shape == (2, 2, *size)
     assert maps.dtype == torch.float32
     assert maps.device == pixels.device
     assert not maps.requires_grad
-    assert (maps < 0).any() or method not in SIGNED
+    assert (maps < 0).any() or class_of(method) not in SIGNED
     assert (maps > 0).any()
 
 
@@ -51,7 +79,7 @@ def test_several_classes_equal_separate_calls(method):
 @METHODS
 def test_a_batch_equals_its_images(method):
     attribution = method(small_net())
-    pixels = images(3)
+    pixels = images(3) * torch.tensor([1.0, 3.0, 0.5]).view(3, 1, 1, 1)
     targets = torch.tensor([[0, 1], [-1, 4], [2, 2]])
 
     together = attribution.attribute(pixels, targets)
@@ -96,9 +124,15 @@ def test_the_model_is_left_as_it_was(method):
 
 @METHODS
 def test_the_model_is_left_as_it_was_after_an_exception(method):
+    passes_to_go = 2 if class_of(method) in OF_SEVERAL_PASSES else 1
+
     def fail(net, x):
-        net.second(x).relu_()
-        raise RuntimeError("no such luck")
+        nonlocal passes_to_go
+        passes_to_go -= 1
+        x = net.second(x).relu_()
+        if passes_to_go == 0:
+            raise RuntimeError("no such luck")
+        return x
 
     model = Middle(fail)
 
@@ -130,6 +164,17 @@ def test_gradient_modes_have_no_effect(method, mode):
 
 
 @METHODS
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(method, precision):
+    pixels = images().to(precision)
+    expected = method(small_net().to(precision).float()).attribute(pixels.float(), TARGETS)
+
+    maps = method(small_net().to(precision)).attribute(pixels, TARGETS)
+
+    torch.testing.assert_close(maps, expected)
+
+
+@METHODS
 def test_images_that_carry_a_graph(method):
     pixels = images().requires_grad_()
 
@@ -148,7 +193,7 @@ def test_logits_come_from_the_same_forward_pass(method):
     maps, logits = method(model).attribute_with_logits(images(), torch.arange(6).view(2, 3) % 5)
     handle.remove()
 
-    assert len(calls) == 1 or method in OF_SEVERAL_PASSES
+    assert len(calls) == 1 or class_of(method) in OF_SEVERAL_PASSES
     assert maps.shape[1] == 3
     assert not logits.requires_grad
     torch.testing.assert_close(logits, model(images()).detach())
@@ -170,6 +215,26 @@ def test_compiled_models_give_right_maps(method, kind):
         compiled(images())
 
     assert torch.equal(method(compiled).attribute(images(), TARGETS), expected)
+
+
+@METHODS
+@pytest.mark.parametrize(
+    "copied",
+    [
+        pytest.param(lambda method: pickle.loads(pickle.dumps(method)), id="pickle"),
+        pytest.param(copy.deepcopy, id="deepcopy"),
+    ],
+)
+def test_a_method_can_be_copied_with_its_model(method, copied):
+    model = small_net()
+    attribution = method(model)
+    expected = attribution.attribute(images(), TARGETS)
+
+    other = copied(attribution)
+    torch.nn.init.zeros_(model[8].weight)  # the copy has a model of its own
+
+    assert torch.equal(other.attribute(images(), TARGETS), expected)
+    assert not torch.equal(attribution.attribute(images(), TARGETS), expected)
 
 
 def living_tensors():
@@ -230,6 +295,46 @@ def test_arguments_of_the_wrong_shape(method, pixels, targets, message):
 
 
 @METHODS
+@pytest.mark.parametrize(
+    ("pixels", "targets", "message"),
+    [
+        (images().numpy(), TARGETS, r"images are of type ndarray, expected a torch\.Tensor"),
+        (
+            images(),
+            [1, 2],
+            r"targets are of type list, expected .* with torch\.tensor\(\[\[207, 281\]\]\)",
+        ),
+        (images(), 1, r"targets are of type int, expected a torch\.Tensor"),
+    ],
+    ids=["array", "list", "number"],
+)
+def test_arguments_that_are_no_tensors(method, pixels, targets, message):
+    with pytest.raises(ShapeError, match=rf"^\w+: {message}"):
+        method(small_net()).attribute(pixels, targets)
+
+
+@METHODS
+@pytest.mark.parametrize("model", ["resnet50", lambda pixels: pixels], ids=["name", "function"])
+def test_what_is_no_module_is_refused(method, model):
+    with pytest.raises(UnsupportedModelError, match=r"the model is of type \w+, expected a tor"):
+        method(model)
+
+
+@pytest.mark.parametrize("layer", [2, nn.ReLU(), ("2", "4")], ids=["number", "module", "several"])
+def test_a_layer_that_is_no_name(layer):
+    with pytest.raises(LayerError, match=r"^GradCAM: layers are given as .*layer='layer4', or for"):
+        tsgb.GradCAM(small_net(), layer=layer)
+
+
+@pytest.mark.parametrize("layers", ["2", [], [2]], ids=["text", "none", "number"])
+def test_layers_that_are_no_names(layers):
+    with pytest.raises(
+        LayerError, match=r"^TSGB: layers are given as .*layers=\['layer3', 'layer4"
+    ):
+        tsgb.TSGB(small_net()).attribute_layers(images(), TARGETS, layers)
+
+
+@METHODS
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_images_that_are_not_finite(method, value):
     pixels = images()
@@ -255,7 +360,7 @@ def test_torchscript_is_refused(method):
 
     with pytest.raises(
         UnsupportedModelError,
-        match=rf"^{method.__name__}: submodule '<the model itself>' is TorchScript\. Its "
+        match=rf"^{class_of(method).__name__}: submodule '<the model itself>' is TorchScript\. Its "
         r"operations run outside Python, so their backward pass cannot be changed and the result "
         r"would silently be a plain gradient\. Pass the eager model that was given to "
         r"torch\.jit\.script\(\) instead\.$",

@@ -1,12 +1,13 @@
 import pytest
 import torch
 import torchvision
-from model_checks import images, random_statistics, small_net
+from model_checks import Middle, images, random_statistics, small_net
 from relevance_checks import (
     FIRST,
     NETWORKS,
     SECOND,
     Chain,
+    LayerByLayer,
     activations,
     by_hand,
     pane_chains,
@@ -14,7 +15,9 @@ from relevance_checks import (
     vgg11_bn,
 )
 from torch import nn
+from torch.nn import functional
 
+from tsgb import UnsupportedModelError
 from tsgb.methods.pane import PANE
 
 TARGETS = torch.tensor([[0, 3], [4, 1]])
@@ -59,6 +62,85 @@ def test_against_dense_matrices(network, normaliser):
             torch.testing.assert_close(positive[index, column], expected[0])
             torch.testing.assert_close(negative[index, column], expected[1])
     assert (negative > 0).any()
+
+
+@NORMALISERS
+def test_bias_as_an_input_against_dense_matrices(normaliser):
+    net, batch = LayerByLayer(), pixels(1)
+    values = activations(net.blocks(), batch)
+
+    chains = PANE(net, normaliser=normaliser, bias="input").chains(batch, torch.tensor([3]))
+
+    expected = pane_chains(net.blocks(), values, 3, normaliser, bias=True)
+    for found, chain in zip(chains, expected, strict=True):
+        torch.testing.assert_close(found[0, 0], chain)
+        assert (found > 0).any()
+    left_out = PANE(net, normaliser=normaliser).chains(batch, torch.tensor([3]))
+    assert sum(chains).sum() < sum(left_out).sum()
+
+
+@pytest.mark.parametrize(
+    ("normaliser", "expected"),
+    [
+        pytest.param("joint", (6 / 10, 1 / 10), id="joint"),  # the bias has 3 / 10
+        pytest.param("separate", (6 / 9 / 2, 1 / 2), id="separate"),  # and 3 / 9 of one side
+    ],
+)
+def test_bias_by_hand(normaliser, expected):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1)).eval()
+    net[1].weight.data, net[1].bias.data = torch.tensor([[3.0, -1.0]]), torch.tensor([3.0])
+    image = torch.tensor([2.0, 1.0]).view(1, 1, 1, 2)
+
+    positive, negative = PANE(net, normaliser=normaliser, bias="input").chains(
+        image, torch.tensor([0])
+    )
+
+    torch.testing.assert_close(positive.flatten(), torch.tensor([expected[0], 0.0]))
+    torch.testing.assert_close(negative.flatten(), torch.tensor([0.0, expected[1]]))
+
+
+def test_bias_as_an_input_without_biases_changes_nothing():
+    net = Chain()
+    for module in (net.first, net.second, net.head, net.norm, net.second_norm):
+        nn.init.zeros_(module.bias)
+    for norm in (net.norm, net.second_norm):
+        nn.init.zeros_(norm.running_mean)
+
+    maps = [PANE(net, bias=bias).attribute(pixels(), TARGETS) for bias in ("left_out", "input")]
+
+    torch.testing.assert_close(*maps)
+
+
+@pytest.mark.parametrize("bias", ["left_out", "input"])
+def test_a_batch_norm_whose_scale_is_computed_from_the_image(bias):
+    def scaled(net, x):
+        statistics = net.norm.running_mean, net.norm.running_var
+        return functional.batch_norm(x.relu(), *statistics, x.mean((0, 2, 3)), net.norm.bias)
+
+    with pytest.raises(UnsupportedModelError, match=r"^PANE: batch_norm: its \w+ is computed from"):
+        PANE(Middle(scaled), bias=bias).attribute(images(), TARGETS)
+
+
+@pytest.mark.parametrize(("skip", "shares"), [("proportional", (0.2, 0.8)), ("equal", (0.5, 0.5))])
+def test_the_two_sides_of_an_addition(skip, shares):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
+            self.one.weight.data.fill_(1.0)
+            self.other.weight.data.fill_(4.0)
+
+        def forward(self, x):
+            return (self.one(x) + self.other(x)).relu().flatten(1)
+
+    image, target = torch.tensor([[[[2.0, 3.0]]]]), torch.tensor([1])
+
+    totals = [
+        PANE(Sum().eval(), layer=layer, skip=skip).attribute(image, target).sum().item()
+        for layer in ("one", "other")
+    ]
+
+    assert totals == pytest.approx(shares)
 
 
 @pytest.mark.parametrize(("layer", "block"), [("relu", 2), ("pool", 3), ("second_relu", 5)])
@@ -137,6 +219,8 @@ def test_zeros_give_no_nan(normaliser):
             r"^PANE: kind is 'both'\. .* Use one of combined, positive, negative\.$",
         ),
         ({"normaliser": "sum"}, r"^PANE: normaliser is 'sum'\. .* Use one of joint, separate\.$"),
+        ({"bias": True}, r"^PANE: bias is True\. .* Use one of left_out, input\.$"),
+        ({"skip": "plain"}, r"^PANE: skip is 'plain'\. .* Use one of proportional, equal\.$"),
     ],
 )
 def test_wrong_options(options, message):

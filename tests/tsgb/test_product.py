@@ -201,7 +201,7 @@ def test_what_either_method_refuses_is_refused():
 def test_a_method_that_has_its_model_already(side):
     net = small_net()
 
-    with pytest.raises(TypeError, match=r"^Product: base is a GradCAM of some model\."):
+    with pytest.raises(TypeError, match=rf"^Product: {side} is a GradCAM of some model\."):
         Product(net, **{side: GradCAM(net)})
 
 

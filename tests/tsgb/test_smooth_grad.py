@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from model_checks import images, small_net
 from torch import nn
 
-from tsgb import TSGB, GradCAM, UnsupportedModelError
+from tsgb import TSGB, GradCAM, GradualExtrapolation, Product, UnsupportedModelError
 from tsgb.methods.gradient import Gradient, InputXGradient
 from tsgb.methods.guided_backprop import GuidedBackprop
 from tsgb.methods.integrated_gradients import IntegratedGradients
@@ -137,7 +138,28 @@ def test_a_method_that_has_its_model_already():
         SmoothGrad(net, base=Gradient(net))
 
 
-@pytest.mark.parametrize("options", [{"samples": 0}, {"spread": -0.1}])
+@pytest.mark.parametrize(
+    ("wrapper", "argument"),
+    [(SmoothGrad, "base"), (GradualExtrapolation, "base"), (Product, "fine"), (Product, "coarse")],
+)
+@pytest.mark.parametrize("wrong", ["grad_cam", nn.Identity, lambda model: model])
+def test_what_makes_no_method(wrapper, argument, wrong):
+    with pytest.raises(
+        TypeError, match=rf"^\w+: {argument} is .*, which makes no saliency method of a model\."
+    ):
+        wrapper(small_net(), **{argument: wrong})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"samples": 0},
+        {"samples": 2.5},
+        {"spread": -0.1},
+        {"spread": math.nan},
+        {"spread": math.inf},
+    ],
+)
 def test_numbers_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=r"^SmoothGrad: samples=\d+, spread=[-.\d]+\. There would"):
+    with pytest.raises(ValueError, match=r"^SmoothGrad: samples=[.\d]+, spread=\S+\. There would"):
         SmoothGrad(small_net(), **options)

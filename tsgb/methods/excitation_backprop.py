@@ -32,7 +32,8 @@ class ExcitationBackprop(GradientMethod):
 
     Args:
         model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and
-            linear layers, returning logits. Anything else is refused.
+            linear layers, returning logits. Anything else above the layer that is read is
+            refused.
         layer: Module to read; None reads at the image.
 
     Raises:

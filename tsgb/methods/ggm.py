@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tsgb.errors import check_choice
 from tsgb.method import FeatureMapMethod
 
-Guidance = Literal["relu", "raw", "min_max"]
+Guidance = Literal["relu", "raw", "min_max", "channel"]
 Normalisation = Literal["max", "none"]
 BaseReLU = Literal["before", "after"]
 
@@ -25,16 +25,18 @@ class GGM(FeatureMapMethod):
     On a network that ends in global average pooling and one linear layer (ResNet, DenseNet,
     MobileNet), base and guidance at the last layer are the same map: what comes out is the square
     of Grad-CAM, which ranks its pixels as Grad-CAM does. Only a head with weights of its own for
-    every position (VGG) or an earlier layer brings anything new.
+    every position (VGG), an earlier layer or guidance by channel brings anything new.
 
     Args:
         model: Classifier that returns logits.
         layer: Module to read; None takes the last activation of more than one pixel that is not
             a pooling output (VGG-16: ``features.29``, ResNet: ``layer4``).
         guidance: Negative guidance is set to 0 ("relu") or kept ("raw"), or each guidance map is
-            shifted and scaled to [0, 1] ("min_max"; a constant one becomes 0).
-        normalisation: Each guidance map is divided by its largest absolute value ("max") or not
-            ("none"). This changes the scale of a map only.
+            shifted and scaled to [0, 1] ("min_max"; a constant one becomes 0). Or there is no map
+            but one number for each channel, ``w_c = sum(G_c A_c)``, which takes the place of
+            Grad-CAM's weight: ``relu(sum_c w_c A_c)`` ("channel").
+        normalisation: The guidance of each class is divided by its largest absolute value ("max")
+            or not ("none"). This changes the scale of a map only.
         base_relu: Negative values are cut off in the Grad-CAM map ("before") or in the product
             ("after"). The same unless the guidance is "raw": "before" then gives a signed map,
             and in "after" two negative factors make a positive value.
@@ -74,23 +76,26 @@ class GGM(FeatureMapMethod):
         self._base_relu = base_relu
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        base = (gradient.mean((2, 3), keepdim=True) * activation).sum(1)
-        guidance = self._prepared((gradient * activation).sum(1))
+        evidence = gradient * activation
+        if self._guidance == "channel":
+            weights = self._scaled(evidence.sum((2, 3), keepdim=True))
+            return (weights * activation).sum(1).clamp(min=0)
+        base = (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True)
+        guidance = self._scaled(self._shifted(evidence.sum(1, keepdim=True)))
         if self._base_relu == "before":
-            return base.clamp(min=0) * guidance
-        return (base * guidance).clamp(min=0)
+            return (base.clamp(min=0) * guidance)[:, 0]
+        return (base * guidance).clamp(min=0)[:, 0]
 
-    def _prepared(self, guidance: Tensor) -> Tensor:
+    def _shifted(self, guidance: Tensor) -> Tensor:
         if self._guidance == "relu":
-            guidance = guidance.clamp(min=0)
-        elif self._guidance == "min_max":
-            guidance = guidance - guidance.amin((1, 2), keepdim=True)
-        if self._guidance == "min_max" or self._normalisation == "max":
-            guidance = _divided_by_largest(guidance)
+            return guidance.clamp(min=0)
+        if self._guidance == "min_max":
+            return guidance - guidance.amin((2, 3), keepdim=True)
         return guidance
 
-
-def _divided_by_largest(maps: Tensor) -> Tensor:
-    """Each of the maps [B, h, w] divided by its largest absolute value; a zero map stays zero."""
-    largest = maps.abs().amax((1, 2), keepdim=True)
-    return maps / torch.where(largest == 0, 1, largest)
+    def _scaled(self, guidance: Tensor) -> Tensor:
+        """Divided by the largest absolute value of each image; zeros stay zeros."""
+        if self._guidance != "min_max" and self._normalisation == "none":
+            return guidance
+        largest = guidance.abs().amax((1, 2, 3), keepdim=True)
+        return guidance / torch.where(largest == 0, 1, largest)

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import Forward
+from tsgb._forward import IMAGE, Forward
 from tsgb.errors import ShapeError, check_choice
 from tsgb.method import Method, base_method
 from tsgb.methods.grad_cam import GradCAM
@@ -70,7 +70,8 @@ class GradualExtrapolation(Method):
     """Another method's maps, sharpened by :func:`extrapolate` with the same forward pass.
 
     Raw and signed as the other method's, and as large as the first excitation: the image where the
-    network begins with a strided convolution, else the input of its first pool.
+    network begins with a strided convolution, else the input of its first pool, or the first of
+    ``layers``.
 
     Args:
         model: Classifier that returns logits, as the other method demands it.
@@ -80,9 +81,12 @@ class GradualExtrapolation(Method):
         rectify: See :func:`extrapolate`. Without it, a network that begins with a strided
             convolution multiplies its map by the normalised image, which turns the sign where the
             image is dark.
+        layers: Modules whose outputs are the excitations, in the order of the forward pass, for
+            networks that shrink by average pooling (DenseNet). None are named: the published ones.
 
     Raises:
-        TypeError: ``base`` is a method that has its model already.
+        LayerError: The model has no such layer.
+        TypeError: ``base`` is a method that has its model already, or makes none.
         ValueError: ``statistics`` is unknown.
 
     References:
@@ -104,9 +108,13 @@ class GradualExtrapolation(Method):
         base: Callable[[nn.Module], Method] = GradCAM,
         statistics: Statistics = "image",
         rectify: bool = False,
+        layers: Sequence[str] = (),
     ) -> None:
         super().__init__(model)
         check_choice("extrapolate", "statistics", statistics, Statistics)
+        if layers:
+            self._check_layers(layers)
+        self._layers = tuple(layers)
         self._base = base_method(self._name, base, model)
         self._statistics: Statistics = statistics
         self._rectify = rectify
@@ -114,13 +122,16 @@ class GradualExtrapolation(Method):
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
     ) -> tuple[Forward, Tensor]:
-        own = () if self._base._layer is None else (self._base._layer,)
-        return self._base._run(images, targets, [*layers, *own])
+        read = [self._base._layer] if self._base._layer else []
+        if self._layers:
+            read = [self._base._layer or IMAGE, *self._layers]
+        return self._base._run(images, targets, [*layers, *read])
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
+        named = [forward.activations[layer].detach() for layer in self._layers]
         return extrapolate(
             self._base._maps(forward, targets),
-            forward.excitations,
+            named or forward.excitations,
             statistics=self._statistics,
             rectify=self._rectify,
         )

@@ -28,7 +28,7 @@ class IntegratedGradients(Method):
             of each image. Bounds the memory whatever ``steps`` is.
 
     Raises:
-        ValueError: ``steps`` or ``batch_size`` is below 1.
+        ValueError: ``steps`` or ``batch_size`` is not a whole number from 1.
 
     References:
         Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017 (equations 1 and
@@ -52,10 +52,10 @@ class IntegratedGradients(Method):
     ) -> None:
         super().__init__(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value < 1:
+            if not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"{self._name}: {name} is {value}. No gradient would be computed. "
-                    "Use a whole number from 1."
+                    f"{self._name}: {name} is {value}. The points on the path could not be counted "
+                    "out. Use a whole number from 1."
                 )
         self._baseline = baseline
         self._steps = steps

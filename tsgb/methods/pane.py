@@ -1,17 +1,31 @@
 """PANE: positive and negative excitation, passed down in two chains."""
 
 import threading
-from typing import Literal, get_args
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from tsgb._excitation import Chain, JointShares, RelevanceRules, SeparateShares
+from tsgb._excitation import (
+    Chain,
+    JointShares,
+    Operation,
+    RelevanceRules,
+    SeparateShares,
+    ShareRule,
+)
 from tsgb._forward import Forward, class_gradients
+from tsgb._operations import GUARDS, RuleSet, depends_on_image, need_constant
+from tsgb.errors import check_choice
 from tsgb.method import Method
 
 Kind = Literal["combined", "positive", "negative"]
 Normaliser = Literal["joint", "separate"]
+Bias = Literal["left_out", "input"]
+Skip = Literal["proportional", "equal"]
 
 _SWEEPING = threading.Lock()  # a method's chain is one for all threads
 
@@ -39,18 +53,23 @@ class PANE(Method):
 
     Args:
         model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and
-            linear layers, returning logits. Anything else is refused.
+            linear layers, returning logits. Anything else above the layer that is read is
+            refused.
         layer: Module to read; None reads at the image.
         kind: P - N ("combined"), P ("positive") or N ("negative").
         normaliser: ``D_j`` is the sum of all ``|C_ji|`` ("joint"); or T+ and T- have their own,
             such that each hands on one half of what arrives, or all if the other has nothing to
             hand it to ("separate"). Both conserve the sum of P + N, less what arrives where
             nothing contributes.
+        bias: Takes no part ("left_out"), or contributes as one more input whose share is dropped
+            ("input"). Then batch norm is a layer of its own, whose shift is its bias.
+        skip: The two sides of a residual addition share in proportion to what they contribute
+            ("proportional"), or get one half each ("equal").
 
     Raises:
         LayerError: The model has no such layer.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
-        ValueError: ``kind`` or ``normaliser`` is unknown.
+        ValueError: An option has none of the values above.
 
     References:
         Ying et al., "Understanding Convolutional Neural Networks From Excitations", IEEE TNNLS,
@@ -72,14 +91,21 @@ class PANE(Method):
         layer: str | None = None,
         kind: Kind = "combined",
         normaliser: Normaliser = "joint",
+        bias: Bias = "left_out",
+        skip: Skip = "proportional",
     ) -> None:
         super().__init__(model, layer=layer)
-        _check_choice("kind", kind, get_args(Kind))
-        _check_choice("normaliser", normaliser, get_args(Normaliser))
+        check_choice("PANE", "kind", kind, Kind)
+        check_choice("PANE", "normaliser", normaliser, Normaliser)
+        check_choice("PANE", "bias", bias, Bias)
+        check_choice("PANE", "skip", skip, Skip)
         self._kind = kind
         self._chain = Chain()
-        shares = JointShares if normaliser == "joint" else SeparateShares
-        self._rule_set = RelevanceRules(shares, self._chain).rule_set()
+        self._rules = partial(_Rules, normaliser, bias, skip, self._chain)
+
+    @property
+    def _rule_set(self) -> RuleSet:
+        return self._rules().rule_set()
 
     def chains(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The two chains P and N, each as :meth:`attribute` gives its maps; neither is negative.
@@ -102,7 +128,7 @@ class PANE(Method):
             1.0
         """
         layers = () if self._layer is None else (self._layer,)
-        with self._settings(images.device):
+        with self._settings(images):
             forward, columns = self._run(images, targets, layers)
             positive, negative = self._both(forward, columns)
             return self._finished(positive), self._finished(negative)
@@ -129,9 +155,78 @@ class PANE(Method):
             return torch.stack([(signs * sweep).sum(1) for sweep in sweeps], dim=1)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"PANE: {name} is {value!r}. There is no such form of the map. "
-            f"Use one of {', '.join(choices)}."
-        )
+class _JointWithBias(JointShares):
+    """The bias is an input, of which nothing is handed on."""
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation, bias: Tensor) -> None:
+        super().__init__(x, weight, operation)
+        self._total = self._total + bias.abs()
+
+
+class _SeparateWithBias(SeparateShares):
+    """Likewise, on the side of its sign."""
+
+    def __init__(self, x: Tensor, weight: Tensor, operation: Operation, bias: Tensor) -> None:
+        super().__init__(x, weight, operation)
+        parts = (bias.clamp(min=0), bias.clamp(max=0).neg())
+        self._sides = [side + part for side, part in zip(self._sides, parts, strict=True)]
+        self._count = sum((side.detach() > 0).to(x.dtype) for side in self._sides)
+
+
+_SHARES: Mapping[Normaliser, type[JointShares | SeparateShares]] = {
+    "joint": JointShares,
+    "separate": SeparateShares,
+}
+_WITH_BIAS: Mapping[Normaliser, type[_JointWithBias | _SeparateWithBias]] = {
+    "joint": _JointWithBias,
+    "separate": _SeparateWithBias,
+}
+
+
+class _HalvesRule(Function):
+    """An addition whose two sides get one half of what arrives, in either chain."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor, other: Tensor) -> Tensor:
+        return x + other
+
+    @staticmethod
+    def backward(_ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:
+        return relevance / 2, relevance / 2
+
+
+class _Rules(RelevanceRules):
+    """The rules with what the abstract leaves open."""
+
+    def __init__(self, normaliser: Normaliser, bias: Bias, skip: Skip, chain: Chain) -> None:
+        super().__init__(_SHARES[normaliser], chain)
+        self._with_bias = _WITH_BIAS[normaliser] if bias == "input" else None
+        self._skip = skip
+
+    def _share(self, x: Tensor, weight: Tensor, bias: Any, operation: Operation) -> Tensor:
+        if self._with_bias is None or bias is None:
+            return super()._share(x, weight, bias, operation)
+        columns = bias.view(-1, *[1] * (x.dim() - 2))
+        divide = partial(self._with_bias, bias=columns)
+        result: Tensor = ShareRule.apply(x, weight, bias, operation, divide, self._chain)
+        return result
+
+    def _add(self, x: Any, other: Any, *, alpha: float = 1) -> Tensor:
+        halves = self._skip == "equal" and depends_on_image(x) and depends_on_image(other)
+        if not halves or alpha != 1:
+            return super()._add(x, other, alpha=alpha)
+        result: Tensor = _HalvesRule.apply(*torch.broadcast_tensors(x, other))
+        return result
+
+    def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self._with_bias is None:
+            return super()._batch_norm(x, *args, **kwargs)
+        ends = torch.stack([x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])])
+        shift, sum_of_both = GUARDS["batch_norm"](ends, *args, **kwargs)
+        need_constant("batch_norm", scale=sum_of_both)
+
+        def operation(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
+            shape = (-1, *[1] * (x.dim() - 2))
+            return x * scale.view(shape) + (0 if shift is None else shift.view(shape))
+
+        return self._share(x, sum_of_both - shift, shift, operation)

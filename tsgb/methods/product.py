@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import Forward
+from tsgb._forward import IMAGE, Forward
 from tsgb.method import Method, base_method
 from tsgb.methods.cam import CAM
 from tsgb.methods.tsgb import TSGB
@@ -33,7 +33,7 @@ class Product(Method):
         weight: Exponent of the coarse map, in (0, 1).
 
     Raises:
-        TypeError: ``fine`` or ``coarse`` is a method that has its model already.
+        TypeError: ``fine`` or ``coarse`` is a method that has its model already, or makes none.
         ValueError: ``weight`` is not between 0 and 1.
 
     Example:
@@ -59,8 +59,8 @@ class Product(Method):
                 f"{self._name}: weight is {weight}. One of the two maps would not count. Use a "
                 "number between 0 and 1, or that method alone."
             )
-        self._fine = base_method(self._name, fine, model)
-        self._coarse = base_method(self._name, coarse, model)
+        self._fine = base_method(self._name, fine, model, argument="fine")
+        self._coarse = base_method(self._name, coarse, model, argument="coarse")
         self._weight = weight
         # CAM takes no gradient: activations and the classifier's weights are all that it reads.
         self._one_pass = isinstance(self._fine, TSGB) and isinstance(self._coarse, CAM)
@@ -68,8 +68,10 @@ class Product(Method):
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
     ) -> tuple[Forward, Tensor]:
-        read = [self._fine._layer, self._coarse._layer if self._one_pass else None]
-        return self._fine._run(images, targets, [*layers, *filter(None, read)])
+        read = [self._fine._layer] if self._fine._layer else []
+        if self._one_pass and self._coarse._layer:
+            read = [self._fine._layer or IMAGE, self._coarse._layer]
+        return self._fine._run(images, targets, [*layers, *read])
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
         fine = self._fine._maps(forward, targets).detach()

@@ -1,5 +1,6 @@
 """SmoothGrad: the average map of noisy copies of an image."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -31,8 +32,8 @@ class SmoothGrad(Method):
         random_seed: Of the noise.
 
     Raises:
-        TypeError: ``base`` is a method that has its model already.
-        ValueError: ``samples`` is below 1 or ``spread`` negative.
+        TypeError: ``base`` is a method that has its model already, or makes none.
+        ValueError: ``samples`` is not a whole number from 1, or ``spread`` negative or infinite.
 
     References:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", ICML Workshop 2017
@@ -56,10 +57,10 @@ class SmoothGrad(Method):
         random_seed: int = 0,
     ) -> None:
         super().__init__(model)
-        if samples < 1 or spread < 0:
+        if not isinstance(samples, int) or samples < 1 or not 0 <= spread < math.inf:
             raise ValueError(
                 f"{self._name}: samples={samples}, spread={spread}. There would be no map, or no "
-                "such noise. Use samples from 1 and a spread from 0."
+                "such noise. Use a whole number of samples from 1 and a finite spread from 0."
             )
         method = base_method(self._name, base, model)
         self._base = method.per_channel() if isinstance(method, LargestGradient) else method

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tsgb._conserving import BatchNormEps, Grouped, Saturation, Skip, conserving
 from tsgb._forward import Forward, find_head
+from tsgb._operations import RuleSet
 from tsgb.errors import check_choice
 from tsgb.method import GradientMethod
 
@@ -35,7 +36,8 @@ class TSGB(GradientMethod):
 
     Args:
         model: Classifier made of convolutions, batch norms, elementwise activations, pooling and
-            linear layers, returning logits. Anything else is refused.
+            linear layers, returning logits. Anything else above the layer that is read is
+            refused.
         kappa: Weight of the evidence against the class: at 1 (published) it cancels the evidence
             for it and the map sums to 0; at 0 it is left out.
         layer: Module to read the map at; None reads at the image. A middle layer (stride 16)
@@ -91,8 +93,11 @@ class TSGB(GradientMethod):
         check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
         self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
-        self._rule_set = self._rules()
         self._head_shape: Sequence[int] | None = None
+
+    @property
+    def _rule_set(self) -> RuleSet:
+        return self._rules(head_shape=self._head_shape)
 
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
@@ -103,8 +108,6 @@ class TSGB(GradientMethod):
         if shape in (None, known):
             return forward, columns
         # The classifier is a convolution that was not ready: once more with what it needs.
-        # In this order: another thread that knows the shape must find the rules.
-        self._rule_set = self._rules(head_shape=shape)
         self._head_shape = shape
         return super()._run(images, targets, layers)
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hydra.utils import instantiate
 
 from pipeline.errors import ConfigError, DataError
@@ -11,7 +12,8 @@ from pipeline.masks.dense_crf import (
     unary_from_probabilities,
 )
 from pipeline.masks.par import PixelAdaptiveRefinement
-from pipeline.masks.refine import CRFRefinement, NoRefinement
+from pipeline.masks.refine import Chain, CRFRefinement, NoRefinement, with_features
+from pipeline.masks.superpixels import SuperpixelVote
 from tests.conftest import ROOT, composed
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (10, 14, 3)).astype(np.uint8)
@@ -80,6 +82,75 @@ def test_the_other_configurations():
     assert configured("none")(IMAGE, planes) == planes
     expected = PixelAdaptiveRefinement()(IMAGE, planes)
     np.testing.assert_array_equal(configured("par")(IMAGE, planes), expected)
+
+
+class Reader:
+    """Features that are the image's own colours."""
+
+    def check(self, layers):
+        assert layers
+
+    def __call__(self, image, layers, size):
+        return [torch.tensor(image.astype(np.float32)).permute(2, 0, 1) for _ in layers]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        pytest.param("walk_crf", ["walk", "crf"], id="walk"),
+        pytest.param("par_crf", ["par", "crf"], id="par"),
+        pytest.param("superpixels_crf", ["superpixels", "crf"], id="superpixels"),
+    ],
+)
+def test_a_configured_chain_is_its_parts_in_order(name, parts):
+    if "superpixels" in parts:
+        pytest.importorskip("skimage")
+    expected = [probabilities(3)]
+    for part in parts:
+        expected = with_features(configured(part), Reader)(IMAGE, expected)
+
+    refined = with_features(configured(name), Reader)(IMAGE, [probabilities(3)])
+
+    np.testing.assert_array_equal(refined, expected)
+
+
+def test_a_chain_hands_on_in_order():
+    chain = Chain(
+        {
+            "half": lambda image, planes: [plane / 2 for plane in planes],
+            "more": lambda image, planes: [plane + 1 for plane in planes],
+        }
+    )
+
+    np.testing.assert_allclose(chain(IMAGE, [probabilities(3)])[0], probabilities(3) / 2 + 1)
+
+
+def test_a_network_is_asked_for_once_by_those_who_need_one_only():
+    asked = []
+
+    def reader():
+        asked.append(1)
+        return Reader()
+
+    with_features(CRFRefinement(), reader)
+    with_features(Chain({"crf": CRFRefinement(), "none": NoRefinement()}), reader)
+    assert asked == []
+    with_features(Chain({"inner": Chain({"walk": configured("walk")})}), reader)
+    assert asked == [1]
+
+
+def test_the_vote_is_configured_by_its_defaults():
+    pytest.importorskip("skimage")
+
+    refined = configured("superpixels")(IMAGE, [probabilities(3)])
+
+    np.testing.assert_array_equal(refined, SuperpixelVote(400, 10)(IMAGE, [probabilities(3)]))
+
+
+@pytest.mark.parametrize("steps", [{}, {"crf": {"iterations": 3}}])
+def test_a_chain_of_nothing_is_refused(steps):
+    with pytest.raises(ConfigError, match="Chain: steps"):
+        Chain(steps)
 
 
 def test_hard_labels_forget_by_how_much():

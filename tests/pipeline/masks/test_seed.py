@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 from pipeline.errors import ConfigError, DataError
 from pipeline.masks.seed import (
     PLANES,
+    compete,
     confident,
     label_image,
     normalise,
@@ -241,3 +244,72 @@ def test_confident_by_hand():
 def test_confident_names_both_shapes():
     with pytest.raises(DataError, match=r"strict is \(2, 3\) but lenient is \(3, 2\)"):
         confident(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+
+
+def test_competition_against_a_loop_over_pixels():
+    generator = np.random.default_rng(0)
+    maps = normalise(generator.random((3, 4, 5)))
+    logits = generator.normal(size=(3, 4, 5)) * 5
+
+    rest = compete(maps, logits, temperature=2.5)
+
+    assert rest.dtype == np.float32
+    for row in range(4):
+        for column in range(5):
+            powers = [math.exp(logit / 2.5) for logit in logits[:, row, column]]
+            shares = [min(1.0, 3 * power / sum(powers)) for power in powers]
+            expected = maps[:, row, column] * shares
+            np.testing.assert_allclose(rest[:, row, column], expected, rtol=1e-5)
+
+
+def test_coarse_logits_are_stretched_to_the_maps():
+    maps = np.ones((2, 2, 8), np.float32)
+    logits = np.array([[[9.0, -9.0]], [[0.0, 0.0]]])
+
+    rest = compete(maps, logits, temperature=1)
+
+    np.testing.assert_allclose(rest[:, :, 0], [[1, 1], [0, 0]], atol=1e-3)
+    np.testing.assert_allclose(rest[:, :, 7], [[0, 0], [1, 1]], atol=1e-3)
+
+
+@settings(deadline=None)
+@given(RAW_MAPS, st.integers(0, 2**16), st.floats(0.01, 100))
+def test_who_competes_never_gains_and_the_best_loses_nothing(maps, random_seed, temperature):
+    maps = normalise(maps)
+    logits = np.random.default_rng(random_seed).normal(size=maps.shape) * 10
+
+    rest = compete(maps, logits, temperature)
+
+    assert np.isfinite(rest).all()
+    assert (rest <= maps).all()
+    best = logits.argmax(0)[None]
+    kept, had = (np.take_along_axis(values, best, 0) for values in (rest, maps))
+    np.testing.assert_allclose(kept, had, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_who_has_no_rival_keeps_everything(classes):
+    maps = np.full((classes, 2, 3), 0.5, np.float32)
+
+    rest = compete(maps, np.full((classes, 1, 1), -50.0), temperature=3)
+
+    np.testing.assert_array_equal(rest, maps)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.nan, math.inf])
+def test_competition_refuses_temperatures(temperature):
+    with pytest.raises(ConfigError, match="compete: temperature is"):
+        compete(np.ones((2, 1, 1)), np.ones((2, 1, 1)), temperature)
+
+
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        pytest.param(np.ones((3, 1, 1)), r"\(2, 1, 1\) but logits \(3, 1, 1\)", id="number"),
+        pytest.param(np.ones((2, 1)), r"logits is \(2, 1\)", id="planes"),
+        pytest.param(np.full((2, 1, 1), np.nan), "NaN or infinite", id="nan"),
+    ],
+)
+def test_competition_refuses_logits(logits, message):
+    with pytest.raises(DataError, match=message):
+        compete(np.ones((2, 1, 1)), logits, temperature=3)

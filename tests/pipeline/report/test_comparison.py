@@ -1,69 +1,54 @@
-"""Groups, differences, spread and order, from plain values; and how they look."""
+"""Groups, differences, spread and order, from plain values."""
 
-import csv
-import io
 import statistics
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import compare_page as page
-from pipeline.report import compare_plots, comparison
-from pipeline.report.comparison import Part, Result, flattened
-from pipeline.report.rendering import Pictures
-
-SCORES = {"classifier": 0.9, "seed": 0.5, "oracle": 0.6, "threshold": 0.3, "refined": 0.55,
-          "masks": 0.6, "coverage": 0.8}  # fmt: skip
-SECONDS = {"classifier": 60.0, "saliency": 20.0, "pseudo_labels": 10.0}
-
-
-def part(made, values, seconds, **groups):
-    settings = {}
-    for name, node in groups.items():
-        settings |= flattened(name, node)
-    return Part(made, settings, values, seconds)
-
-
-def result(method="a.TSGB", random_seed=0, network=None, made=None, refine=None, **scores):
-    """A run; ``network`` is its mIoU, or a pair of that and of the number of epochs."""
-    saliency = {"method": {"_target_": method, "kappa": 0.5}, "flip": True}
-    made = made or f"{method} {refine} {random_seed}"
-    masks = part(
-        made, {**SCORES, **scores}, SECONDS, saliency=saliency,
-        refine=refine or {"_target_": "a.None"},
-    )  # fmt: skip
-    learned = None
-    if network is not None:
-        miou, epochs = network if isinstance(network, tuple) else (network, 2)
-        values, seconds = {"network|val": miou}, {"segmentation": 100.0, "evaluate": 5.0}
-        learned = part(f"{made} {epochs}", values, seconds, segmenter={"epochs": epochs})
-    return Result(f"masks of {made}", random_seed, 4, masks, learned)
-
-
-def section(results, by=None, **more):
-    groups = comparison.grouped(results)
-    measure = comparison.measure_to_sort_by(groups, by)
-    return page.Section("data", comparison.ordered(groups, measure), measure, **more)
-
-
-def filled(*sections, ends=()):
-    return page.Page("t", "f", "now", sections, ends, {"code": "abc"})
+from pipeline.report import comparison
+from pipeline.report.comparison import flattened
+from tests.pipeline.report.results import SCORES, result, section
 
 
 def names(section):
     return [section.label(group) for group in section.groups]
 
 
-def test_a_target_is_the_value_of_its_group_and_owns_its_options():
-    found = flattened("refine", {"_target_": "a.b.CRF", "base": {"_target_": "c.D", "k": [1, 2]}})
+def test_a_target_is_the_value_of_its_group_with_what_it_is_made_of():
+    base = {"_target_": "c.D", "_partial_": True, "k": [1, 2]}
+    found = flattened("refine", {"_target_": "a.b.CRF", "base": base, "n": 3})
 
     assert {name: setting.value for name, setting in found.items()} == {
-        "refine": "CRF", "refine.base": "D", "refine.base.k": "[1, 2]",
+        "refine": "CRF(D)", "refine.base.k": "[1, 2]", "refine.n": "3",
     }  # fmt: skip
-    assert found["refine.base.k"].owner != found["refine.base"].owner
+    assert found["refine.n"].owner == found["refine"].owns
+    assert found["refine.base.k"].owner not in (found["refine.n"].owner, "refine")
+
+
+def test_parts_of_parts_are_named():
+    product = {"_target_": "t.Product", "fine": {"_target_": "t.TSGB"}, "coarse": {"_target_": "C"}}
+
+    (name,) = flattened("method", {"_target_": "p.Competition", "base": product}).values()
+
+    assert name.value == "Competition(Product(TSGB, C))"
+
+
+def test_wrapped_methods_differ_in_their_name_and_not_in_options_of_their_own():
+    def wrapped(base, **options):
+        return {
+            "_target_": "t.Extrapolated",
+            "base": {"_target_": base, **options},
+            "rectify": True,
+        }
+
+    runs = [result(refine=wrapped("t.A", kappa=1)), result(refine=wrapped("t.B", layer="x"))]
+    assert comparison.differing(comparison.grouped(runs)) == ["refine"]
+
+    runs.append(result(refine=wrapped("t.A", kappa=2)))
+    names = comparison.differing(comparison.grouped(runs))
+    assert names == ["refine", "refine.base.kappa"]
 
 
 def test_random_seeds_are_one_group_in_order():
@@ -174,109 +159,3 @@ def test_groups_without_the_score_come_last():
     runs = [result("a.A", refined=None), result("a.B", refined=0.1), result("a.C", refined=0.2)]
 
     assert names(section(runs, by="refined")) == ["C", "B", "A"]
-
-
-def test_neither_oracle_nor_twin_is_called_best():
-    content = section([result("a.A"), result("a.B", refined=0.1, oracle=0.99)])
-    best = {
-        measure.key: [content.label(g) for g in content.groups if content.is_best(g, measure)]
-        for measure in content.measures
-    }
-
-    assert best["refined"] == ["A"]
-    assert best["oracle"] == []
-
-
-def test_time_counts_the_way_without_scoring():
-    (group,) = comparison.grouped([result(network=0.5)])
-
-    assert page.until_network(group) == 190.0
-    assert page.per_image(group) == 30.0 / 4
-
-
-def test_small_print_says_spread_number_threshold_and_share():
-    runs = [
-        result(random_seed=0, threshold=0.3, network=0.5),
-        result(random_seed=1, threshold=0.36, refined=0.65),
-    ]
-    content = section(runs)
-    (group,) = content.groups
-    found = {measure.key: page.details(group, measure) for measure in content.measures}
-
-    assert found["refined"] == ["± 7.1, n = 2"]
-    assert found["oracle"] == ["± 0.0, n = 2", "at 0.30 to 0.36"]
-    assert found["masks"][-1] == "80.0 % of pixels"
-    assert found["network|val"] == ["n = 1 of 2"]
-
-
-def test_text_is_escaped_and_nothing_is_fetched():
-    evil = "<script>alert(1)</script>"
-    rows = [Pictures(evil, evil, {evil: "data:,"})]
-    content = section([result(f"a.{evil}"), result()], galleries={evil: rows}, remarks=[evil])
-
-    html = page.render(filled(content, ends=[(evil, evil)]))
-
-    assert evil not in html
-    assert "&lt;script&gt;" in html
-    assert "http" not in html
-
-
-def test_a_single_group_without_repetition_is_named_by_its_method():
-    content = section([result()])
-
-    assert content.names == ["saliency.method", "refine"]
-    assert "±" not in page.render(filled(content)).replace("mean, ± the", "")
-
-
-def test_csv_holds_means_deviations_and_numbers_in_full():
-    runs = [result(random_seed=s, refined=r, network=0.5) for s, r in ((0, 1 / 3), (1, 2 / 3))]
-    content = section(runs)
-
-    (row,) = csv.DictReader(io.StringIO(page.as_csv([content])))
-    single = list(csv.DictReader(io.StringIO(page.runs_csv([content]))))
-
-    assert float(row["refined"]) == statistics.fmean([1 / 3, 2 / 3])
-    assert row["refined/n"] == "2"
-    assert float(row["refined/deviation"]) == statistics.stdev([1 / 3, 2 / 3])
-    assert row["threshold"] == "0.3"
-    assert row["seconds/in all"] == "190.0"
-    assert [float(run["refined"]) for run in single] == [1 / 3, 2 / 3]
-    assert single[0]["saliency.method.kappa"] == "0.5"
-
-
-def test_markdown_has_scores_times_and_what_is_missing():
-    text = page.as_markdown(filled(section([result(), result("a.CAM")]), ends=[("x/y", "killed")]))
-
-    assert "| TSGB | 90.0 | 50.0 | 60.0 (at 0.30) | 55.0 | 60.0 (80.0 % of pixels) |" in text
-    assert "| CAM | 60.0 | 20.0 | 10.0 | 7.500 |" in text
-    assert "- x/y: killed" in text
-
-
-def test_plots_are_pictures_and_grow_with_the_groups():
-    few = section([result(random_seed=s) for s in (0, 1)] + [result("a.CAM", refined=0.3)])
-    many = section([result(f"a.M{index}", network=0.3) for index in range(12)])
-
-    heights = [_decoded(compare_plots.bars(content)).shape[0] for content in (few, many)]
-    assert heights[1] > 2 * heights[0]
-    assert _decoded(compare_plots.quality_and_cost(few)).ndim == 3
-
-
-def test_nothing_that_is_drawn_is_cut_off():
-    content = section([result(network=0.95), result(random_seed=1, network=0.85), result("a.CAM")])
-    panels = compare_plots._panels(content)
-
-    furthest = compare_plots._furthest(content.groups, panels)
-
-    assert furthest == pytest.approx(0.9 + statistics.stdev([0.95, 0.85]))
-
-
-def test_nothing_is_plotted_without_scores():
-    content = section([result(**dict.fromkeys(SCORES)), result("a.CAM", **dict.fromkeys(SCORES))])
-
-    assert compare_plots.bars(content) is None
-    assert compare_plots.quality_and_cost(content) is None
-    assert "by name" in content.order
-
-
-def _decoded(png):
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)

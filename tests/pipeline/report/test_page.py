@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pipeline.stages import (
     context,
     evaluate,
     pseudo_labels,
+    relabel,
     saliency,
     segmentation,
 )
@@ -172,8 +174,21 @@ def leave_masks(run):
     made.finish({"scores": {**scores, "oracle": oracle, "split": "train", "images": 16}})
 
 
-def leave_network(run, labels, miou):
-    network, scored = segmentation.folder(run, labels), evaluate.folder(run, labels)
+def leave_relabelled(run):
+    stage, matrix = relabel.folder(run), ConfusionMatrix(len(run.catalogue.classes) + 1)
+    stage.begin()
+    for item in run.catalogue.train.items:
+        truth = read_label_image(item.mask)
+        path = pseudo_labels.mask_path(stage, "masks", item)
+        write_bytes(path, encode_label_image(truth))
+        matrix.update(truth, truth)
+    scores = dict.fromkeys(pseudo_labels.KINDS, matrix.as_dict(run.catalogue.classes))
+    stage.finish({"round": 2, "scores": {**scores, "split": "train", "images": 16}})
+
+
+def leave_network(run, labels, miou, round_=None):
+    network = segmentation.folder(run, labels, round_)
+    scored = evaluate.folder(run, labels, round_)
     network.begin()
     network.finish({})
     scored.begin()
@@ -213,6 +228,50 @@ def test_the_page_of_a_whole_run(run):
     assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
     assert html.count(">supervised twin</figcaption>") == len(run.catalogue.val.items)
     assert len(html) < 8 * 2**20
+
+
+def test_all_that_shaped_a_seed_stands_beside_its_threshold(run):
+    leave_masks(run)
+    maps = "of the maximum of maps to the power 0.5"
+    html = unescape(page_of(run))
+    assert f"train, constant background at 0.5 {maps}, fixed beforehand" in html
+    assert "strongest other map" not in html
+
+    run.config.seed = replace(run.config.seed, plane="power", subtract_others=0.25)
+    leave_masks(run)
+
+    html = unescape(page_of(run))
+    plane = "background (1 - strongest map)^alpha, tied"
+    maps = "of the maximum of maps less 0.25 of the image's strongest other map, to the power 0.5"
+    assert f"train, {plane} at 0.5 {maps}, fixed beforehand" in html
+    assert f"train, {plane} at 0.26 {maps}" in html  # the oracle
+    assert f"{plane}: object from 0.5, background below 0.4 {maps}" in html
+    assert f"{plane} at 0.5, for training masks at 0.5 and 0.4 {maps}" in html  # also unscored
+
+
+def test_every_round_has_its_lines_in_order(run):
+    run.config.segmenter.rounds = 2
+    html = page_of(run)
+    assert html.count(">missing<") == 10
+    assert "stage=relabel segmenter.rounds=2" in html
+
+    leave_masks(run)
+    leave_network(run, "pseudo", 0.512, round_=1)
+    leave_relabelled(run)
+    leave_network(run, "pseudo", 0.612)
+    leave_network(run, "ground_truth", 0.765)
+    html = page_of(run)
+
+    names = (
+        "seed", "training mask", "network of round 1", "seed, round 2", "refined mask, round 2",
+        "training mask, round 2", "network of round 2", "supervised twin",
+    )  # fmt: skip
+    places = [html.index(f"<td>{name}</td>") for name in names]
+    assert places == sorted(places)
+    assert "mIoU of the network of round 1" not in html  # the headlines tell where it ends
+    assert "mIoU of the network of round 2" in html
+    assert "80.0 %" in html  # of full supervision
+    assert html.count(">training mask, round 2</figcaption>") == 13
 
 
 def test_the_page_without_any_ground_truth(run):

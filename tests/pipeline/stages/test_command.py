@@ -1,21 +1,14 @@
 """The command line as a person uses it."""
 
 import errno
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import ROOT, TINY
-
-
-def command(*words, cwd=ROOT):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(ROOT / "scripts" / "run.py"), *words]
-    return subprocess.run(
-        words, capture_output=True, text=True, check=False, cwd=cwd, env=environment
-    )
+from pipeline.artifacts import read_json
+from pipeline.errors import StorageError
+from pipeline.stages.launch import full_disk_explained
+from tests.conftest import TINY
+from tests.pipeline.stages.runs import command
 
 
 def test_help_shows_the_five_commands_the_stages_and_the_choices():
@@ -37,8 +30,6 @@ def test_an_error_is_a_message_not_a_traceback(tmp_path):
 
 
 def test_a_run_leaves_its_config_versions_seed_and_revision(tmp_path, shapes_root):
-    from pipeline.artifacts import read_json
-
     folder = tmp_path / "run"
     words = (*TINY, f"data.root={shapes_root}", f"run_dir={folder}", "stage=classifier")
     done = command(*words, "logger=tensorboard")
@@ -62,9 +53,6 @@ def test_a_typo_is_named(typo):
 
 
 def test_a_full_disk_inside_a_library_gets_the_same_advice(tmp_path):
-    from pipeline.errors import StorageError
-    from pipeline.stages.launch import full_disk_explained
-
     with (
         pytest.raises(StorageError, match="run the same command again"),
         full_disk_explained(tmp_path),

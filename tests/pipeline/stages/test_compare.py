@@ -11,11 +11,12 @@ import pytest
 
 from pipeline.artifacts import MANIFEST
 from pipeline.errors import ConfigError, MissingArtifactError
-from pipeline.stages import chain, classifier, compare, pseudo_labels
+from pipeline.stages import classifier, compare, pseudo_labels
 from pipeline.stages.context import Run
 from pipeline.stages.launch import plain
 from tests.conftest import TINY, composed
-from tests.pipeline.stages.test_lineage import MASKS, make, make_masks, make_network, make_score
+from tests.pipeline.stages.manifests import MASKS, make, make_masks, make_network, make_score
+from tests.pipeline.stages.runs import with_settings
 
 SWEEP = [(m, r, s) for m in ("tsgb", "cam") for r in ("none", "crf") for s in (0, 1)]
 
@@ -23,21 +24,21 @@ ITERATIONS = "refine.iterations=2"
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, shapes_root):
+def swept(tmp_path_factory, shapes_root, finished):
     """Two methods, with and without CRF, two random seeds; a network and its twin for one."""
     folder = tmp_path_factory.mktemp("swept") / "run"
+    shutil.copytree(finished.folder, folder)  # TSGB and CRF, random seed 0, to the end
 
     def run_of(*words):
         tiny = [word for word in TINY if word != ITERATIONS]
         tiny += [] if "refine=none" in words else [ITERATIONS]  # which NoRefinement has not
-        values = (*tiny, f"data.root={shapes_root}", "data.random_seed=0", *words)
+        values = (*tiny, f"data.root={shapes_root}", *words)
         return Run(plain(composed(*values)), folder)
 
     for method, refine, random_seed in SWEEP:
         run = run_of(f"saliency={method}", f"refine={refine}", f"random_seed={random_seed}")
         classifier.run(run)
         pseudo_labels.run(run)
-    chain.run(run_of("saliency=tsgb", "refine=crf", "random_seed=0"))
     run = run_of("stage=compare")
     compare.run(run)
     return run
@@ -155,8 +156,9 @@ def test_markdown_has_the_same_lines(swept):
     text = (swept.folder / "compare" / "table.md").read_text()
 
     lines = [line for line in text.splitlines() if re.match(r"\| (TSGB|CAM) ", line)]
-    assert len(lines) == 4 + 4  # scores and times
-    assert all("±" in line for line in lines[:4])
+    assert len(lines) == 2 + 4 + 4  # by refinement, scores and times
+    assert all("±" in line for line in lines[:6])
+    assert "| no. | background | star | ring |" in text
     assert "oracle: threshold found with the masks: no result" in text
     assert "a stage that several share counted once" in text
 
@@ -223,23 +225,17 @@ def test_runs_on_other_data_or_other_truth_have_tables_of_their_own(tmp_path, ma
     make_masks(tmp_path, summary=scored(0.6), method="a.Other")
     make_masks(tmp_path, summary=scored(0.9), data="e")
     make_masks(tmp_path, summary={**scored(0.1), "truth": "t2"}, method="a.Third")
+    few = scored(0.8)
+    few["scores"]["images"] = 2  # of four
+    make_masks(tmp_path, summary=few, method="a.Few")
 
     compared(tmp_path, make_run)
 
     rows = table(tmp_path)
-    assert [row["place"] for row in rows] == ["1", "2", "1", "1"]
+    assert [row["place"] for row in rows] == ["1", "2", "1", "1", "1"]
     html = (tmp_path / "compare" / "index.html").read_text()
-    assert "3 different sets of data or ground truth" in html
-    assert html.count("<section>") == 3
-
-
-def test_random_seeds_with_data_of_their_own_are_told_what_to_do(tmp_path, make_run):
-    for random_seed, data in ((0, "d"), (1, "e")):
-        make_masks(tmp_path, random_seed, data=data)
-
-    compared(tmp_path, make_run)
-
-    assert "data.random_seed=0" in (tmp_path / "compare" / "index.html").read_text()
+    assert "4 different sets of data or ground truth" in html
+    assert html.count("<section>") == 4
 
 
 def test_equal_settings_made_by_other_code_are_no_repetition(tmp_path, make_run):
@@ -279,16 +275,32 @@ def test_what_is_not_finished_is_named_on_the_page_and_in_the_terminal(tmp_path,
         assert name in (tmp_path / "compare" / file).read_text()
 
 
-def test_chosen_classes_make_the_mean_and_there_is_no_oracle_of_them(tmp_path, make_run):
-    make_masks(tmp_path)
+def test_chosen_classes_make_every_mean(tmp_path, make_run):
+    iou = {"background": 0.9, "cat": 0.1, "dog": 0.5}
+    found = scored(0.7)
+    found["scores"] |= {kind: {"mIoU": 0.5, "IoU": iou} for kind in ("seeds", "refined", "masks")}
+    curves = {"background": [0.8, 0.9, 0.7], "cat": [0.3, 0.1, 0.5], "dog": [0.9, 0.0, 0.0]}
+    found["scores"]["oracle"] |= {"thresholds": [0.2, 0.4, 0.6], "IoU": curves}
+    make_masks(tmp_path, summary=found)
 
     compared(tmp_path, make_run, "compare.classes=[cat]")
 
     (row,) = table(tmp_path)
     assert float(row["refined"]) == pytest.approx((0.9 + 0.1) / 2)
-    assert "oracle" not in row
-    with pytest.raises(ConfigError, match=r"compare\.classes: unicorn .*\(cat\)"):
+    assert float(row["oracle"]) == pytest.approx((0.7 + 0.5) / 2)  # not at dog's best threshold
+    assert row["threshold"] == "0.6"
+    assert {line["class"] for line in table(tmp_path, "classes.csv")} == {"background", "cat"}
+    with pytest.raises(ConfigError, match=r"compare\.classes: unicorn .*\(cat, dog\)"):
         compared(tmp_path, make_run, "compare.classes=[unicorn]")
+
+
+def test_an_oracle_that_was_searched_over_all_classes_is_not_that_of_some(tmp_path, make_run):
+    make_masks(tmp_path)
+
+    compared(tmp_path, make_run, "compare.classes=[cat]")
+
+    assert "oracle" not in table(tmp_path)[0]
+    assert "over all classes only" in (tmp_path / "compare" / "index.html").read_text()
 
 
 def test_nothing_finished_is_an_error_that_says_what_there_is(tmp_path, make_run):
@@ -325,6 +337,20 @@ def test_pictures_need_the_data_of_the_runs(tmp_path, make_run):
     html = (tmp_path / "compare" / "index.html").read_text()
     assert "the data settings of this command describe other data" in html
     assert '<img loading="lazy"' not in html
+
+
+def test_masks_of_some_images_have_a_table_and_pictures_of_their_own(copied):
+    run = with_settings(copied, saliency={"images": 3})
+    stage = pseudo_labels.run(run)
+
+    compare.run(run)
+
+    html = (run.folder / "compare" / "index.html").read_text()
+    everything, some = html.split("<section>")[1:]
+    assert "masks of 10 images" in everything
+    assert "masks of 3 images, scored on 3 of train" in some
+    shown = set(re.findall(r"<small>(train_\d+)</small>", some))
+    assert shown == {path.stem for path in (stage.path / "masks").iterdir()}
 
 
 def test_an_image_that_is_gone_costs_the_pictures_and_no_number(swept, tmp_path, shapes_root):

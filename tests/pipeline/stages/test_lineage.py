@@ -5,70 +5,9 @@ import time
 
 import pytest
 
-from pipeline.artifacts import MANIFEST, StageFolder, fingerprint
+from pipeline.artifacts import MANIFEST, StageFolder
 from pipeline.stages import lineage
-
-SCORE = {"mIoU": 0.5, "IoU": {"background": 0.9, "cat": 0.1}, "coverage": 0.8}
-MASKS = {
-    "images": 4, "truth": "t1",
-    "scores": {
-        "seeds": SCORE, "refined": SCORE, "masks": SCORE, "split": "train", "images": 4,
-        "oracle": {"threshold": 0.3, "mIoU": 0.55},
-    },
-}  # fmt: skip
-MADE_BY = {"git": "abc", "python": "3", "platform": "here", "packages": {}}
-
-
-def make(
-    root, kind, parents=(), summary=None, *, done=True, random_seed=0, code="c", data="d", **chosen
-):
-    """A stage's folder as a stage leaves it, named after its choices."""
-    parts = {
-        "settings": chosen, "from": [parent.path.name for parent in parents], "data": data,
-        "random_seed": random_seed, "upstream": [parent.fingerprint for parent in parents],
-        "code": [code],
-    }  # fmt: skip
-    choice = {key: parts[key] for key in ("settings", "from", "data", "random_seed")}
-    folder = StageFolder(root / kind / f"x-{fingerprint([kind, choice])[:6]}", parts, MADE_BY)
-    folder.begin()
-    (folder.path / "content").write_text(kind)
-    if done:
-        folder.finish(summary or {})
-    return folder
-
-
-def make_masks(root, random_seed=0, method="tsgb.TSGB", refine="a.CRF", summary=MASKS, **more):
-    """Classifier, saliency and pseudo-labels; equal ones are made once."""
-    trained = make(
-        root, "classifier", (), {"mAP": 0.9, "AP": {"cat": 0.9}}, random_seed=random_seed,
-        classifier={"backbone": "net", "epochs": 3}, precision="auto", **more,
-    )  # fmt: skip
-    method = {"method": {"_target_": method, "kappa": 0.5}, "flip": True}
-    maps = make(
-        root, "saliency", [trained], {"images": 4}, random_seed=random_seed, saliency=method, **more
-    )
-    masks = make(
-        root, "pseudo_labels", [maps], summary, random_seed=random_seed, seed={"power": 0.5},
-        refine={"_target_": refine}, **more,
-    )  # fmt: skip
-    return trained, maps, masks
-
-
-def make_network(root, upstream, labels="pseudo", random_seed=0, epochs=2, **more):
-    segmenter = {"labels": labels, "epochs": epochs}
-    truth = "v1" if labels == "ground_truth" else None
-    return make(
-        root, "segmentation", upstream, {"labels": labels}, random_seed=random_seed,
-        segmenter=segmenter, precision="auto", ground_truth=truth, **more,
-    )  # fmt: skip
-
-
-def make_score(root, network, miou, scales="1", random_seed=0, truth="v1"):
-    scores = {**SCORE, "mIoU": miou, "protocol": f"val, scale {scales}"}
-    return make(
-        root, "evaluate", [network], {"scores": scores}, random_seed=random_seed,
-        evaluate={"scales": scales}, ground_truth=truth,
-    )  # fmt: skip
+from tests.pipeline.stages.manifests import MADE_BY, make, make_masks, make_network, make_score
 
 
 def ways(root):
@@ -109,6 +48,24 @@ def test_a_twin_has_the_same_recipe_seed_and_classifier(tmp_path):
     (way,) = ways(tmp_path)
 
     assert [score.parents[0].path for score in way.twin_scored] == [twin.path]
+
+
+def test_a_second_round_belongs_to_the_masks_that_the_first_learned_from(tmp_path):
+    trained, _, masks = make_masks(tmp_path)
+    first = make_network(tmp_path, [masks, trained], rounds=1)
+    again = make(tmp_path, "relabel", [first], {"round": 2}, relabel={"flip": True})
+    second = make_network(tmp_path, [again, trained], rounds=2)
+    twin = make_network(tmp_path, [trained], "ground_truth", rounds=1)
+    make_score(tmp_path, second, 0.6)
+    make_score(tmp_path, twin, 0.8)
+
+    (way,) = ways(tmp_path)  # the first network only taught the second
+
+    assert [s.path for s in way.training] == [first.path, again.path, second.path]
+    assert [score.parents[0].path for score in way.twin_scored] == [twin.path]
+
+    make_score(tmp_path, first, 0.5)
+    assert {w.network.path for w in ways(tmp_path)} == {first.path, second.path}
 
 
 def reasons(root):
@@ -173,9 +130,9 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 
 def test_a_classifier_without_masks_and_given_masks_are_named(tmp_path):
-    make_masks(tmp_path)
+    trained, _, _ = make_masks(tmp_path)
     make(tmp_path, "classifier", (), {"mAP": 0.1}, random_seed=8, classifier={"backbone": "other"})
-    make(tmp_path, "evaluate", (), {"scores": None}, given="x")
+    make(tmp_path, "evaluate", [trained], {"scores": None}, given="x")  # with its prior
 
     found = reasons(tmp_path)
 

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from pipeline.errors import ConfigError
-from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.backbones import build_classifier, library_network
 from pipeline.tasks.weights import load_strictly, read_state_dict
 
 
@@ -58,6 +58,18 @@ def test_weights_of_the_whole_network_start_the_backbone(tmp_path):
     torch.testing.assert_close(network.backbone[0][0].weight, whole.features[0][0].weight)
 
 
+def test_googlenet_scales_its_input_with_weights_from_a_file_too(tmp_path):
+    """The published weights expect it, and torchvision sets it with those only."""
+    published = torchvision.models.googlenet(transform_input=True, init_weights=False)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+
+    network = library_network("torchvision", "googlenet", str(tmp_path / "weights.pth"))
+
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), published.eval()(images))
+
+
 def test_weights_of_another_network_are_refused_by_name(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
 
@@ -83,8 +95,9 @@ def test_a_file_that_could_run_code_is_not_opened(tmp_path):
     ("arguments", "message"),
     [
         (("keras", "resnet18", "none"), "Choose torchvision or timm"),
-        (("torchvision", "resnet81", "none"), "cannot make 'resnet81'"),
-        (("timm", "resnet81", "none"), "cannot make 'resnet81'"),
+        (("torchvision", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: resnet1"),
+        (("torchvision", "fcn_resnet50", "none"), "torchvision has no classifier 'fcn_resnet50'"),
+        (("timm", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: .*resnet18"),
         (("torchvision", "googlenet", "none"), "Take the same network from timm"),
         (("torchvision", "resnet18", "nowhere.pth"), "no file 'nowhere.pth'"),
     ],

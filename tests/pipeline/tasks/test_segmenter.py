@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.tasks.backbones import build_classifier
 from pipeline.tasks.optimisation import build_optimizer, polynomial_schedule
 from pipeline.tasks.segmenter import SegmenterTask
+from tests.pipeline.tasks.trained import fitted
 
 SMALL = {"arch": "linknet", "encoder": "tu-test_resnet", "freeze_batchnorm": False}
 
@@ -103,6 +104,18 @@ def test_unknown_networks_are_named(settings):
         task(**settings)
 
 
+def test_options_reach_the_architecture():
+    network = task(arch="deeplabv3plus", options={"decoder_atrous_rates": [2, 3, 4]}).network
+
+    dilations = {m.dilation for m in network.decoder.modules() if isinstance(m, torch.nn.Conv2d)}
+    assert dilations == {(1, 1), (2, 2), (3, 3), (4, 4)}
+
+
+def test_options_that_the_architecture_does_not_have_are_named():
+    with pytest.raises(ConfigError, match=r"options=\{'decoder_rates': 3\}.*decoder_rates"):
+        task(options={"decoder_rates": 3})
+
+
 def test_the_rate_rises_then_falls_to_zero():
     weight = torch.nn.Parameter(torch.zeros(1))
     config = SegmenterConfig(optimizer="sgd", learning_rate=1.0, head_learning_rate=2.0)
@@ -118,6 +131,48 @@ def test_the_rate_rises_then_falls_to_zero():
     assert rates[0] < rates[1] < rates[2] == 1.0
     assert all(a > b for a, b in pairwise(rates[2:]))
     assert schedule.get_last_lr()[0] == 0.0
+
+
+def statistics(network):
+    return {k: v.clone() for k, v in network.encoder.state_dict().items() if "running" in k}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_of_the_encoder_are_frozen_in_a_real_training_where_asked(frozen):
+    network = task(freeze_batchnorm=frozen)
+    before = statistics(network)
+
+    after = statistics(fitted(network))
+
+    assert all(torch.equal(before[key], after[key]) == frozen for key in before)
+
+
+def test_the_result_is_the_mean_of_weights_where_asked():
+    from pytorch_lightning.callbacks import Callback
+
+    class Seen(Callback):
+        def __init__(self):
+            self.weights = []
+
+        def on_train_batch_end(self, _trainer, task, *_):
+            self.weights.append(next(task.encoder.parameters()).detach().clone())
+
+    seen = Seen()
+
+    network = fitted(task(ema=0.75), [seen])
+
+    mean = seen.weights[0]
+    for weights in seen.weights[1:]:
+        mean = 0.75 * mean + 0.25 * weights
+    own = next(network.encoder.parameters())
+    torch.testing.assert_close(own.detach(), mean)
+    assert not torch.allclose(own, seen.weights[-1])
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_a_mean_that_never_moves_is_refused(decay):
+    with pytest.raises(ConfigError, match=rf"segmenter\.ema: {decay}"):
+        task(ema=decay)
 
 
 def test_an_unknown_optimizer_is_refused():

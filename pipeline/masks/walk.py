@@ -1,0 +1,241 @@
+"""Random walk between places of an image that look alike to a network.
+
+Probabilities move from place to place, and the more alike two places are in the network's features,
+the more moves between them, however far apart they are: the body gets what the head had. Nothing
+is trained.
+
+References:
+    Ahn and Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly
+    Supervised Semantic Segmentation", CVPR 2018, equations 4 to 6 (the walk; there the affinity is
+    learned, is between neighbours only, and seeds are not normalised with the background's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from pipeline.data.images import enlarge
+from pipeline.errors import ConfigError, DataError
+from pipeline.masks.refine import FeatureReader, check_sizes
+
+Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+_MOST_NODES = 128  # along the longer side: the affinity of 128 x 128 places is 1 GiB
+_TINY = 1e-6  # norm below which a place is like the mean of the image, and like no other
+
+
+def affinity(features: Sequence[Tensor], size: tuple[int, int], power: float) -> Tensor:
+    """How alike any two places of an image are: ``max(0, cosine)^power``, 1 with themselves.
+
+    The cosine is the mean over the layers, each of which has an equal say. What all places of the
+    image have in common is subtracted first. A place that is nothing but that is like no other.
+
+    Args:
+        features: Feature maps of the layers, each [C, h, w] of its own size.
+        size: Rows and columns of the places; the maps are resized to it, bilinear.
+        power: The greater, the less moves between places that are only a little alike; > 0.
+
+    Returns:
+        float32 [N, N], symmetric, in [0, 1], with N = rows * columns, row by row.
+
+    Raises:
+        DataError: There are no features, or they are no maps of finite numbers.
+
+    Example:
+        >>> affinity([torch.tensor([[[1.0, 1.0, -2.0]]])], (1, 3), power=2)
+        tensor([[1., 1., 0.],
+                [1., 1., 0.],
+                [0., 0., 1.]])
+    """
+    _check_features(features)
+    cosines = torch.stack([_cosines(layer, size) for layer in features]).mean(0)
+    return (cosines.clamp(0, 1) ** power).fill_diagonal_(1)
+
+
+def _cosines(layer: Tensor, size: tuple[int, int]) -> Tensor:
+    places = interpolate(layer[None].float(), size, mode="bilinear", align_corners=False)[0]
+    vectors = places.flatten(1).T
+    vectors = vectors - vectors.mean(0)
+    largest = vectors.norm(dim=1).max()
+    directions = normalize(vectors, dim=1, eps=max(_TINY * float(largest), _TINY))
+    return directions @ directions.T
+
+
+def walk(planes: Tensor, weights: Tensor, steps: int) -> Tensor:
+    """``planes`` after ``steps`` steps: at each, a place becomes a mean of all, by their weights.
+
+    Args:
+        planes: Values of each label at N places, [L, N].
+        weights: Of place j for place i, [N, N], >= 0, no row of zeros.
+        steps: How often, >= 0.
+
+    Returns:
+        [L, N]. What sums to one over the labels still does.
+
+    References:
+        Ahn and Kwak, CVPR 2018, equations 5 and 6.
+
+    Example:
+        >>> walk(torch.tensor([[4.0, 0.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]), steps=1)
+        tensor([[2., 0.]])
+    """
+    transition = weights / weights.sum(1, keepdim=True)
+    for _ in range(steps):
+        planes = planes @ transition.T
+    return planes
+
+
+class FeatureWalk:
+    """Refiner: a random walk on the affinity of the classifier's own features.
+
+    It costs a forward pass, or two, and needs no training. The result is as coarse as the places,
+    so a refiner that knows edges belongs behind it, see :class:`pipeline.masks.refine.Chain`.
+
+    Args:
+        layers: Of the network, by name. Early ones know edges and texture, late ones objects. None
+            takes the last ones at strides 8, 16 and so on.
+        size: Longer side of the image that the network sees, px, before ``scale``.
+        scale: Of ``size``: features are finer on an enlarged image.
+        flip: The mean of the features of the image and of its mirror image: two forward passes.
+        nodes: Places along the longer side, 2 to 128. Time and memory grow with its 4th power.
+        power: Of the affinity, > 0.
+        steps: Of the walk, >= 0.
+
+    Raises:
+        ConfigError: A value is out of its range.
+
+    Example:
+        >>> class Reader:
+        ...     def check(self, layers): pass
+        ...     def __call__(self, image, layers, size): return [torch.rand(3, 4, 4)]
+        >>> refine = FeatureWalk(["any"], nodes=4).bound(Reader)
+        >>> even = np.full((2, 8, 8), 0.5, dtype=np.float32)
+        >>> refine(np.zeros((8, 8, 3), np.uint8), [even])[0][:, 0, 0]
+        array([0.5, 0.5], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str] | None = None,
+        size: int = 321,
+        scale: float = 2.0,
+        flip: bool = True,
+        nodes: int = 48,
+        power: float = 4.0,
+        steps: int = 2,
+    ) -> None:
+        _check_options(layers, size * scale, nodes, power, steps)
+        self._layers = list(layers or ())
+        self._size = size * scale
+        self._flip = flip
+        self._nodes = nodes
+        self._power = power
+        self._steps = steps
+        self._reader: FeatureReader | None = None
+
+    def bound(self, reader: Callable[[], FeatureReader]) -> FeatureWalk:
+        """The same walk on features that ``reader()`` reads.
+
+        Raises:
+            ConfigError: The network has no such layers.
+        """
+        ready = copy(self)
+        ready._reader = reader()
+        ready._reader.check(self._layers)
+        return ready
+
+    @torch.no_grad()
+    def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
+        """Probabilities after the walk; all arrays share one affinity.
+
+        Args:
+            image: RGB, uint8 [H, W, 3], not empty.
+            probabilities: Each float32 [L, H, W]. With L = 1 there is nothing to decide and the
+                array comes back.
+
+        Returns:
+            One float32 [L, H, W] for each, sum 1 over the labels.
+
+        Raises:
+            ConfigError: There is no network to read features from.
+            DataError: Probabilities have another size, or features are not finite.
+        """
+        check_sizes("FeatureWalk", image, probabilities)
+        if all(len(planes) == 1 for planes in probabilities):
+            return list(probabilities)
+        size = _grid(image.shape[:2], self._nodes)
+        weights = affinity(self._features(image), size, self._power)
+        return [
+            planes if len(planes) == 1 else self._walked(planes, weights, size)
+            for planes in probabilities
+        ]
+
+    def _features(self, image: Image) -> list[Tensor]:
+        if self._reader is None:
+            raise ConfigError(
+                "FeatureWalk: there is no network. It walks on features of one, and has none to "
+                "read. Use it as refine= of a run, or give it a network with bound()."
+            )
+        features = self._reader(image, self._layers, self._size)
+        if not self._flip:
+            return features
+        mirrored = self._reader(image[:, ::-1], self._layers, self._size)
+        return [(a + b.flip(-1)) / 2 for a, b in zip(features, mirrored, strict=True)]
+
+    def _walked(self, planes: Floats, weights: Tensor, size: tuple[int, int]) -> Floats:
+        small = np.stack([cv2.resize(p, size[::-1], interpolation=cv2.INTER_AREA) for p in planes])
+        start = torch.from_numpy(small).to(weights.device).flatten(1)
+        moved = walk(start, weights, self._steps).reshape(small.shape).cpu().numpy()
+        large = enlarge(moved, (planes.shape[1], planes.shape[2]))
+        return np.asarray(large / large.sum(axis=0), dtype=np.float32)
+
+
+def _grid(size: tuple[int, int], nodes: int) -> tuple[int, int]:
+    """Rows and columns of places of an image, ``nodes`` along its longer side or one a pixel."""
+    share = min(nodes / max(size), 1)
+    return max(round(size[0] * share), 1), max(round(size[1] * share), 1)
+
+
+def _check_features(features: Sequence[Tensor]) -> None:
+    if not features:
+        raise DataError(
+            "affinity: there are no features. All places would be alike. "
+            "Pass the maps of one layer or more."
+        )
+    for index, layer in enumerate(features):
+        if layer.ndim != 3 or layer.numel() == 0 or not bool(layer.isfinite().all()):
+            raise DataError(
+                f"affinity: features[{index}] is {tuple(layer.shape)}, or has values that are NaN "
+                "or infinite. Places could not be compared. Pass finite maps [C, h, w], and check "
+                "the weights of the network."
+            )
+
+
+def _check_options(
+    layers: Sequence[str] | None, size: float, nodes: int, power: float, steps: int
+) -> None:
+    if isinstance(layers, str) or (layers is not None and not layers):
+        raise ConfigError(
+            f"FeatureWalk: layers is {layers!r}. There is nothing to compare places by. "
+            "Pass a list of one layer name or more, or null to have them chosen."
+        )
+    if not 2 <= nodes <= _MOST_NODES:
+        raise ConfigError(
+            f"FeatureWalk: nodes is {nodes}. Every pair of nodes has an affinity, and memory would "
+            f"run out. Pass 2 to {_MOST_NODES}."
+        )
+    if not (0 < size < float("inf") and 0 < power < float("inf") and steps >= 0):
+        raise ConfigError(
+            f"FeatureWalk: size x scale is {size}, power {power}, steps {steps}. Features are read "
+            "at that size and affinities raised to that power. "
+            "Pass size, scale and power > 0 and steps >= 0."
+        )

@@ -1,0 +1,92 @@
+"""From images to class probabilities of their pixels, as a Lightning prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from pipeline.tasks.classifier import ClassifierTask
+from pipeline.tasks.pixels import resize
+from pipeline.tasks.segmenter import SegmenterTask
+
+
+class ClassifierPrior(nn.Module):
+    """How probable a classifier takes each class to be in an image, as factors of its pixels.
+
+    Args:
+        classifier: Knows the classes of the segmentation network, in their order.
+    """
+
+    def __init__(self, classifier: ClassifierTask) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.side = classifier.settings.size
+
+    def forward(self, image: Tensor, *, flip: bool) -> Tensor:
+        """Factors [classes + 1] of one image uint8 [1, 3, H, W]; that of the background is 1.
+
+        The image is squashed to the square that the classifier was validated on.
+        """
+        square = resize(image.float(), (self.side, self.side))
+        batch = torch.cat([square, square.flip(-1)]) if flip else square
+        shown = self.classifier(batch).float().sigmoid().mean(0)
+        return torch.cat([shown.new_ones(1), shown])
+
+
+class Predictor(pl.LightningModule):
+    """Class probabilities [classes + 1, H, W] of one image at its own size.
+
+    Batches hold one image: ``(image uint8 [1, 3, H, W], classes of its label [1, K])``.
+
+    Args:
+        network: The segmentation network.
+        scales: Of the image; probabilities are averaged.
+        flip: Also of the mirrored image.
+        prior: Multiplies probabilities by those of the classes in the whole image.
+    """
+
+    def __init__(
+        self,
+        network: SegmenterTask,
+        scales: Sequence[float],
+        *,
+        flip: bool,
+        prior: ClassifierPrior | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.scales = scales
+        self.flip = flip
+        self.prior = prior
+
+    @torch.no_grad()
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
+        """Probabilities of a batch of one image, sum 1; None for no pixels."""
+        image = batch[0]
+        if image.numel() == 0:
+            return None
+        planes = self.network.predict_probabilities(image, self.scales, flip=self.flip)
+        if self.prior is None:
+            return planes
+        return _sum_to_one(planes * self.prior(image, flip=self.flip)[:, None, None])
+
+
+class LabelledPredictor(Predictor):
+    """Probabilities [K + 1, H, W] of background and the classes in the image's label alone.
+
+    For images whose label is known: those that are learned from.
+    """
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
+        """Probabilities of a batch of one image, sum 1; None for no pixels."""
+        planes = super().predict_step(batch, _index)
+        if planes is None:
+            return None
+        return _sum_to_one(torch.cat([planes[:1], planes[batch[1][0] + 1]]))
+
+
+def _sum_to_one(planes: Tensor) -> Tensor:
+    return planes / planes.sum(0).clamp(min=1e-20)

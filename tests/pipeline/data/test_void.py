@@ -1,0 +1,44 @@
+"""Open pixels as background, the surroundings of the image not."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.catalogue import Item
+from pipeline.data.datasets import MaskedImages, segmenter_transform
+from pipeline.data.palette import encode_label_image
+from pipeline.data.void import VoidIsBackground
+
+
+@pytest.fixture
+def one(tmp_path):
+    """An image that is half object and half open, and the path of its label image."""
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    labels = np.full((20, 20), 3, np.uint8)
+    labels[:, 10:] = 255
+    (tmp_path / "mask.png").write_bytes(encode_label_image(labels))
+    return [Item("a", tmp_path / "a.png", (2,))], {"a": tmp_path / "mask.png"}
+
+
+def test_open_pixels_become_background(one):
+    transform = segmenter_transform(16, (1.0, 1.0), 0.2)
+
+    _, labels = VoidIsBackground(one[0], transform, 0, one[1])[(0, 0)]
+
+    assert set(labels.unique().tolist()) == {0, 3}
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_what_lies_outside_of_the_image_stays_void_and_chances_are_the_same(one, epoch):
+    transform = segmenter_transform(32, (0.8, 1.2), 0.2)
+
+    image, labels = VoidIsBackground(one[0], transform, 0, one[1])[(epoch, 0)]
+
+    plain, left_open = MaskedImages(one[0], transform, 0, one[1])[(epoch, 0)]
+    inside = labels != 255
+    assert (image == plain).all()
+    assert (labels[left_open == 3] == 3).all()
+    assert (inside == inside.any(1)[:, None] & inside.any(0)).all()  # a rectangle: the image
+    assert not inside.all()
+    assert (left_open[inside & (labels == 0)] == 255).all()

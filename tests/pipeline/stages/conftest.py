@@ -1,0 +1,35 @@
+"""A finished run on tiny data, made once in each test process."""
+
+import shutil
+
+import pytest
+
+from pipeline.stages import chain
+from pipeline.stages.context import Run
+from pipeline.stages.launch import plain
+from tests.conftest import TINY, composed
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, shapes_root):
+    """A finished run; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run = Run(plain(composed(*TINY, f"data.root={shapes_root}")), folder)
+    chain.run(run)
+    return run
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run that a test may damage."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    return Run(finished.config, folder)
+
+
+@pytest.fixture
+def other_data(shapes_root, tmp_path):
+    """A copy of the tiny data that a test may damage."""
+    folder = tmp_path / "data"
+    shutil.copytree(shapes_root, folder)
+    return folder

@@ -1,0 +1,128 @@
+"""What a kill leaves is kept, and the same command ends where it would have ended."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from pipeline.artifacts import read_json
+from pipeline.stages import classifier, pseudo_labels, segmentation, training
+from tests.conftest import ROOT, TINY
+from tests.pipeline.stages.runs import with_settings
+
+
+def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
+    stage = pseudo_labels.folder(copied)
+    items = copied.catalogue.train.items
+    kept = pseudo_labels.mask_path(stage, "masks", items[0])
+    gone = pseudo_labels.mask_path(stage, "masks", items[1])
+    expected, when = gone.read_bytes(), kept.stat().st_mtime_ns
+    gone.unlink()
+    stage.begin()  # and the run is killed here
+
+    pseudo_labels.run(copied)
+
+    assert gone.read_bytes() == expected
+    assert kept.stat().st_mtime_ns == when
+    assert stage.manifest["resumed"] is True
+
+
+def test_masks_are_made_while_maps_still_are(copied, monkeypatch):
+    run = with_settings(copied, trainer={"workers": 0})  # one thread for masks; three may wait
+    monkeypatch.setattr(pseudo_labels, "on_gpu", lambda _: True)  # where it pays
+    for stage in ("saliency", "pseudo_labels"):
+        shutil.rmtree(run.folder / stage)
+    make, maps_at_the_time = pseudo_labels._Maker.make, []
+
+    def watched(maker, item):
+        make(maker, item)
+        maps_at_the_time.append(len(list(maker.maps.path.glob("maps/*.npz"))))
+
+    monkeypatch.setattr(pseudo_labels._Maker, "make", watched)
+
+    stage = pseudo_labels.run(run)
+
+    images = len(run.catalogue.train.items)
+    assert maps_at_the_time[0] < images
+    assert len(maps_at_the_time) == images
+    assert len(list(stage.path.glob("masks/*.png"))) == images
+
+
+def test_a_deleted_file_is_made_again(copied):
+    stage = pseudo_labels.folder(copied)
+    gone = pseudo_labels.mask_path(stage, "masks", copied.catalogue.train.items[4])
+    expected = gone.read_bytes()
+    gone.unlink()
+
+    pseudo_labels.run(copied)
+
+    assert gone.read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", ["classifier", "segmentation"])
+def test_training_that_was_killed_ends_where_it_would_have_ended(name, make_run):
+    """Two epochs at once, or one, a kill and one more: the same weights."""
+    module = {"classifier": classifier, "segmentation": segmentation}[name]
+    group = "classifier" if name == "classifier" else "segmenter"
+    results = []
+    for folder in ("whole", "killed"):
+        run = make_run(f"{group}.epochs=2", "segmenter.labels=ground_truth")
+        run.folder = run.folder / folder
+        if name == "segmentation":
+            classifier.run(run)
+        if folder == "killed":
+            _kill_after_one_epoch(run, module)
+        stage = module.run(run)
+        results.append(torch.load(stage.path / "last.ckpt", weights_only=True)["state_dict"])
+    whole, resumed = results
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def _kill_after_one_epoch(run, module):
+    class Kill(Callback):
+        def on_train_epoch_start(self, trainer, _task):
+            if trainer.current_epoch == 1:
+                raise RuntimeError("killed")
+
+    original = training.make_trainer
+
+    def killing(run, folder, **options):
+        options["callbacks"] = [*options.get("callbacks", []), Kill()]
+        return original(run, folder, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "make_trainer", killing)
+        with pytest.raises(RuntimeError, match="killed"):
+            module.run(run)
+
+
+def test_the_command_survives_a_real_kill(tmp_path, shapes_root):
+    """SIGKILL in the middle of training; the same command ends the run."""
+    words = [
+        sys.executable, str(ROOT / "scripts" / "run.py"), *TINY, f"data.root={shapes_root}",
+        f"run_dir={tmp_path / 'run'}", "classifier.epochs=12", "stage=classifier",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    made = tmp_path / "run" / "classifier"
+    deadline = time.monotonic() + 300  # a busy machine
+    while not list(made.glob("*/last.ckpt")) and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (checkpoint,) = made.glob("*/last.ckpt")
+
+    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    assert again.returncode == 0, again.stderr
+    assert "going on" in again.stderr
+    manifest = read_json(checkpoint.parent / "manifest.json")
+    assert manifest["state"] == "done"
+    assert manifest["resumed"] is True

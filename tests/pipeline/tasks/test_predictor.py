@@ -1,0 +1,78 @@
+"""Probabilities of one image: restricted to its label, or weighted by a classifier."""
+
+import pytest
+import torch
+
+from pipeline.config import ClassifierConfig, SegmenterConfig
+from pipeline.tasks.classifier import ClassifierTask
+from pipeline.tasks.predictor import ClassifierPrior, LabelledPredictor, Predictor
+from pipeline.tasks.segmenter import SegmenterTask
+
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    config = SegmenterConfig(arch="linknet", encoder="tu-test_resnet")
+    return SegmenterTask.from_config(config, CLASSES).eval()
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(1)
+    config = ClassifierConfig(library="timm", backbone="test_resnet", size=48)
+    return ClassifierTask.from_config(config, CLASSES).eval()
+
+
+@pytest.fixture
+def image():
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 255, (1, 3, 40, 56), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("label", [[], [1], [2, 0]])
+def test_only_classes_of_the_label_are_left_and_their_ratios_stay(network, image, label):
+    targets = torch.tensor([label], dtype=torch.int64)
+
+    planes = LabelledPredictor(network, [1.0], flip=True).predict_step((image, targets), 0)
+
+    every = Predictor(network, [1.0], flip=True).predict_step((image, targets), 0)
+    assert planes.shape == (len(label) + 1, 40, 56)
+    torch.testing.assert_close(planes.sum(0), torch.ones(40, 56))
+    for index, k in enumerate(label, start=1):  # in the order of the label
+        torch.testing.assert_close(planes[index] * every[0], planes[0] * every[k + 1])
+
+
+def test_the_prior_multiplies_by_the_classifiers_probabilities(network, classifier, image):
+    batch = (image, torch.zeros(1, 0, dtype=torch.int64))
+    prior = ClassifierPrior(classifier)
+
+    with_prior = Predictor(network, [1.0], flip=False, prior=prior).predict_step(batch, 0)
+
+    plain = Predictor(network, [1.0], flip=False).predict_step(batch, 0)
+    square = torch.nn.functional.interpolate(
+        image.float(), (48, 48), mode="bilinear", align_corners=False, antialias=True
+    )
+    with torch.no_grad():
+        shown = torch.sigmoid(classifier(square))[0]
+    product = plain * torch.cat([torch.ones(1), shown])[:, None, None]
+    torch.testing.assert_close(with_prior, product / product.sum(0))
+
+
+def test_with_flip_the_prior_is_the_mean_over_both_mirrors(classifier, image):
+    prior = ClassifierPrior(classifier)
+
+    with torch.no_grad():
+        both = prior(image, flip=True)
+        one, other = prior(image, flip=False), prior(image.flip(-1), flip=False)
+
+    torch.testing.assert_close(both, (one + other) / 2)
+    assert both[0] == 1
+
+
+@pytest.mark.parametrize("kind", [Predictor, LabelledPredictor])
+def test_an_image_without_pixels_has_no_prediction(network, kind):
+    batch = (torch.zeros(1, 3, 0, 0, dtype=torch.uint8), torch.tensor([[0]]))
+
+    assert kind(network, [1.0], flip=False).predict_step(batch, 0) is None

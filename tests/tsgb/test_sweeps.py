@@ -1,0 +1,81 @@
+"""Several classes in one backward sweep."""
+
+import pytest
+import torch
+from model_checks import Middle, random_statistics
+from torch import nn
+from torch.nn import functional
+
+from tsgb import TSGB, LayerError
+from tsgb._sweeps import best_number
+
+TARGETS = torch.tensor([[0, 3, -1, 4, 1], [2, 2, 1, -1, 0]])
+
+
+class Everything(nn.Module):
+    """Whatever has a rule of its own for what comes back, with one linear layer or two."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6())
+        self.block = nn.Sequential(
+            nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16), nn.ReLU6(),
+            nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.BatchNorm2d(16), nn.ReLU6(),
+            nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8),
+        )  # fmt: skip
+        self.split = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=2)
+        self.last = nn.Conv2d(16, 10, 3, padding=1)
+        self.head = nn.Sequential(nn.Linear(10, 7), nn.ReLU()) if hidden else nn.Identity()
+        self.classifier = nn.Linear(7 if hidden else 10, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = functional.silu(x + self.block(x))
+        x = functional.max_pool2d(self.split(x), 2, ceil_mode=True)
+        x = torch.cat([functional.avg_pool2d(x, 3, 1, 1), x * x.mean((2, 3), True).sigmoid()], 1)
+        x = functional.leaky_relu(self.last(x))
+        return self.classifier(self.head(x.mean((2, 3))))
+
+
+def pixels(batch=2):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 3, 21, 18, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("options", [{}, {"skip": "proportional", "grouped": "slim"}])
+@pytest.mark.parametrize("at_once", [1, 2, 32])
+def test_classes_together_are_the_classes_one_by_one(hidden, dtype, options, at_once, monkeypatch):
+    monkeypatch.setattr("tsgb._forward.best_number", lambda _: at_once)
+    torch.manual_seed(0)
+    model = random_statistics(Everything(hidden)).to(dtype)
+    method = TSGB(model, kappa=0.5, **options)
+    layers = ["stem", "block.3", "split", "last"]
+
+    together = method.attribute_layers(pixels().to(dtype), TARGETS, layers)
+    image = method.attribute(pixels().to(dtype), TARGETS)
+
+    for k, column in enumerate(TARGETS.T):
+        single = method.attribute_layers(pixels().to(dtype), column, layers)
+        alone = method.attribute(pixels().to(dtype), column)
+        torch.testing.assert_close(image[:, k : k + 1], alone, rtol=1e-4, atol=1e-6)
+        for layer in layers:
+            torch.testing.assert_close(
+                together[layer][:, k : k + 1], single[layer], rtol=1e-4, atol=1e-6
+            )
+    assert (image[0, 0] != 0).any()
+    assert (image[0, 2] == 0).all()
+
+
+def test_a_layer_that_no_relevance_reaches_is_named_for_several_classes_too():
+    model = Middle(lambda net, x: x + net.second(x).detach())
+
+    with pytest.raises(LayerError, match=r"^TSGB: read-out of shape .* no relevance arrives there"):
+        TSGB(model, layer="second").attribute(pixels().float(), TARGETS)
+
+
+def test_so_many_that_gradients_fit_into_a_cache():
+    assert best_number(10**9) == 1
+    assert best_number(150_000) == 10
+    assert best_number(1) == 32

@@ -1,0 +1,36 @@
+"""Packages that ``tsgb`` works without, asked for where they are needed."""
+
+import importlib
+from typing import Any
+
+from tsgb.errors import TSGBError
+
+
+class MissingPackageError(TSGBError, ImportError):
+    """An optional package is not installed."""
+
+
+def optional_package(name: str, who: str) -> Any:
+    """The module ``name`` of a package that ``tsgb`` works without.
+
+    Args:
+        name: Of the module, for example ``PIL.Image``.
+        who: What needs it, for the message.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+
+    Example:
+        >>> optional_package("math", "example").floor(2.5)
+        2
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if (error.name or "").partition(".")[0] != package:
+            raise  # it is installed, and lacks something itself
+        raise MissingPackageError(
+            f"{who}: the package {package} is not installed. tsgb makes maps without it, but "
+            "this needs it. Install it with: pip install 'tsgb[draw]'"
+        ) from error

@@ -35,6 +35,7 @@ _STAGES = (  # a stage reads the folder of another, whose fingerprint counts; no
     "pipeline.stages.classifier",
     "pipeline.stages.saliency",
     "pipeline.stages.pseudo_labels",
+    "pipeline.stages.relabel",
     "pipeline.stages.segmentation",
     "pipeline.stages.evaluate",
 )

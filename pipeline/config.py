@@ -21,6 +21,7 @@ class ClassifierConfig:
     middle_layer: str = "backbone.13"  # read by methods whose maps are best from a middle layer
     last_layer: str = "backbone.18"  # read by methods of the CAM family
     freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
+    freeze_until: str = ""  # layer, as backbone.7, before which nothing is learned; "" for none
     size: int = 321  # side of the square training crop and of the squashed validation image, px
     crop_area: tuple[float, float] = (0.4, 1.0)  # of the image, of a random crop
     colour_jitter: float = 0.2  # strength of brightness, contrast and saturation changes

@@ -197,6 +197,7 @@ def _problem(
     broken = next((parent for parent in parents if parent.problem), None)
     if broken is not None:
         return f"made from {broken.name}, which does not count: {broken.problem}"
-    if folder.path.parent.name == "pseudo_labels" and "truth" not in manifest["summary"]:
+    masks = folder.path.parent.name in ("pseudo_labels", "relabel")
+    if masks and "truth" not in manifest["summary"]:
         return "not scored yet: killed on the way"
     return ""

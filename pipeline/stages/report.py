@@ -143,8 +143,8 @@ def _relabelled_rungs(found: Finished, round_: int) -> Iterator[report.Rung]:
         return
     how = {
         "seeds": "the network's own, classes of the image's label only",
-        "refined": _described(config.refine),
-        "masks": f"void below a probability of {config.relabel.certain:g}",
+        "refined": _described(config.refine) if config.relabel.refine else "not refined",
+        "masks": f"void where the network gives the label less than {config.relabel.certain:g}",
     }
     for kind, words in how.items():
         text = f"{scores['split']}, {words}; {report.void_in_words(scores[kind])}"

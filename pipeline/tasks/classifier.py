@@ -8,12 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
 from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
 from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours
 
@@ -37,6 +38,9 @@ class ClassifierTask(pl.LightningModule):
         self.network = build_classifier(
             self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
         ).to(memory_format=torch.channels_last)
+        self._frozen = self._layers_to_freeze()
+        for layer in self._frozen:
+            layer.requires_grad_(False)
         self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
 
     @classmethod
@@ -64,11 +68,21 @@ class ClassifierTask(pl.LightningModule):
         return logits
 
     def train(self, mode: bool = True) -> ClassifierTask:
-        """Training mode; statistics of batch normalisation stay frozen where asked."""
+        """Training mode; what is to stay frozen does."""
         super().train(mode)
         if self.settings.freeze_batchnorm:
             freeze_batchnorm_statistics(self.network)
+        for layer in self._frozen:
+            layer.eval()
         return self
+
+    def on_train_start(self) -> None:
+        """Training mode: Lightning takes each layer in the mode that it finds it in."""
+        self.train()
+
+    def _layers_to_freeze(self) -> list[nn.Module]:
+        until = self.settings.freeze_until
+        return layers_before(self.network, until, "classifier.freeze_until") if until else []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Multi-label soft margin loss of one batch."""
@@ -91,6 +105,7 @@ class ClassifierTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, both on a polynomial schedule by step."""
-        backbone, head = self.network.backbone.parameters(), self.network.head.parameters()
+        backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
+        head = self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)
         return optimizer_and_schedule(self.settings, backbone, head, steps)

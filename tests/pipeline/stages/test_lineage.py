@@ -53,7 +53,7 @@ def test_a_twin_has_the_same_recipe_seed_and_classifier(tmp_path):
 def test_a_second_round_belongs_to_the_masks_that_the_first_learned_from(tmp_path):
     trained, _, masks = make_masks(tmp_path)
     first = make_network(tmp_path, [masks, trained], rounds=1)
-    again = make(tmp_path, "relabel", [first], {"round": 2}, relabel={"flip": True})
+    again = make(tmp_path, "relabel", [first], {"round": 2, "truth": "1"}, relabel={"flip": True})
     second = make_network(tmp_path, [again, trained], rounds=2)
     twin = make_network(tmp_path, [trained], "ground_truth", rounds=1)
     make_score(tmp_path, second, 0.6)

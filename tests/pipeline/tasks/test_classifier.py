@@ -1,0 +1,44 @@
+"""The classification task: what is frozen stays what it was in a real training."""
+
+import pytest
+import torch
+
+from pipeline.config import ClassifierConfig
+from pipeline.errors import ConfigError
+from pipeline.tasks.classifier import ClassifierTask
+from tests.pipeline.tasks.trained import fitted
+
+LABELS = torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, 0]])
+
+
+def task(**settings):
+    torch.manual_seed(0)
+    config = ClassifierConfig(library="timm", backbone="test_resnet", **settings)
+    return ClassifierTask.from_config(config, ("a", "b"))
+
+
+def changed(network):
+    """Names of what four steps change."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    after = fitted(network, labels=LABELS).state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_are_frozen_in_a_real_training_where_asked(frozen):
+    statistics = {name for name in changed(task(freeze_batchnorm=frozen)) if "running" in name}
+
+    assert bool(statistics) != frozen
+
+
+def test_nothing_below_the_first_layer_that_learns_changes():
+    names = changed(task(freeze_until="backbone.layer3", freeze_batchnorm=False))
+
+    below = ("conv1", "bn1", "layer1", "layer2")
+    assert not [n for n in names if n.startswith(tuple(f"network.backbone.{b}" for b in below))]
+    assert {"network.backbone.layer3.0.conv1.weight", "network.head.weight"} <= names
+
+
+def test_a_layer_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match=r"classifier\.freeze_until: 'backbone\.layer9'"):
+        task(freeze_until="backbone.layer9")

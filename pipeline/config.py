@@ -54,6 +54,9 @@ class SaliencyConfig:
 class SeedConfig:
     """Saliency maps to label images. The levels are shares of a map's maximum, in (0, 1)."""
 
+    # Temperature at which the classes of an image compete for its places by the classifier's
+    # logits there; 0: they do not.
+    competition: float = 0.0
     # Of the strongest map of the image's other classes, taken off each map first, from 0 to 1.
     subtract_others: float = 0.0
     power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root

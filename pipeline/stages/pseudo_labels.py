@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import (
+    compete,
     confident,
     label_image,
     normalise,
@@ -27,7 +29,7 @@ from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, name_of, number
 from pipeline.stages.prediction import Beside, Failures, in_parallel, raise_if_any
-from pipeline.stages.refinement import refinement
+from pipeline.stages.refinement import features, refinement
 from pipeline.stages.training import on_gpu
 
 KINDS = ("seeds", "refined", "masks")
@@ -114,6 +116,8 @@ def check_thresholds(seed: SeedConfig) -> None:
         )
     nothing = np.zeros((0, 1, 1), np.float32)
     with_background(subtract_others(nothing, seed.subtract_others), seed.threshold, seed.plane)
+    if seed.competition:
+        compete(nothing, nothing, seed.competition)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class _Maker:
     maps: StageFolder
     seed: SeedConfig
     refine: Refinement
+    logits: Callable[[Item], NDArray[np.float32]] | None = None  # by place, of the image's classes
 
     def is_made(self, item: Item) -> bool:
         return all(mask_path(self.stage, kind, item).exists() for kind in KINDS)
@@ -131,6 +136,8 @@ class _Maker:
     def read(self, item: Item) -> NDArray[np.float32]:
         """Maps of an image in [0, 1], ready for a threshold."""
         maps = normalise(saliency.read_maps(self.maps, item))
+        if self.logits is not None and len(maps) > 1:
+            maps = compete(maps, self.logits(item), self.seed.competition)
         return subtract_others(maps, self.seed.subtract_others) ** self.seed.power
 
     def make(self, item: Item) -> None:
@@ -151,7 +158,16 @@ class _Maker:
 
 
 def _maker(run: Run, stage: StageFolder) -> _Maker:
-    return _Maker(stage, saliency.folder(run), run.config.seed, refinement(run))
+    seed = run.config.seed
+    logits = _logits(run) if seed.competition else None
+    return _Maker(stage, saliency.folder(run), seed, refinement(run), logits)
+
+
+def _logits(run: Run) -> Callable[[Item], NDArray[np.float32]]:
+    """The classifier's logits by place for the classes in an item's label, at the finest scale."""
+    reader = features(run)
+    size = run.config.saliency.size * max(run.config.saliency.scales)
+    return lambda item: reader.logits(read_image(item.image), size)[list(item.labels)]
 
 
 def _explain_and_make(run: Run) -> None:

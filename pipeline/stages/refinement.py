@@ -25,10 +25,12 @@ def refinement(run: Run, network: nn.Module | None = None) -> Refinement:
         ConfigError: Settings that a step does not know, or layers that the network does not have.
     """
 
-    @cache
-    def reader() -> NetworkFeatures:
-        trained = classifier.load(run).network if network is None else network
-        device = "cuda" if on_gpu(run.config.trainer) else "cpu"
-        return NetworkFeatures(trained.eval().to(device))
-
+    reader = cache(lambda: features(run, network))
     return with_features(build(run.config.refine, "refine"), reader)
+
+
+def features(run: Run, network: nn.Module | None = None) -> NetworkFeatures:
+    """Reads ``network``, or the run's trained classifier, on the run's device."""
+    trained = classifier.load(run).network if network is None else network
+    device = "cuda" if on_gpu(run.config.trainer) else "cpu"
+    return NetworkFeatures(trained.eval().to(device))

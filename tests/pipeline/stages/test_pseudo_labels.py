@@ -8,10 +8,14 @@ from PIL import Image
 
 from pipeline.config import SeedConfig
 from pipeline.data.catalogue import VOID, Item
+from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import NoRefinement
-from pipeline.stages import pseudo_labels, saliency
+from pipeline.masks.seed import compete, normalise
+from pipeline.stages import classifier, pseudo_labels, saliency
+from pipeline.tasks.features import NetworkFeatures
+from tests.pipeline.stages.runs import with_settings
 
 MAPS = np.array([[[1.0, 0.36, 0.09, 0.0]] * 4, [[0.5, 0.25, 1.0, 0.04]] * 4], np.float32)
 
@@ -27,10 +31,9 @@ def made(tmp_path):
     path.parent.mkdir()
     np.savez(path, maps=MAPS, classes=item.labels)
 
-    def make(refine=None, **settings):
-        maker = pseudo_labels._Maker(
-            folder, folder, SeedConfig(**settings), refine or NoRefinement()
-        )
+    def make(refine=None, logits=None, **settings):
+        seed = SeedConfig(**settings)
+        maker = pseudo_labels._Maker(folder, folder, seed, refine or NoRefinement(), logits)
         maker.make(item)
         kinds = {k: pseudo_labels.mask_path(folder, k, item) for k in pseudo_labels.KINDS}
         return {kind: read_label_image(path) for kind, path in kinds.items()}
@@ -65,12 +68,40 @@ def test_the_plane_changes_what_is_refined_and_not_the_seed(made):
     assert seen[1] == pytest.approx([0, 0.586, 0.414], abs=1e-3)
 
 
+def test_classes_compete_before_the_root(made):
+    """At the last column the classifier is for the second class, elsewhere for the first."""
+    logits = np.zeros((2, 4, 4), np.float32)
+    logits[0], logits[1, :, 3] = 9, 99
+
+    images = made(logits=lambda _item: logits, competition=1.0)
+
+    # of the maps as they are, the second is above the first and the level in the third column
+    assert images["seeds"][0].tolist() == [1, 1, 0, 0]
+    assert made()["seeds"][0].tolist() == [1, 1, 3, 0]
+
+
+def test_the_logits_are_the_classifiers_for_the_labels(copied):
+    run = with_settings(copied, seed={"competition": 3.0})
+    item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)
+
+    maker = pseudo_labels._maker(run, pseudo_labels.folder(run))
+
+    size = run.config.saliency.size * max(run.config.saliency.scales)
+    reader = NetworkFeatures(classifier.load(run).network)
+    logits = reader.logits(read_image(item.image), size)[list(item.labels)]
+    maps = normalise(saliency.read_maps(saliency.folder(run), item))
+    expected = compete(maps, logits, 3.0) ** run.config.seed.power
+    np.testing.assert_allclose(maker.read(item), expected, atol=1e-5)
+    assert pseudo_labels.folder(run).path != pseudo_labels.folder(copied).path
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"power": 0.0}, r"seed\.power: 0\.0\. Maps would turn over"),
         ({"foreground": 0.3}, "foreground=0.3 are not in order"),
         ({"background": 0.0}, "background=0.0, threshold=0.5"),
+        ({"competition": -1.0}, r"compete: temperature is -1\.0"),
         ({"subtract_others": 1.5}, r"subtract_others: weight is 1\.5\."),
         ({"plane": "powr"}, "plane is 'powr'"),
     ],

@@ -24,7 +24,6 @@ def refinement(run: Run, network: nn.Module | None = None) -> Refinement:
     Raises:
         ConfigError: Settings that a step does not know, or layers that the network does not have.
     """
-
     reader = cache(lambda: features(run, network))
     return with_features(build(run.config.refine, "refine"), reader)
 

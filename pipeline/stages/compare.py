@@ -99,13 +99,13 @@ def _nothing_found(
 
 
 def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
-    """The runs by data, ground truth and what was scored; the set with the most runs first."""
+    """The runs by data, ground truth and what was scored; most runs, then images, first."""
     kinds: dict[tuple[Any, ...], list[Lineage]] = {}
     for way in ways:
         data, made = way.masks.parts["data"], way.masks.summary
         scored = (made.get("scores") or {}).get("images")  # maybe only some have masks
         kinds.setdefault((data, str(made["truth"]), scored), []).append(way)
-    by_size = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    by_size = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), -(kind[0][2] or 0)))
     catalogue, reason = _catalogue(run)
     version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
     sections = []

@@ -7,11 +7,16 @@ that meets others above the read-out, as over a skip connection, is an activatio
 takes its share, which goes no further.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from typing import Any
 
 from torch import Tensor
 
 from tsgb._operations import depends_on_image
+
+
+class OversleptError(Exception):
+    """A gradient is needed of something that kept nothing for one; the pass must be run awake."""
 
 
 class Below:
@@ -33,6 +38,20 @@ class Below:
 def is_cut(tensor: Tensor) -> bool:
     """True for a tensor without a past, of this or an earlier forward pass."""
     return hasattr(tensor, "_tsgb_cut_by")
+
+
+def leaves_of(tensor: Tensor, known: Container[Any]) -> list[Tensor]:
+    """What ``tensor`` was made of by operations whose autograd nodes are not ``known``."""
+    found, seen, todo = [], set(), [tensor.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in known or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        todo += [parent for parent, _ in node.next_functions]
+    return found
 
 
 def note_use(tensors: Iterable[Tensor]) -> None:

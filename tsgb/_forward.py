@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
 
+from tsgb._below import OversleptError
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
 from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
@@ -94,13 +95,10 @@ def run_forward(
         return _pass(model, images, layers, rule_set, who, asleep=asleep, shielded=True)
 
     if layers and IMAGE not in layers:
-        with suppress(_OversleptError, UnsupportedModelError):
+        # What fails may work awake, as what asks for a past; and if not, it fails there again.
+        with suppress(Exception):
             return passed(asleep=True)
     return passed(asleep=False)
-
-
-class _OversleptError(Exception):
-    """A gradient is needed of something that kept nothing for one."""
 
 
 def _pass(
@@ -120,7 +118,7 @@ def _pass(
     with _captured(model, names, interception.read_out) as outputs, interception:
         logits = interception.current(model(leaf))
     if asleep and interception.overslept:
-        raise _OversleptError
+        raise OversleptError
     _check_logits(logits, len(images), interception, who)
     landmarks = interception.landmarks
     return Forward(

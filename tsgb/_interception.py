@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from tsgb._below import Below, is_cut, note_use, was_used
+from tsgb._below import Below, OversleptError, is_cut, leaves_of, note_use, was_used
 from tsgb._calls import on_a_copy, operation_name, replaced, take_inplace, tensors_in
 from tsgb._landmarks import Landmarks
 from tsgb._memory import Memory
@@ -66,6 +66,7 @@ class Interception(TorchFunctionMode):
         self._memory = Memory()
         self._below = Below()
         self._asleep = asleep
+        self._has_slept = asleep
         self._shielded = shielded
         self._past_is_missing = False
         self._weights_seen = False
@@ -178,7 +179,11 @@ class Interception(TorchFunctionMode):
             return tensor
         if tensor.is_leaf and not is_cut(tensor):
             return tensor.detach()
-        if self._asleep or tensor.grad_fn in self._made_here:
+        if tensor.grad_fn in self._made_here:
+            return tensor
+        if self._has_slept:
+            self._trace_asleep(tensor)
+        if self._asleep:
             return tensor
         if self._shielded:
             raise UnsupportedModelError(
@@ -197,6 +202,14 @@ class Interception(TorchFunctionMode):
             "gradient. Use the same operation in plain PyTorch, or a method without rules "
             "such as GradCAM."
         )
+
+    def _trace_asleep(self, tensor: Tensor) -> None:
+        """Note what unseen operations were given; what was cut is lost to them."""
+        made_of = leaves_of(tensor, self._made_here)
+        if self._asleep:
+            note_use(made_of)
+        elif any(map(is_cut, made_of)):
+            raise OversleptError
 
     def _answer(
         self,
@@ -239,20 +252,21 @@ class Interception(TorchFunctionMode):
 
     def _note(self, name: str, answer: Any, inputs: Sequence[Tensor]) -> None:
         for tensor in tensors_in(answer):
+            known = any(tensor is given for given in inputs)
+            if self._asleep and not known:
+                note_use(inputs)
             if depends_on_image(tensor):
                 if tensor.grad_fn is not None:
                     self._made_here.add(tensor.grad_fn)
-                if not any(tensor is given for given in inputs):
+                if not known:
                     note_space(tensor, resulting_space(name, inputs, tensor))
                     self.landmarks.note_map(name, tensor)
-                    self._note_cost(tensor, inputs)
+                    self._note_cost(tensor)
             elif self._plain is not None:
                 self._memory.expose(tensor, *filter(depends_on_image, inputs))
 
-    def _note_cost(self, answer: Tensor, inputs: Sequence[Tensor]) -> None:
-        if self._asleep:
-            note_use(inputs)
-        elif not has_port(answer):
+    def _note_cost(self, answer: Tensor) -> None:
+        if not self._asleep and not has_port(answer):
             self.widest = max(self.widest, answer.numel())
 
     def made(self, tensor: Tensor) -> bool:

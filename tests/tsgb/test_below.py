@@ -276,3 +276,43 @@ def test_cam_needs_no_gradient_at_all():
     expected = CAM(small_net()).attribute(images(), TARGETS)
 
     assert torch.equal(CAM(small_net(), layer="5").attribute(images(), TARGETS), expected)
+
+
+@pytest.mark.parametrize("method", [GradCAM, InputXGradient])
+def test_what_an_unseen_operation_made_of_the_layers_output_counts(method):
+    """Nothing is seen of a custom function; its graph tells what it was made of."""
+
+    def middle(net, x):
+        x = net.norm(x)
+        used = net.second(Tripled.apply(x))
+        return used + net.drop(x)
+
+    model = Middle(middle)
+    model.drop = nn.Identity()
+
+    asleep, awake = both_ways(method, model.eval(), layer="drop")
+
+    torch.testing.assert_close(asleep, awake)
+
+
+def test_what_only_works_with_a_past_is_run_awake():
+    def middle(net, x):
+        assert net.norm(x).grad_fn is not None
+        return net.second(x)
+
+    asleep, awake = both_ways(GradCAM, Middle(middle))
+
+    torch.testing.assert_close(asleep, awake)
+
+
+def test_a_mask_made_of_the_layers_output_is_refused_as_above():
+    def middle(net, x):
+        x = net.norm(x)
+        mask = x > 0
+        return net.second(net.drop(x) * mask.to(x))
+
+    model = Middle(middle)
+    model.drop = nn.Identity()
+
+    with pytest.raises(UnsupportedModelError, match="gt"):
+        GuidedBackprop(model.eval(), layer="drop").attribute(images(), TARGETS)

@@ -247,3 +247,43 @@ def test_known_networks(build, normaliser):
     assert positive.shape == (1, 1, 64, 48)
     torch.testing.assert_close((positive + negative).sum(), torch.tensor(1.0), rtol=1e-3, atol=0)
     assert (positive > 0).any()
+
+
+def test_a_linear_layer_at_each_place_is_a_convolution_of_one_pixel():
+    """Also with the bias as an input; features are as many as rows, so that shapes say nothing."""
+
+    class Places(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3, padding=1)
+            self.inner = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            x = self.first(x).relu().permute(0, 2, 3, 1)
+            return self.head(self.inner(x).relu().mean((1, 2)))
+
+    torch.manual_seed(0)
+    places = Places().double().eval()
+    inner = nn.Conv2d(8, 8, 1).double()
+    inner.weight.data, inner.bias.data = (
+        places.inner.weight[..., None, None].data,
+        places.inner.bias.data,
+    )
+    same = nn.Sequential(
+        places.first,
+        nn.ReLU(),
+        inner,
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        places.head,
+    ).eval()
+    images, targets = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([[0, 3], [1, 2]])
+
+    for normaliser in ("joint", "separate"):
+        options = {"bias": "input", "normaliser": normaliser}
+        torch.testing.assert_close(
+            PANE(places, **options).attribute(images, targets),
+            PANE(same, **options).attribute(images, targets),
+        )

@@ -206,7 +206,8 @@ class _Rules(RelevanceRules):
     def _share(self, x: Tensor, weight: Tensor, bias: Any, operation: Operation) -> Tensor:
         if self._with_bias is None or bias is None:
             return super()._share(x, weight, bias, operation)
-        columns = bias.view(-1, *[1] * (x.dim() - 2))
+        features_last = operation is torch.nn.functional.linear
+        columns = bias if features_last else bias.view(-1, *[1] * (x.dim() - 2))
         divide = partial(self._with_bias, bias=columns)
         result: Tensor = ShareRule.apply(x, weight, bias, operation, divide, self._chain)
         return result
@@ -226,7 +227,8 @@ class _Rules(RelevanceRules):
         need_constant("batch_norm", scale=sum_of_both)
 
         def operation(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-            shape = (-1, *[1] * (x.dim() - 2))
-            return x * scale.view(shape) + (0 if shift is None else shift.view(shape))
+            if shift is not None:
+                return GUARDS["batch_norm"](x, *args, **kwargs)  # as the model has it, to the bit
+            return x * scale.view(-1, *[1] * (x.dim() - 2))
 
         return self._share(x, sum_of_both - shift, shift, operation)

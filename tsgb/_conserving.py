@@ -12,7 +12,13 @@ from torch.nn import functional
 
 from tsgb._box import Pair, Window
 from tsgb._conv_rule import ConvRule, is_pointwise
-from tsgb._elementwise import ELEMENTWISE, clips, proportional_addition, published_batch_norm
+from tsgb._elementwise import (
+    ELEMENTWISE,
+    clips,
+    proportional_addition,
+    published_batch_norm,
+    residual_addition,
+)
 from tsgb._operations import (
     GUARDS,
     STRUCTURAL,
@@ -148,8 +154,11 @@ def conserving(
     skip: Skip = "plain",
     batchnorm_eps: BatchNormEps = "module",
     head_shape: Sequence[int] | None = None,
+    past_additions: bool = True,
 ) -> RuleSet:
     """The TSGB rules; see :class:`tsgb.TSGB` for the choices.
+
+    With ``past_additions``, residual additions cost more, further classes less; maps are the same.
 
     A convolution that is not ready to be the classifier, as one larger than 1 x 1, can be it if its
     weight has the shape ``head_shape``: what it needs for that is kept only if it is asked for.
@@ -157,8 +166,10 @@ def conserving(
     rules = {**GUARDS, **ELEMENTWISE, **clips(conserve=saturation == "conserve"), **_MIXING}
     rules["conv2d"] = partial(_conv2d, grouped=grouped, head_shape=head_shape)
     below = dict(GUARDS)
+    if past_additions:
+        rules["add"] = residual_addition
     if skip == "proportional":
         rules["add"] = proportional_addition
     if batchnorm_eps == "published":
         rules["batch_norm"] = below["batch_norm"] = published_batch_norm
-    return RuleSet(rules, STRUCTURAL, below, batched=True)
+    return RuleSet(rules, STRUCTURAL, below, batched=True, ports=True)

@@ -84,7 +84,7 @@ class PassageRule(Function):
     Of the relevance of a location after it, each group has a part in proportion to ``t``, the
     group's sum of ``|x|`` at the input of the next convolution, and each element of the window a
     part of that in proportion to ``s``, the sum before it, of which ``z`` is in the window: the
-    *rates* ``t_G / (sum(t) * z_G)`` times ``s_G``. Summed over the groups that makes one number for
+    *rates* ``t_G / z_G`` times ``s_G / sum(t)``. Summed over the groups that makes one number for
     each element, the same for all classes. These numbers are worked out for several classes, or in
     the second sweep; one class alone is cheaper without.
     """
@@ -92,33 +92,37 @@ class PassageRule(Function):
     @staticmethod
     def forward(ctx: Any, _entry: Tensor, before: Tensor, after: Tensor, window: Window) -> Tensor:
         ctx.before, ctx.after, ctx.window, ctx.size = before, after, window, before.shape[-2:]
-        ctx.rates = ctx.parts = None
+        ctx.rates = ctx.parts = ctx.inverse = None
         return new_port(after, 1)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
-        if ctx.rates is None:
+        first = ctx.rates is None
+        if first:
+            ctx.inverse = safe_ratio(1.0, group_sum(ctx.after, 1))
             ctx.rates, ctx.after = _rates(ctx.before, ctx.after, ctx.window), None
-            if not is_batchedtensor(relevance):
-                share = box_spread(relevance * ctx.rates, ctx.window, ctx.size)
-                return group_sum(share * ctx.before, 1), None, None, None
+        share = relevance * ctx.inverse
+        if first and not is_batchedtensor(relevance):
+            spread = box_spread(share * ctx.rates, ctx.window, ctx.size)
+            return group_sum(spread * ctx.before, 1), None, None, None
         if ctx.parts is None:
             ctx.parts, ctx.before = _parts(ctx.before, ctx.rates, ctx.window), None
-        parts = (relevance * ctx.parts).flatten(2)
+        parts = (share * ctx.parts).flatten(2)
         kernel, stride, padding, dilation = ctx.window
         spread = functional.fold(parts, ctx.size, kernel, dilation, padding, stride)
         return spread, None, None, None
 
 
 def _rates(before: Tensor, after: Tensor, window: Window) -> Tensor:
-    sums = box_sum(before, window, pair(after.shape[-2:]))
-    return safe_ratio(after, group_sum(after, 1) * sums)
+    return safe_ratio(after, box_sum(before, window, pair(after.shape[-2:])))
 
 
 def _parts(before: Tensor, rates: Tensor, window: Window) -> Tensor:
     """Of each location's relevance, what each element of its window has: [B, elements, H', W']."""
     views = window_elements(before, window, pair(rates.shape[-2:]))
-    return torch.cat([group_sum(view * rates, 1) for view in views], dim=1)
+    product = torch.empty_like(rates)  # fresh memory costs more than what is done with it
+    sums = [group_sum(torch.mul(view, rates, out=product), 1) for view in views]
+    return torch.cat(sums, dim=1)
 
 
 def is_pointwise(window: Window) -> bool:

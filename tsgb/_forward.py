@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
 
-from tsgb._below import OversleptError
+from tsgb._below import OversleptError, is_cut
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
+from tsgb._ports import Port, with_port
 from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
 from tsgb._sweeps import best_number, sweeps
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
@@ -39,6 +40,8 @@ class Forward:
 
     Attributes:
         images: [B, C, H, W], the leaf of the graph.
+        relevance: [B, 1, H, W] of ones, for rules with ports: its gradient is the sum over channels
+            of ``images`` times their gradient, which they themselves have none of then.
         logits: [B, classes].
         activations: Output of each read-out layer, [B, C', H', W'].
         last_map: The last activation of more than one pixel that is not a pooling output.
@@ -50,6 +53,7 @@ class Forward:
     """
 
     images: Tensor
+    relevance: Tensor
     logits: Tensor
     activations: Mapping[str, Tensor]
     last_map: Tensor | None
@@ -122,6 +126,9 @@ def _pass(
 ) -> Forward:
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
+    relevance = torch.ones_like(leaf[:, :1]).requires_grad_()
+    if rule_set.ports and not asleep:
+        with_port(leaf, Port(relevance, masked=True))
     interception = Interception(who, rule_set, leaf, asleep=asleep, shielded=shielded)
     names = [layer for layer in layers if layer != IMAGE]
     with _captured(model, names, interception.read_out) as outputs, interception:
@@ -132,8 +139,9 @@ def _pass(
     landmarks = interception.landmarks
     return Forward(
         images=leaf,
+        relevance=relevance,
         logits=logits,
-        activations={layer: _only_map(layer, outputs[layer], who) for layer in names},
+        activations={layer: _only_map(layer, outputs[layer], logits, who) for layer in names},
         last_map=landmarks.last_map,
         no_map=landmarks.no_map,
         excitations=tuple(landmarks.excitations),
@@ -181,37 +189,71 @@ def find_head(logits: Tensor, who: str) -> Any:
 
     The rules of what does come after are told so.
     """
-    found: list[Any] = []
-    todo: list[Any] = [logits.grad_fn]
-    seen: set[Any] = set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "can_be_head") or not node.next_functions:  # weighted, or the image
+    found = []
+    for node in _made_by(logits, until=_is_end):
+        if _is_end(node):
             found.append(node)
-        else:
-            if hasattr(node, "above_head"):
-                node.above_head = True
-            todo.extend(parent for parent, _ in node.next_functions)
+        elif hasattr(node, "above_head"):
+            node.above_head = True
     if len(found) != 1 or not getattr(found[0], "can_be_head", False):
+        check_nothing_hidden(logits, who)
         what = " and ".join(sorted(map(_described, found)))
         raise UnsupportedModelError(
             f"{who}: the logits do not come from one classifier layer but from {what}. "
             "What speaks for a class is read off the classifier and would be missing. "
             "Explain a network that ends in one Linear layer or one convolution without groups "
-            "(for CAM: Linear), or use GradCAM."
+            "(for CAM: Linear) with nothing around it, and read below that layer; or use GradCAM."
         )
     return found[0]
 
 
+def _is_end(node: Any) -> bool:
+    """True for a weighted layer and for what nothing comes before, as the image."""
+    return hasattr(node, "can_be_head") or not node.next_functions
+
+
+def _made_by(logits: Tensor, until: Callable[[Any], bool]) -> Iterator[Any]:
+    """Autograd nodes that ``logits`` came from, on every way down to where ``until`` is true."""
+    todo: list[Any] = [logits.grad_fn]
+    seen: set[Any] = {None}
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if not until(node):
+            todo.extend(parent for parent, _ in node.next_functions)
+
+
 def _described(node: Any) -> str:
+    if hasattr(node, "variable"):
+        return _described_leaf(node.variable)
     name = type(node).__name__.removesuffix("Backward")
-    if name == "AccumulateGrad":
-        return "the image itself (no layer on that way counts as a classifier)"
     kind = _LAYERS.get(name, name)
-    return kind if getattr(node, "can_be_head", False) else f"{kind} with groups"
+    return kind if getattr(node, "can_be_head", True) else f"{kind} with groups"
+
+
+def _described_leaf(leaf: Tensor) -> str:
+    if isinstance(leaf, nn.Parameter):
+        return "a weight of a custom autograd function"
+    where = "the layer that is read or one before it" if is_cut(leaf) else "the image"
+    return f"{where}, past every such layer"
+
+
+def check_nothing_hidden(logits: Tensor, who: str) -> None:
+    """Raise UnsupportedModelError if a part of the model was run where it cannot be seen.
+
+    That part is no error by itself: what is read may lie above it.
+    """
+    nodes = _made_by(logits, until=lambda _: False)
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in nodes):
+        raise UnsupportedModelError(
+            f"{who}: the model uses gradient checkpointing with use_reentrant=True. Layers inside "
+            "of it cannot be seen, neither feature maps nor the classifier, and the map would be "
+            "missing or wrong. Switch it off (set_grad_checkpointing(False)) or use "
+            "use_reentrant=False."
+        )
 
 
 def check_layer(model: nn.Module, layer: str, who: str) -> None:
@@ -250,7 +292,7 @@ def _captured(
         yield outputs
 
 
-def _only_map(layer: str, outputs: list[Any], who: str) -> Tensor:
+def _only_map(layer: str, outputs: list[Any], logits: Tensor, who: str) -> Tensor:
     if len(outputs) != 1:
         raise LayerError(
             f"{who}: layer {layer!r} ran {len(outputs)} times in one forward pass. Which of its "
@@ -258,6 +300,8 @@ def _only_map(layer: str, outputs: list[Any], who: str) -> Tensor:
         )
     output: Any = outputs[0]
     if not isinstance(output, Tensor) or output.dim() != 4 or not output.requires_grad:
+        if isinstance(output, Tensor) and not output.requires_grad:
+            check_nothing_hidden(logits, who)
         what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise LayerError(
             f"{who}: layer {layer!r} gives {what}, not a feature map [B, C, H, W] that depends "
@@ -280,6 +324,7 @@ def _check_logits(logits: Any, batch: int, interception: Interception, who: str)
             "A target would not mean a class. Wrap the model so that it returns logits only."
         )
     if not logits.requires_grad or not interception.made(logits):
+        check_nothing_hidden(logits, who)
         raise UnsupportedModelError(
             f"{who}: the logits do not depend on the images through operations that can be seen. "
             "Every map would be empty. If the model ends in a sigmoid, return its logits; "

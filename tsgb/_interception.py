@@ -26,7 +26,7 @@ from tsgb._calls import on_a_copy, operation_name, replaced, take_inplace, tenso
 from tsgb._landmarks import Landmarks
 from tsgb._memory import Memory
 from tsgb._operations import RuleSet, depends_on_image
-from tsgb._ports import check_unused, has_port, opened, without_pool_port
+from tsgb._ports import check_unused, has_port, opened, without_short_cuts
 from tsgb._space import FEATURE_MAP, note_space, resulting_space, space_of
 from tsgb.errors import UnsupportedModelError
 
@@ -55,7 +55,7 @@ class Interception(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.landmarks = Landmarks()
-        self.widest = 1 if asleep else image.numel()
+        self.widest = 1 if asleep or has_port(image) else image.numel()
         self._who = who
         self._rules = rule_set.rules
         self._plain = rule_set.plain
@@ -155,7 +155,7 @@ class Interception(TorchFunctionMode):
             with torch._C.DisableTorchFunction():  # a hook runs inside of the block
                 self._past_is_missing |= was_used(output)
                 copy = self._below.cut(output) if self._asleep else self._opened(output)
-                output = self._memory.redirect(output, without_pool_port(copy))
+                output = self._memory.redirect(output, without_short_cuts(copy))
             self.widest = max(self.widest, output.numel())
         self._asleep = False
         return output

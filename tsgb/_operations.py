@@ -29,12 +29,14 @@ class RuleSet:
         batched: The rules work for several classes at once, under ``torch.func.vmap``.
         below: The rules below the first layer that is read (:mod:`tsgb._below`), where any
             operation is allowed.
+        ports: The rules know ports (:mod:`tsgb._ports`); the image has one, too.
     """
 
     rules: Mapping[str, Rule]
     plain: frozenset[str] | None = None
     below: Mapping[str, Rule] = field(default_factory=lambda: GUARDS)
     batched: bool = False
+    ports: bool = False
 
 
 def depends_on_image(value: object) -> bool:

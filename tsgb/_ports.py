@@ -20,10 +20,12 @@ from torch import Tensor
 
 from tsgb._box import Window
 from tsgb._conv_rule import PassageRule
+from tsgb._residual import Addend, addends_of, entry_past_additions, masked, with_addends
 from tsgb._rules import OpenRule, SealedRule, group_sum
 from tsgb.errors import LayerError
 
 _T = TypeVar("_T", bound=Tensor)
+_Way = TypeVar("_Way")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ def port_of(tensor: Tensor) -> Port | None:
 
 
 def has_port(tensor: Tensor) -> bool:
-    """True if relevance of ``tensor`` may go past it, through its port or that of a max-pool."""
-    return port_of(tensor) is not None or getattr(tensor, "_tsgb_pool_port", None) is not None
+    """True if relevance of ``tensor`` may go past it: by its port, a max-pool's or its addends'."""
+    ports = port_of(tensor), getattr(tensor, "_tsgb_pool_port", None)
+    return any(port is not None for port in ports) or bool(addends_of(tensor))
 
 
 def with_port(tensor: _T, port: Port | None) -> _T:
@@ -87,9 +90,9 @@ def with_pool_port(tensor: _T, port: Port | None) -> _T:
     return tensor
 
 
-def without_pool_port(tensor: _T) -> _T:
-    """``tensor``, whose relevance will not go past it."""
-    return with_pool_port(tensor, None)
+def without_short_cuts(tensor: _T) -> _T:
+    """``tensor``, which has no port of its own, and whose relevance will not go past it."""
+    return with_pool_port(with_addends(tensor, ()), None)
 
 
 def past(
@@ -107,12 +110,15 @@ def past(
 def divides_by_size(tensor: Tensor, groups: int) -> bool:
     """True if the port for a convolution divides what it is given among channels by ``|x|``.
 
-    That of a max-pool does so, and one that leads past a grouped convolution. It is right for
-    whatever shares relevance in proportion to ``|x|``, and wrong for the classifier.
+    That of a max-pool does so, and one that leads past a grouped convolution or residual
+    additions. It is right for whatever shares relevance in proportion to ``|x|``, and wrong for the
+    classifier.
     """
+    if _pool_port_for(tensor, groups) is not None:
+        return True
     port = port_of(tensor)
-    past_groups = port is not None and port.passage is not None and groups == 1
-    return past_groups or _pool_port_for(tensor, groups) is not None
+    past_groups = port is not None and port.passage is not None
+    return groups == 1 and (past_groups or _entry_past_additions(tensor) is not None)
 
 
 def _pool_port_for(tensor: Tensor, groups: int) -> Port | None:
@@ -127,8 +133,11 @@ def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
     if pooled is not None:
         return _take(tensor, pooled)
     port = port_of(tensor)
-    if port is None or port.passage is None or groups > 1:
-        return None if port is None else _take(tensor, port)
+    if port is None:
+        added = _entry_past_additions(tensor) if groups == 1 else None
+        return None if added is None else _taken(tensor, added)
+    if port.passage is None or groups > 1:
+        return _take(tensor, port)
     _take(tensor, port)
     passage, after = port.passage, tensor.detach()
     after = group_sum(after if is_rectified(tensor) else after.abs(), passage.groups)
@@ -148,9 +157,42 @@ def entry_for_maxima(tensor: Tensor) -> Tensor | None:
     return None if port is None or port.features is not None else _take(tensor, port)
 
 
+def with_sum(x: Tensor, other: Tensor, result: _T) -> _T:
+    """``result``, the residual addition of the first two, with a way past it if both have one."""
+    sides = [_as_addends(side) for side in (x, other)]
+    if not all(sides) or x.shape != other.shape:
+        return result
+    return with_addends(result, [*_moved(x, sides[0]), *_moved(other, sides[1])])
+
+
+def with_relu(x: Tensor, result: _T) -> _T:
+    """``result``, the ReLU of ``x``, with the way past the additions in ``x``."""
+    addends = addends_of(x)
+    return with_addends(result, masked(_moved(x, addends), result)) if addends else result
+
+
+def _as_addends(tensor: Tensor) -> Sequence[Addend]:
+    port = port_of(tensor)
+    return addends_of(tensor) if port is None else [Addend(port.entry, tensor.detach())]
+
+
+def _moved(tensor: Tensor, addends: Sequence[Addend]) -> Sequence[Addend]:
+    """``addends``, which one further operation goes on with; others use ``tensor`` as it is."""
+    return _taken(with_addends(tensor, ()), addends)
+
+
+def _entry_past_additions(tensor: Tensor) -> Tensor | None:
+    return entry_past_additions(tensor, positive=is_rectified(tensor))
+
+
 def _take(tensor: Tensor, port: Port) -> Tensor:
+    return _taken(tensor, port.entry)
+
+
+def _taken(tensor: Tensor, way: _Way) -> _Way:
+    """``way``, by which relevance may go past ``tensor`` from now on."""
     tensor._tsgb_port_taken = True  # type: ignore[attr-defined]
-    return port.entry
+    return way
 
 
 def opened(tensor: Tensor) -> Tensor:

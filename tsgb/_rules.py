@@ -220,10 +220,7 @@ class LinearRule(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        x, weight = ctx.saved_tensors
-        if ctx.head_kappa is None:
-            return g @ weight, None, None
-        return classifier_gradient(x, weight, g, ctx.head_kappa), None, None
+        return linear_gradient(ctx, g), None, None
 
 
 class ProportionalAddRule(Function):
@@ -268,6 +265,22 @@ class GateRule(Function):
             "GradCAM.",
             anonymous=True,
         )
+
+
+def linear_gradient(node: Any, g: Tensor) -> Tensor:
+    """Gradient of the input of a :class:`LinearRule` for ``g`` at its output.
+
+    Args:
+        node: The rule's autograd node.
+        g: [..., B, classes]; unlike autograd's it may have more dimensions than the output.
+
+    Returns:
+        [..., B, F].
+    """
+    x, weight = node.saved_tensors
+    if node.head_kappa is None:
+        return g @ weight
+    return classifier_gradient(x, weight, g, node.head_kappa)
 
 
 def is_gate(tensor: Tensor) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from tsgb._rules import LinearRule
+from tsgb._rules import LinearRule, linear_gradient
 from tsgb.errors import LayerError, UnsupportedModelError
 
 _IN_CACHE = 1_500_000  # numbers; measured on a CPU, see docs/performance.md
@@ -57,10 +57,18 @@ def sweeps(
         yield from (_gradients(logits, activations, start) for start in starts)
         return
     head, flat = waists[0], waists[-1]
-    rows = torch.stack([_gradients(logits, [head], start)[0] for start in starts])
+    rows = _at_head(logits, head, starts)
     if flat is not head:
         rows = torch.func.vmap(lambda row: _gradients(head, [flat], row)[0])(rows)
     yield from _from_rows(flat, activations, rows, at_once)
+
+
+def _at_head(logits: Tensor, head: Tensor, starts: Sequence[Tensor]) -> Tensor:
+    """Gradients [K, B, F] of the classifier's input."""
+    node: Any = logits.grad_fn
+    if node.next_functions[0][0] is head.grad_fn and isinstance(node, LinearRule._backward_cls):
+        return linear_gradient(node, torch.stack([*starts]))
+    return torch.stack([_gradients(logits, [head], start)[0] for start in starts])
 
 
 def _from_rows(

@@ -5,9 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from tsgb._forward import Forward, check_layer, joint_gradients, own_settings, run_forward
+from tsgb._forward import (
+    Forward,
+    check_layer,
+    check_nothing_hidden,
+    joint_gradients,
+    own_settings,
+    run_forward,
+)
 from tsgb._operations import PLAIN_AUTOGRAD, RuleSet
 from tsgb.errors import (
     LayerError,
@@ -34,7 +41,7 @@ class Method(ABC):
 
     Raises:
         LayerError: The model has no such layer.
-        UnsupportedModelError: The model is TorchScript or wrapped for several devices.
+        UnsupportedModelError: The model is TorchScript, exported or wrapped for several devices.
     """
 
     def __init__(self, model: nn.Module, *, layer: str | None = None) -> None:
@@ -91,7 +98,11 @@ class Method(ABC):
         self._check_mode()
         columns = self._columns(images, targets)
         forward = run_forward(
-            self._model, images, layers=layers, rule_set=self._rule_set, who=self._name
+            self._model,
+            images,
+            layers=layers,
+            rule_set=self._rule_set_for(columns.shape[1]),
+            who=self._name,
         )
         self._check_range(columns, forward.logits.shape[1])
         return forward, columns
@@ -114,6 +125,7 @@ class Method(ABC):
         if self._layer is not None:
             return forward.activations[self._layer]
         if forward.last_map is None:
+            check_nothing_hidden(forward.logits, self._name)
             raise LayerError(f"{self._name}: {forward.no_map}")
         return forward.last_map
 
@@ -121,6 +133,10 @@ class Method(ABC):
     def _rule_set(self) -> RuleSet:
         """Made anew where it depends on options: rules are closures and cannot be pickled."""
         return PLAIN_AUTOGRAD
+
+    def _rule_set_for(self, _classes: int) -> RuleSet:
+        """The rules that are quickest for so many classes of an image; the maps are the same."""
+        return self._rule_set
 
     @property
     def _name(self) -> str:
@@ -142,6 +158,13 @@ class Method(ABC):
                     "Python, so their backward pass cannot be changed and the result would "
                     "silently be a plain gradient. Pass the eager model that was given to "
                     "torch.jit.script() instead."
+                )
+            if _is_exported(module):
+                raise UnsupportedModelError(
+                    f"{self._name}: submodule {label} is an exported program. It calls operations "
+                    "under other names than layers do, overwrites activations, and its mode is "
+                    "built in, so maps would be missing or wrong. Pass the eager model that was "
+                    "given to torch.export.export() instead."
                 )
             if isinstance(module, parallel):
                 raise UnsupportedModelError(
@@ -218,6 +241,14 @@ class Method(ABC):
                 f"class of a model with {classes} classes. There is no such logit. "
                 f"Use 0 to {classes - 1}, or -1 for no class."
             )
+
+
+def _is_exported(module: nn.Module) -> bool:
+    """True for a graph of ATen operations, as torch.export makes it of a model."""
+    graph = getattr(module, "graph", None)
+    return isinstance(graph, fx.Graph) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in graph.nodes
+    )
 
 
 def base_method(

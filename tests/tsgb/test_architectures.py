@@ -44,8 +44,8 @@ TABLE = {
 
 REASONS = {
     "no mean": r"the Linear layer receives .* which is not the spatial mean .* or use GradCAM\.$",
-    "no layer": r"the logits do not come from one classifier layer but from the image itself .* or "
-    r"use GradCAM\.$",
+    "no layer": r"the logits do not come from one classifier layer but from the image, past every "
+    r"such layer.* or use GradCAM\.$",
     "silu": r"there is no backward rule for the operation 'silu' .* such as GradCAM\.$",
     "norm": r"there is no backward rule for the operation 'layer_norm' .* such as GradCAM\.$",
     "tokens": r"the last activation with positions is the output of 'layer_norm', \(2, 17, 192\), "

@@ -3,8 +3,9 @@ import torch
 from model_checks import Middle, images, small_net
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from tsgb import CAM, GradCAM, UnsupportedModelError
+from tsgb import CAM, GGM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, UnsupportedModelError
 
 
 def test_by_hand():
@@ -89,3 +90,51 @@ def test_logits_that_are_not_those_of_the_linear_layer():
 
     with pytest.raises(UnsupportedModelError, match=r"^CAM: the logits are not the output of a Li"):
         CAM(model).attribute(images(), torch.tensor([0, 1]))
+
+
+def checkpointed(part):
+    """``part`` of a network under the older form of gradient checkpointing."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.maps = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.head = nn.Linear(8, 5)
+            self.eval()
+
+        def forward(self, x):
+            for name, module in self.named_children():
+                x = checkpoint(module, x, use_reentrant=True) if name == part else module(x)
+            return x
+
+    return Net()
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "layer"),
+    [
+        *((m, "maps", None) for m in (CAM, GGM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM)),
+        *((m, "maps", "maps.0") for m in (CAM, GradCAM)),
+        *((m, "head", layer) for m in (CAM, GradCAM) for layer in (None, "maps")),
+    ],
+)
+def test_feature_maps_and_a_classifier_inside_of_reentrant_checkpointing(method, part, layer):
+    model, targets = checkpointed(part), torch.tensor([0, 3])
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"^\w+: the model uses gradient checkpointing with use_reentrant=True.*Switch it off",
+    ):
+        method(model, layer=layer).attribute(images(), targets)
+
+
+@pytest.mark.parametrize("method", [CAM, GradCAM])
+def test_a_layer_whose_output_leaves_reentrant_checkpointing_is_read(method):
+    targets = torch.tensor([0, 3])
+    expected = method(checkpointed(None)).attribute(images(), targets)
+
+    maps = method(checkpointed("maps"), layer="maps").attribute(images(), targets)
+
+    assert torch.equal(maps, expected)

@@ -115,8 +115,45 @@ def test_models_without_one_classifier(function, message):
 def test_a_model_without_weights():
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
-    with pytest.raises(UnsupportedModelError, match=r"from the image itself \(no layer on that"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"classifier layer but from the image, past every such layer\."
+    ):
         TSGB(model).attribute(images(), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "found"),
+    [
+        (TSGB, None, "a convolution and a linear layer"),
+        (TSGB, "first", "a linear layer and the layer that is read or one before it, past every"),
+        (CAM, None, "a linear layer and the image, past every such layer"),
+    ],
+)
+def test_a_way_round_the_classifier(method, layer, found):
+    model = logits_from(lambda net, x: net.head(mean(net.second(x))) + mean(x)[:, :5])
+
+    with pytest.raises(
+        UnsupportedModelError, match=rf"from {found}.* with nothing around it, and read below that"
+    ):
+        method(model, layer=layer).attribute(images(), TARGETS)
+    assert GradCAM(model).attribute(images(), TARGETS).isfinite().all()
+
+
+def test_a_classifier_below_the_layer_that_is_read():
+    model = logits_from(lambda net, x: (mean(x), net.second(x))[0])
+
+    with pytest.raises(UnsupportedModelError, match=r"but from the layer that is read or one bef"):
+        TSGB(model, layer="first").attribute(images(), TARGETS)
+    assert TSGB(model).attribute(images(), TARGETS).abs().amax() > 0
+
+
+def test_a_weight_of_a_custom_function_is_not_taken_for_the_image():
+    model = logits_from(lambda net, x: Doubled.apply(net.head(mean(x)), net.norm.weight))
+
+    with pytest.raises(
+        UnsupportedModelError, match=r"a linear layer and a weight of a custom autograd function\."
+    ):
+        CAM(model).attribute(images(), TARGETS)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +206,7 @@ class Doubled(torch.autograd.Function):
     """An operation whose gradient works for one class at a time only."""
 
     @staticmethod
-    def forward(_ctx, x):
+    def forward(_ctx, x, *_weights):
         return 2 * x
 
     @staticmethod
@@ -291,6 +328,20 @@ def test_reentrant_checkpointing_is_refused_where_a_gradient_has_to_pass():
             method(model, layer="second").attribute(images(), TARGETS),
             expected.attribute(images(), TARGETS),
         )
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("layer", [None, "first", "norm"])
+@pytest.mark.parametrize("method", [TSGB, Gradient])
+def test_logits_that_come_out_of_reentrant_checkpointing(method, layer):
+    def top(net, x):
+        return checkpoint(lambda x: net.head(mean(net.norm(x))), x, use_reentrant=True)
+
+    model = logits_from(top)
+
+    message = r"^\w+: the model uses gradient checkpointing with .* use_reentrant=False\.$"
+    with unchanged(model), pytest.raises(UnsupportedModelError, match=message):
+        method(model, layer=layer).attribute(images(), TARGETS)
 
 
 def test_a_custom_function_in_a_checkpointed_model_is_refused():

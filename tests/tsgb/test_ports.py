@@ -132,6 +132,32 @@ def test_a_silent_unit_that_is_shifted_afterwards_gets_nothing(between, groups, 
     torch.testing.assert_close(short, TSGB(model, kappa=0.5).attribute(images, targets))
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(nn.Conv2d(3, 6, 3), id="convolution"),
+        pytest.param(nn.Sequential(Shift(), nn.Conv2d(3, 6, 3)), id="shifted"),
+        pytest.param(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 6, 3, groups=3)), id="groups"),
+        pytest.param(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 6, 1)), id="pooled"),
+        pytest.param(nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 6, 3)), id="padded"),
+        pytest.param(nn.Flatten(), id="linear"),
+    ],
+)
+def test_a_map_of_the_image_is_that_of_a_layer_that_returns_the_image(first):
+    """The image has a port, the output of a layer has none."""
+    torch.manual_seed(0)
+    rest = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    model = nn.Sequential(nn.Identity(), first, rest).double().eval()
+    images, targets = torch.randn(2, 3, 9, 8, dtype=torch.float64), torch.tensor([[0, 2], [1, -1]])
+    images[:, :, 2:5] = 0
+    model(images)
+
+    maps = TSGB(model, kappa=0.5).attribute(images, targets)
+
+    assert (maps != 0).any()
+    torch.testing.assert_close(maps, TSGB(model, kappa=0.5, layer="0").attribute(images, targets))
+
+
 @pytest.mark.parametrize("before", [[], [nn.BatchNorm2d(8)]], ids=["alone", "norm before"])
 @pytest.mark.parametrize(
     "after",

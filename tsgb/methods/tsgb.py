@@ -95,9 +95,9 @@ class TSGB(GradientMethod):
         self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
         self._head_shape: Sequence[int] | None = None
 
-    @property
-    def _rule_set(self) -> RuleSet:
-        return self._rules(head_shape=self._head_shape)
+    def _rule_set_for(self, classes: int) -> RuleSet:
+        # To look for ways past additions costs more than one sweep of full size through them.
+        return self._rules(head_shape=self._head_shape, past_additions=classes > 1)
 
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]
@@ -116,6 +116,9 @@ class TSGB(GradientMethod):
     ) -> list[Tensor]:
         find_head(forward.logits, self._name).head_kappa = self._kappa
         return super()._all_maps(forward, targets, activations)
+
+    def _read_out(self, forward: Forward) -> Tensor:
+        return forward.relevance if self._layer is None else super()._read_out(forward)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         return (activation * gradient).sum(1)

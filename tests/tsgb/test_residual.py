@@ -1,0 +1,239 @@
+"""Short cuts past residual additions: the same maps, with and without them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_checks import close_all_ports, random_statistics
+from torch import nn
+from torch.nn import functional
+
+from tsgb import TSGB, LayerError
+from tsgb._forward import run_forward
+from tsgb._residual import MOST, AddendsRule, addends_of
+
+TARGETS = torch.tensor([[0, 3, -1], [4, 4, 1]])
+
+
+class Block(nn.Module):
+    """Two convolutions and a way round them, as it is or through a third one."""
+
+    def __init__(self, inside, stride=1, *, project=False, groups=1, linear=False):
+        super().__init__()
+        self.one = nn.Conv2d(8, inside, 1)
+        self.two = nn.Conv2d(inside, 8, 3, stride, 1, groups=groups)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(inside), nn.BatchNorm2d(8)])
+        self.project = nn.Conv2d(8, 8, 1, stride) if project else nn.Identity()
+        self.linear = linear
+
+    def forward(self, x):
+        y = torch.relu(self.norms[0](self.one(x)))
+        y = self.norms[1](self.two(y))
+        y += self.project(x)
+        return y if self.linear else functional.relu(y, inplace=True)
+
+
+class Net(nn.Module):
+    """A stem, blocks, and a classifier of ``join``, which is given what each block returns."""
+
+    def __init__(self, *blocks, join=lambda outputs: outputs[-1], features=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(blocks)
+        self.classifier = nn.Linear(features, 5)
+        self.join = join
+
+    def forward(self, x):
+        outputs = [torch.relu(self.stem(x))]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        return self.classifier(self.join(outputs).mean((2, 3)))
+
+
+def net(*blocks, **options):
+    torch.manual_seed(0)
+    return random_statistics(Net(*blocks, **options)).double()
+
+
+def pixels():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, 14, 11, generator=generator, dtype=torch.float64)
+
+
+def ways_past(model, images):
+    """Autograd nodes that lead past additions."""
+    rules = TSGB(model)._rule_set_for(2)
+    forward = run_forward(model, images, layers=(), rule_set=rules, who="test")
+    seen, todo = set(), [forward.logits.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [parent for parent, _ in node.next_functions]
+    return sum(isinstance(node, AddendsRule._backward_cls) for node in seen)
+
+
+def assert_same_without(model, layer=None, targets=TARGETS, **options):
+    short = TSGB(model, kappa=0.5, layer=layer, **options).attribute(pixels(), targets)
+    with pytest.MonkeyPatch.context() as patch:
+        close_all_ports(patch)
+        long = TSGB(model, kappa=0.5, layer=layer, **options).attribute(pixels(), targets)
+    assert long.abs().max() > 0
+    torch.testing.assert_close(short, long)
+
+
+def chain(**options):
+    return [Block(4, project=True, **options), Block(4, **options), Block(4, **options)]
+
+
+NETS = {
+    "resnet": (lambda: net(*chain()), 2),
+    "from the stem": (lambda: net(Block(4), Block(4)), 1),
+    "two stages": (lambda: net(*chain(), Block(4, 2, project=True), Block(4)), 4),
+    "linear bottlenecks": (lambda: net(*chain(linear=True)), 2),
+    "mixed": (lambda: net(Block(4, project=True), Block(4, linear=True), Block(4)), 2),
+    "groups": (lambda: net(*chain(groups=2)), 2),
+    "depthwise inside": (lambda: net(*[Block(8, groups=8), Block(8, groups=8)]), 1),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("layer", [None, "stem", "blocks.0", "blocks.1", "blocks.1.two"])
+def test_maps_are_the_same_with_and_without_ways_past_additions(name, layer):
+    make, ways = NETS[name]
+    model = make()
+
+    assert ways_past(model, pixels()) == ways
+    assert_same_without(model, layer)
+
+
+def test_at_most_so_many_branches_are_followed():
+    short, long = (net(Block(4, project=True), *[Block(4) for _ in range(n)]) for n in (5, MOST))
+
+    assert ways_past(short, pixels()) == 5
+    assert ways_past(long, pixels()) == MOST - 1
+    assert_same_without(long)
+
+
+JOINS = {
+    "concatenated": (lambda outputs: torch.cat(outputs, dim=1), 32),
+    "added up": (lambda outputs: outputs[1] + outputs[2] + outputs[3], 8),
+    "twice itself": (lambda outputs: outputs[3] + outputs[3], 8),
+    "pooled": (lambda outputs: functional.max_pool2d(outputs[2], 2) * 2, 8),
+    "rectified again": (lambda outputs: torch.relu(outputs[2] - 1) + torch.relu(outputs[2]), 8),
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+@pytest.mark.parametrize("linear", [True, False])
+def test_what_else_uses_a_sum_has_its_plain_gradient(name, linear):
+    join, features = JOINS[name]
+
+    assert_same_without(net(*chain(linear=linear), join=join, features=features))
+
+
+class Again(nn.Module):
+    """A sum that is added twice, once before and once after a convolution has used it."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+
+    def forward(self, x):
+        total = torch.relu(self.one(x) + self.two(x))
+        first = torch.relu(total + self.two(x))
+        second = torch.relu(total + self.one(x))
+        return self.three(total) + self.two(first) + self.three(second)
+
+
+def test_a_sum_that_several_additions_use():
+    model = net(Again(), Again())
+
+    assert ways_past(model, pixels()) > 0
+    assert_same_without(model)
+
+
+class Head(nn.Module):
+    """A convolution as classifier behind residual additions, or ``linear`` in place of it."""
+
+    def __init__(self, *, linear, added):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Conv2d(3, 8, 3), *chain())
+        self.head, self.other = nn.Conv2d(8, 5, 1), nn.Conv2d(8, 8, 1)
+        self.linear, self.added = linear, added
+
+    def forward(self, x):
+        x = self.blocks(x)
+        x = torch.relu(x + self.other(x)) if self.added else x
+        if self.linear:
+            return functional.linear(x.permute(0, 2, 3, 1), self.head.weight.flatten(1)).mean(
+                (1, 2)
+            )
+        return self.head(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_a_classifier_says_what_each_channel_of_a_sum_gets(added):
+    def maps(*, linear):
+        torch.manual_seed(0)
+        model = random_statistics(Head(linear=linear, added=added)).double()
+        return TSGB(model, kappa=0.5).attribute(pixels(), TARGETS)
+
+    torch.testing.assert_close(maps(linear=False), maps(linear=True))
+
+
+@given(
+    seed=st.integers(0, 1000),
+    blocks=st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.sampled_from([1, 2])), min_size=1, max_size=5
+    ),
+)
+@settings(max_examples=25, deadline=None)
+def test_random_residual_networks(seed, blocks):
+    torch.manual_seed(seed)
+    model = Net(*[Block(4, s, project=p or s > 1, linear=v) for p, v, s in blocks])
+
+    assert_same_without(random_statistics(model).double())
+
+
+def test_one_class_and_several_give_the_same_maps():
+    model = net(*chain(), Block(4, 2, project=True), Block(4))
+
+    together = TSGB(model).attribute(pixels(), TARGETS)
+
+    for k, column in enumerate(TARGETS.T):
+        torch.testing.assert_close(together[:, k : k + 1], TSGB(model).attribute(pixels(), column))
+
+
+def test_a_layer_that_returns_a_sum_which_it_added_to_something_else_is_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block(4, project=True)
+            self.extra = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            x = self.block(x)
+            self.total = x + self.extra(x)
+            return x
+
+    model = net(Odd(), Block(4))
+
+    with pytest.raises(LayerError, match=r"TSGB: the output of layer 'blocks.0' was used inside"):
+        TSGB(model, layer="blocks.0").attribute_layers(pixels(), TARGETS, ["stem", "blocks.0"])
+
+
+def test_a_sum_has_the_values_of_its_branches():
+    seen = []
+    model = net(*chain())
+    hooks = [b.register_forward_hook(lambda *a: seen.append((a[2], addends_of(a[2])))) for b in
+             model.blocks]  # fmt: skip
+    try:
+        run_forward(model, pixels(), layers=(), rule_set=TSGB(model)._rule_set_for(2), who="test")
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    assert [len(addends) for _, addends in seen] == [2, 3, 4]
+    result, addends = seen[-1]
+    torch.testing.assert_close(sum(addend.values for addend in addends), result.detach())

@@ -48,15 +48,21 @@ def operation_name(func: Callable[..., Any]) -> tuple[str, bool]:
         >>> operation_name(torch.Tensor.relu_), operation_name(torch.Tensor.__rsub__)
         (('relu', True), ('rsub', False))
     """
-    if func is torch.batch_norm or type(func).__module__ == "torch._ops":
+    if type(func).__module__ == "torch._ops":  # such as aten.relu_.default
+        return str(func), _ends_as_overwriting(str(func).split(".")[1])
+    if func is torch.batch_norm:
         return str(func), False
     name = getattr(func, "__name__", str(func))
     if name in _OVERWRITING_OPERATORS:
         name = name if name == "__setitem__" else f"__{name[3:]}"
         return _SYNONYMS.get(name, name), True
-    overwrites = name.endswith("_") and not name.endswith("__")
+    overwrites = _ends_as_overwriting(name)
     name = name.removesuffix("_") if overwrites else name
     return _SYNONYMS.get(name, name), overwrites
+
+
+def _ends_as_overwriting(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
 
 
 def on_a_copy(func: Callable[..., Any], name: str) -> Callable[..., Any]:

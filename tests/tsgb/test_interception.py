@@ -32,6 +32,12 @@ def returned_style(net, x):
     return functional.hardtanh(y.add_(x), 0.0, 6.0, True)
 
 
+def low_level_style(net, x):
+    torch.ops.aten.relu_.default(x)
+    y = torch.ops.aten.add_(net.second(x), x)
+    return torch.ops.aten.clamp_(y, 0, 6)
+
+
 def out_of_place(net, x):
     x = functional.relu(x)
     return functional.relu6(net.second(x) + x)
@@ -52,6 +58,18 @@ def test_a_layer_is_read_before_an_in_place_operation_changes_it(method, layer):
     ]
 
     torch.testing.assert_close(*maps)
+
+
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_low_level_operations_overwrite_nothing_either(layer):
+    maps = [
+        GradCAM(Middle(style), layer=layer).attribute(images(), TARGETS)
+        for style in (low_level_style, out_of_place)
+    ]
+
+    torch.testing.assert_close(*maps)
+    with pytest.raises(UnsupportedModelError, match=r"TSGB: there is no backward rule .* 'aten\.relu_"):
+        TSGB(Middle(low_level_style)).attribute(images(), TARGETS)
 
 
 @METHODS

@@ -25,8 +25,9 @@ class TSGB(GradientMethod):
     they are added to; gates (sigmoid) and the statistics of a group norm count as constants.
 
     The classifier is the last Linear layer, or the last convolution, which decides at each of its
-    pixels. One larger than 1 x 1, or right behind a max-pool or a grouped convolution, costs a
-    second forward pass in the first call. What comes after it has its plain gradient.
+    pixels. One larger than 1 x 1, or right behind a max-pool, a grouped convolution or (with
+    several targets) a residual addition, costs a second forward pass in the first call. What comes
+    after it has its plain gradient.
 
     Two things are lost. Relevance that only zeros could carry: little in most networks, but with
     depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total

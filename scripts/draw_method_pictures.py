@@ -60,7 +60,7 @@ SIDE = 128  # of a picture, px
 ZOOM = 2  # of what the network sees
 SHOWN = (3, 2)  # pictures on the page of one method, of two methods
 HELD_OUT = 1  # the second stream of random numbers of data=shapes
-COLUMNS = 6  # of the overview
+COLUMNS = 7  # of the overview
 QUALITY = 65  # of the files
 BRIGHTEST = 0.005  # share of the pixels that have the last colour
 NAMES = tuple(CLASSES)
@@ -139,9 +139,10 @@ def overview(network: nn.Module, example: Example) -> Picture:
     names = [name for page in PAGES.values() for name in page]
     pairs = [[("image", example.scene.image), ("against ... for\nzero ... highest", scales())]]
     pairs += [maps(network, name, example) for name in names]
-    cells = []
+    cells, blank = [], np.full((SIDE, SIDE, 3), 255, np.uint8)
     for start in range(0, len(pairs), COLUMNS):
         row = pairs[start : start + COLUMNS]
+        row += [[("", blank), ("", blank)]] * (COLUMNS - len(row))
         cells += [first for first, _ in row]
         cells += [second for _, second in row]
     return grid(cells, columns=COLUMNS)

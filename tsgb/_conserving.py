@@ -4,6 +4,7 @@ Here are those of the operations that mix values, convolutions and pools, and th
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -166,10 +167,11 @@ def conserving(
     rules = {**GUARDS, **ELEMENTWISE, **clips(conserve=saturation == "conserve"), **_MIXING}
     rules["conv2d"] = partial(_conv2d, grouped=grouped, head_shape=head_shape)
     below = dict(GUARDS)
-    if past_additions:
-        rules["add"] = residual_addition
     if skip == "proportional":
         rules["add"] = proportional_addition
     if batchnorm_eps == "published":
         rules["batch_norm"] = below["batch_norm"] = published_batch_norm
-    return RuleSet(rules, STRUCTURAL, below, batched=True, ports=True)
+    plain = RuleSet(rules, STRUCTURAL, below, batched=True, ports=True)
+    if not past_additions or skip != "plain":
+        return plain
+    return replace(plain, rules={**rules, "add": residual_addition}, wary=plain)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 from tsgb._below import OversleptError, is_cut
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
-from tsgb._ports import Port, with_port
+from tsgb._ports import BypassedError, Port, with_port
 from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
 from tsgb._sweeps import best_number, sweeps
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
@@ -40,8 +41,8 @@ class Forward:
 
     Attributes:
         images: [B, C, H, W], the leaf of the graph.
-        relevance: [B, 1, H, W] of ones, for rules with ports: its gradient is the sum over channels
-            of ``images`` times their gradient, which they themselves have none of then.
+        relevance: [B, 1, H, W] of ones. For rules with ports, where the image is read, its gradient
+            is the sum over channels of ``images`` times their gradient, and ``images`` have none.
         logits: [B, classes].
         activations: Output of each read-out layer, [B, C', H', W'].
         last_map: The last activation of more than one pixel that is not a pooling output.
@@ -92,16 +93,17 @@ def run_forward(
         rule_set: What the operations answer with.
         who: The method, for messages.
     """
+    run = partial(_pass, model, images, layers, who=who)
 
     def passed(*, asleep: bool) -> Forward:
         try:
             with disable_saved_tensors_hooks(_KEPT_OTHERWISE):
-                return _pass(model, images, layers, rule_set, who, asleep=asleep)
+                return _past_nothing_read(run, rule_set, asleep=asleep)
         except RuntimeError as error:
             _check_weights(model, who)
             if _KEPT_OTHERWISE not in str(error):
                 raise
-        return _pass(model, images, layers, rule_set, who, asleep=asleep, shielded=True)
+        return _past_nothing_read(run, rule_set, asleep=asleep, shielded=True)
 
     if layers and IMAGE not in layers:
         try:
@@ -112,6 +114,16 @@ def run_forward(
             if not _WITHOUT_A_PAST.search(str(error)):
                 raise
     return passed(asleep=False)
+
+
+def _past_nothing_read(run: Callable[..., Forward], rule_set: RuleSet, **state: bool) -> Forward:
+    """What ``run`` gives, with wary rules if the others lead past a layer that is read."""
+    try:
+        return run(rule_set=rule_set, **state)
+    except BypassedError:
+        if rule_set.wary is None:
+            raise
+    return run(rule_set=rule_set.wary, **state)
 
 
 def _pass(
@@ -127,7 +139,7 @@ def _pass(
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
     relevance = torch.ones_like(leaf[:, :1]).requires_grad_()
-    if rule_set.ports and not asleep:
+    if rule_set.ports and (not layers or IMAGE in layers):
         with_port(leaf, Port(relevance, masked=True))
     interception = Interception(who, rule_set, leaf, asleep=asleep, shielded=shielded)
     names = [layer for layer in layers if layer != IMAGE]

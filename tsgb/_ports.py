@@ -9,7 +9,8 @@ lies between them is skipped in every backward sweep, and nothing of it has to b
 A port is an attribute of the tensor that it belongs to. Elementwise operations carry it over. Any
 other operation opens it: it works on a copy whose gradient leads into the port. A max-pool ends it
 and leaves one of its own, which only a convolution can take, since there relevance is in proportion
-to the activation.
+to the activation. So does an addition of two tensors with ports, see :mod:`tsgb._residual`: the sum
+has no port but addends, and what is no convolution uses it as it is.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,14 @@ from torch import Tensor
 
 from tsgb._box import Window
 from tsgb._conv_rule import PassageRule
-from tsgb._residual import Addend, addends_of, entry_past_additions, masked, with_addends
+from tsgb._residual import (
+    MOST,
+    Addend,
+    addends_of,
+    entry_past_additions,
+    masked,
+    with_addends,
+)
 from tsgb._rules import OpenRule, SealedRule, group_sum
 from tsgb.errors import LayerError
 
@@ -73,9 +81,8 @@ def port_of(tensor: Tensor) -> Port | None:
 
 
 def has_port(tensor: Tensor) -> bool:
-    """True if relevance of ``tensor`` may go past it: by its port, a max-pool's or its addends'."""
-    ports = port_of(tensor), getattr(tensor, "_tsgb_pool_port", None)
-    return any(port is not None for port in ports) or bool(addends_of(tensor))
+    """True if relevance of ``tensor`` may go past it, through its port or that of a max-pool."""
+    return port_of(tensor) is not None or getattr(tensor, "_tsgb_pool_port", None) is not None
 
 
 def with_port(tensor: _T, port: Port | None) -> _T:
@@ -160,7 +167,7 @@ def entry_for_maxima(tensor: Tensor) -> Tensor | None:
 def with_sum(x: Tensor, other: Tensor, result: _T) -> _T:
     """``result``, the residual addition of the first two, with a way past it if both have one."""
     sides = [_as_addends(side) for side in (x, other)]
-    if not all(sides) or x.shape != other.shape:
+    if not all(sides) or sum(map(len, sides)) > MOST or x.shape != other.shape:
         return result
     return with_addends(result, [*_moved(x, sides[0]), *_moved(other, sides[1])])
 
@@ -172,6 +179,8 @@ def with_relu(x: Tensor, result: _T) -> _T:
 
 
 def _as_addends(tensor: Tensor) -> Sequence[Addend]:
+    # A port that may turn out to be the classifier's will do: only a further convolution takes this
+    # way, so the classifier comes after.
     port = port_of(tensor)
     return addends_of(tensor) if port is None else [Addend(port.entry, tensor.detach())]
 
@@ -209,16 +218,20 @@ def opened(tensor: Tensor) -> Tensor:
     return known
 
 
+class BypassedError(LayerError):
+    """Relevance of a layer's output has a way past it already."""
+
+
 def check_unused(tensor: Tensor, layer: str, who: str) -> None:
     """Raise unless all relevance can be made to pass through ``tensor``, the output of a layer.
 
     Raises:
-        LayerError: An operation inside of the layer has taken the port already.
+        BypassedError: An operation has taken a way past it already.
     """
     if getattr(tensor, "_tsgb_port_taken", False):
-        raise LayerError(
-            f"{who}: the output of layer {layer!r} was used inside of the layer before it was "
-            "returned. Some relevance would go past the map that is read. Choose a layer that "
+        raise BypassedError(
+            f"{who}: the output of layer {layer!r} was used before the layer returned it. "
+            "Some relevance would go past the map that is read. Choose a layer that "
             "returns something new."
         )
 

@@ -8,9 +8,10 @@ the i-th branch has in the activation ``x``, ``x = sum_i t_i``, and the sums ove
     relevance of branch i = relevance of x  *  sum_c sign(x_c) t_ic / sum_c |x_c|
 
 So the result of an addition bears its *addends*: the ``t_i`` and where their relevance goes, which
-is the port of a convolution. A ReLU sets the same places of all of them to zero. Anything but a
-convolution, a ReLU and a further addition uses the tensor as it is, with the plain gradients of its
-graph.
+is the port of a convolution; with groups of channels, the sums are over each of them. A ReLU sets
+the same places of all addends to zero. One further addition, or ReLU, takes them over. Anything
+else but a convolution (other activations, factors, pools) uses the tensor as it is, with the plain
+gradients of its graph.
 """
 
 from collections.abc import Sequence
@@ -34,10 +35,12 @@ class Addend:
     """One of the branches that were added up in an activation.
 
     Attributes:
-        entry: [B, groups, H, W], where its relevance goes, summed over the channels of each group.
+        entry: [B, groups, H, W], where its relevance goes, summed over the channels of each group
+            of the convolution behind it.
         values: [B, C, H, W], its part of the activation, without a gradient.
-        owned: ``values`` are nobody else's and may be overwritten. Fresh memory costs more than
-            what is done with it.
+        owned: ``values`` are nobody else's and may be overwritten, as fresh memory costs more than
+            what is done with it. In the sum of a tensor and itself they belong to two addends;
+            to set the same places to zero twice does no harm.
     """
 
     entry: Tensor
@@ -64,8 +67,8 @@ def addends_of(tensor: Tensor) -> Sequence[Addend]:
 
 
 def with_addends(tensor: _T, addends: Sequence[Addend]) -> _T:
-    """``tensor``, the sum of the values of ``addends``, unless they are too many."""
-    tensor._tsgb_addends = addends if len(addends) <= MOST else ()  # type: ignore[attr-defined]
+    """``tensor``, which bears ``addends`` from now on: its values are the sum of theirs."""
+    tensor._tsgb_addends = addends  # type: ignore[attr-defined]
     return tensor
 
 
@@ -81,7 +84,10 @@ def _masked(addend: Addend, result: Tensor) -> Addend:
 
 
 def entry_past_additions(tensor: Tensor, *, positive: bool) -> Tensor | None:
-    """Where a convolution sends the relevance of ``tensor``: [B, 1, H, W]; None if it bears none.
+    """Where a convolution sends the relevance of ``tensor``: [B, 1, H, W].
+
+    None if it bears no addends, nor did when it was first asked for: what a convolution has used
+    stays when an addition takes the addends over.
 
     Args:
         tensor: What the convolution is given.

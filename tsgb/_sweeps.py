@@ -132,7 +132,7 @@ def _waists(
     while node is not None and node not in ends:
         if isinstance(node, BackwardCFunction) and not isinstance(node, LinearRule._backward_cls):
             break
-        if (node, place) in known:
+        if node is not logits.grad_fn and (node, place) in known:
             found.append(known[node, place])
         parents = [parent for parent in node.next_functions if parent[0] is not None]
         node, place = parents[0] if len(parents) == 1 else (None, 0)

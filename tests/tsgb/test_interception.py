@@ -68,7 +68,9 @@ def test_low_level_operations_overwrite_nothing_either(layer):
     ]
 
     torch.testing.assert_close(*maps)
-    with pytest.raises(UnsupportedModelError, match=r"TSGB: there is no backward rule .* 'aten\.relu_"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"TSGB: there is no backward rule .* 'aten\.relu_"
+    ):
         TSGB(Middle(low_level_style)).attribute(images(), TARGETS)
 
 

@@ -250,7 +250,7 @@ def test_a_layer_whose_output_was_used_inside_of_it_is_refused():
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     model = nn.Sequential(odd, head).eval()
 
-    with pytest.raises(LayerError, match=r"TSGB: the output of layer '0' was used inside"):
+    with pytest.raises(LayerError, match=r"TSGB: the output of layer '0' was used before"):
         TSGB(model, layer="0").attribute(torch.rand(1, 3, 6, 6), torch.tensor([0]))
 
 

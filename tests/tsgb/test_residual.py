@@ -8,7 +8,8 @@ from model_checks import close_all_ports, random_statistics
 from torch import nn
 from torch.nn import functional
 
-from tsgb import TSGB, LayerError
+from tsgb import TSGB
+from tsgb._elementwise import ELEMENTWISE
 from tsgb._forward import run_forward
 from tsgb._residual import MOST, AddendsRule, addends_of
 
@@ -205,22 +206,61 @@ def test_one_class_and_several_give_the_same_maps():
         torch.testing.assert_close(together[:, k : k + 1], TSGB(model).attribute(pixels(), column))
 
 
-def test_a_layer_that_returns_a_sum_which_it_added_to_something_else_is_refused():
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = Block(4, project=True)
-            self.extra = nn.Conv2d(8, 8, 1)
+class Odd(nn.Module):
+    """Returns a sum that it has added to something else before."""
 
-        def forward(self, x):
-            x = self.block(x)
-            self.total = x + self.extra(x)
-            return x
+    def __init__(self):
+        super().__init__()
+        self.block, self.extra = Block(4, project=True), nn.Conv2d(8, 8, 1)
 
-    model = net(Odd(), Block(4))
+    def forward(self, x):
+        x = self.block(x)
+        self.total = x + self.extra(x)
+        return x
 
-    with pytest.raises(LayerError, match=r"TSGB: the output of layer 'blocks.0' was used inside"):
-        TSGB(model, layer="blocks.0").attribute_layers(pixels(), TARGETS, ["stem", "blocks.0"])
+
+class Late(nn.Module):
+    """A block whose way round is a module that runs after the convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.skip = nn.Conv2d(8, 8, 3, padding=1), nn.Identity()
+
+    def forward(self, x):
+        return torch.relu(self.inside(x) + self.skip(x))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "layer"),
+    [([Odd(), Block(4)], "blocks.0"), ([*chain(), Late(), Block(4)], "blocks.3.skip")],
+    ids=["inside of the layer", "before the layer"],
+)
+def test_a_layer_that_returns_a_sum_which_was_used_before(blocks, layer):
+    """It is read as if there were no ways past additions, which lead past it."""
+    model = net(*blocks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsgb._conserving.residual_addition", ELEMENTWISE["add"])
+        expected = TSGB(model, layer=layer).attribute(pixels(), TARGETS)
+
+    maps = TSGB(model, layer=layer).attribute_layers(pixels(), TARGETS, ["stem", layer])[layer]
+
+    torch.testing.assert_close(maps, expected)
+    single = TSGB(model, layer=layer).attribute(pixels(), TARGETS[:, :1])
+    torch.testing.assert_close(maps[:, :1], single)
+
+
+def test_as_many_classes_at_once_as_the_largest_gradient_allows():
+    """Sums between convolutions have no gradient; one that is used as it is has."""
+
+    def classes_at_once(model):
+        rules = TSGB(model)._rule_set_for(2)
+        return run_forward(model, pixels(), layers=(), rule_set=rules, who="test").at_once
+
+    inside = net(*chain(), Block(4, 2, project=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsgb._sweeps._IN_CACHE", 2 * 2 * 8 * 14 * 11)
+        assert classes_at_once(inside) == 7  # the last sum is 7 x 6
+        assert classes_at_once(net(*chain())) == 2
 
 
 def test_a_sum_has_the_values_of_its_branches():

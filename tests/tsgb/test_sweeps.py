@@ -79,3 +79,26 @@ def test_so_many_that_gradients_fit_into_a_cache():
     assert best_number(10**9) == 1
     assert best_number(150_000) == 10
     assert best_number(1) == 32
+
+
+def test_logits_that_another_layer_uses_too():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head, self.further = (
+                nn.Conv2d(3, 6, 3),
+                nn.Linear(6, 5),
+                nn.Linear(5, 2),
+            )
+
+        def forward(self, x):
+            logits = self.head(torch.relu(self.stem(x)).mean((2, 3)))
+            self.coarse = self.further(logits)
+            return logits
+
+    torch.manual_seed(0)
+    model = Two().double().eval()
+
+    maps = TSGB(model).attribute(pixels(), TARGETS)
+
+    torch.testing.assert_close(maps[:, :1], TSGB(model).attribute(pixels(), TARGETS[:, 0]))

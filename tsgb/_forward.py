@@ -202,7 +202,7 @@ def find_head(logits: Tensor, who: str) -> Any:
     The rules of what does come after are told so.
     """
     found = []
-    for node in _made_by(logits, until=_is_end):
+    for node in made_by(logits, until=_is_end):
         if _is_end(node):
             found.append(node)
         elif hasattr(node, "above_head"):
@@ -224,7 +224,7 @@ def _is_end(node: Any) -> bool:
     return hasattr(node, "can_be_head") or not node.next_functions
 
 
-def _made_by(logits: Tensor, until: Callable[[Any], bool]) -> Iterator[Any]:
+def made_by(logits: Tensor, until: Callable[[Any], bool] = lambda _node: False) -> Iterator[Any]:
     """Autograd nodes that ``logits`` came from, on every way down to where ``until`` is true."""
     todo: list[Any] = [logits.grad_fn]
     seen: set[Any] = {None}
@@ -258,7 +258,7 @@ def check_nothing_hidden(logits: Tensor, who: str) -> None:
 
     That part is no error by itself: what is read may lie above it.
     """
-    nodes = _made_by(logits, until=lambda _: False)
+    nodes = made_by(logits)
     if any(type(node).__name__ == "CheckpointFunctionBackward" for node in nodes):
         raise UnsupportedModelError(
             f"{who}: the model uses gradient checkpointing with use_reentrant=True. Layers inside "

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from tsgb._excitation import Contrast, ExcitationRules
-from tsgb._forward import Forward, find_head
+from tsgb._forward import Forward, find_head, made_by
 from tsgb.errors import LayerError, UnsupportedModelError
 from tsgb.method import GradientMethod
 
@@ -65,15 +65,8 @@ class ExcitationBackprop(GradientMethod):
 
     def _check_folding(self, logits: Tensor) -> None:
         """Refuse a layer that a negative scale is folded into, if anything else uses its output."""
-        todo: list[Any] = [logits.grad_fn]
-        seen: set[Any] = {None}
-        while todo:
-            node = todo.pop()
-            if node in seen:
-                continue
-            seen.add(node)
+        for node in made_by(logits):
             parents = [parent for parent, _ in node.next_functions]
-            todo.extend(parents)
             if not hasattr(node, "is_batch_norm") and any(map(_is_negated, parents)):
                 raise UnsupportedModelError(
                     f"{self._name}: an activation goes into a batch norm with negative scales and "

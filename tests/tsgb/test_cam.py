@@ -100,6 +100,8 @@ def checkpointed(part):
             super().__init__()
             torch.manual_seed(0)
             self.maps = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            if part == "further maps":
+                self.add_module(part, nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()))
             self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.head = nn.Linear(8, 5)
             self.eval()
@@ -118,6 +120,7 @@ def checkpointed(part):
         *((m, "maps", None) for m in (CAM, GGM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM)),
         *((m, "maps", "maps.0") for m in (CAM, GradCAM)),
         *((m, "head", layer) for m in (CAM, GradCAM) for layer in (None, "maps")),
+        (CAM, "further maps", None),
     ],
 )
 def test_feature_maps_and_a_classifier_inside_of_reentrant_checkpointing(method, part, layer):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tsgb._conserving import linear
-from tsgb._forward import Forward, find_head
+from tsgb._forward import Forward, check_nothing_hidden, find_head
 from tsgb._operations import GUARDS, RuleSet
 from tsgb._rules import LinearRule
 from tsgb.errors import UnsupportedModelError
@@ -58,6 +58,7 @@ class CAM(Method):
         features, weight = node.saved_tensors
         means = activation.mean((2, 3))
         if features.shape != means.shape or not torch.allclose(features, means, rtol=1e-3):
+            check_nothing_hidden(forward.logits, self._name)
             self._refuse(
                 f"the Linear layer receives {tuple(features.shape)}, which is not the spatial "
                 f"mean of the layer that is read, {tuple(activation.shape)}"

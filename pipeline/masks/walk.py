@@ -12,7 +12,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from copy import copy
 
@@ -95,43 +94,6 @@ def walk(planes: Tensor, weights: Tensor, steps: int) -> Tensor:
     return planes
 
 
-def keep_areas(planes: Tensor, before: Tensor) -> Tensor:
-    """``planes``, each label weighed to beat the background at as many places as ``before``.
-
-    A walk evens out: what a small object has moves to all the places that are a little like it, and
-    less of it stays above the background than there was. The weight of a label is 1 if that makes
-    no difference, and within 1e-3 and 1e3.
-
-    Args:
-        planes: Values of each label at N places, [L, N], >= 0; the background is the first.
-        before: The same before the walk.
-
-    Returns:
-        [L, N], of sum 1 over the labels.
-
-    Example:
-        >>> before = torch.tensor([[0.4, 0.9, 0.9], [0.6, 0.1, 0.1]])
-        >>> walked = torch.tensor([[0.6, 0.8, 0.8], [0.4, 0.2, 0.2]])
-        >>> keep_areas(walked, before).argmax(0).tolist()
-        [1, 0, 0]
-    """
-    ratios = planes[1:] / planes[:1].clamp(min=_TINY)
-    counts = (before[1:] > before[:1]).sum(1)
-    weights = [1 / _level(row, int(count)) for row, count in zip(ratios, counts, strict=True)]
-    weighed = planes * torch.tensor([1.0, *weights], device=planes.device)[:, None]
-    return weighed / weighed.sum(0)
-
-
-def _level(values: Tensor, count: int) -> float:
-    """A number, 1 if possible, that just ``count`` of the values are greater than."""
-    ranked = values.sort(descending=True).values.tolist()
-    highest, lowest = ranked[0] * 1.01, ranked[-1] * 0.99
-    above = ranked[count - 1] if count else highest
-    below = ranked[count] if count < len(ranked) else lowest
-    level = 1.0 if below <= 1 < above else math.sqrt(above * below)
-    return min(max(level, 1e-3), 1e3)
-
-
 class FeatureWalk:
     """Refiner: a random walk on the affinity of the classifier's own features.
 
@@ -147,7 +109,6 @@ class FeatureWalk:
         nodes: Places along the longer side, 2 to 128. Time and memory grow with its 4th power.
         power: Of the affinity, > 0.
         steps: Of the walk, >= 0.
-        keep_areas: Weigh the labels afterwards, see :func:`keep_areas`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -156,7 +117,7 @@ class FeatureWalk:
         >>> class Reader:
         ...     def check(self, layers): pass
         ...     def __call__(self, image, layers, size): return [torch.rand(3, 4, 4)]
-        >>> refine = FeatureWalk(["any"], nodes=4, keep_areas=False).bound(Reader)
+        >>> refine = FeatureWalk(["any"], nodes=4).bound(Reader)
         >>> even = np.full((2, 8, 8), 0.5, dtype=np.float32)
         >>> refine(np.zeros((8, 8, 3), np.uint8), [even])[0][:, 0, 0]
         array([0.5, 0.5], dtype=float32)
@@ -171,7 +132,6 @@ class FeatureWalk:
         nodes: int = 48,
         power: float = 4.0,
         steps: int = 2,
-        keep_areas: bool = True,
     ) -> None:
         _check_options(layers, size * scale, nodes, power, steps)
         self._layers = list(layers or ())
@@ -180,7 +140,6 @@ class FeatureWalk:
         self._nodes = nodes
         self._power = power
         self._steps = steps
-        self._keep_areas = keep_areas
         self._reader: FeatureReader | None = None
 
     def bound(self, reader: Callable[[], FeatureReader]) -> FeatureWalk:
@@ -235,11 +194,8 @@ class FeatureWalk:
     def _walked(self, planes: Floats, weights: Tensor, size: tuple[int, int]) -> Floats:
         small = np.stack([cv2.resize(p, size[::-1], interpolation=cv2.INTER_AREA) for p in planes])
         start = torch.from_numpy(small).to(weights.device).flatten(1)
-        moved = walk(start, weights, self._steps)
-        if self._keep_areas:
-            moved = keep_areas(moved, start)
-        shape = (planes.shape[1], planes.shape[2])
-        large = enlarge(moved.reshape(small.shape).cpu().numpy(), shape)
+        moved = walk(start, weights, self._steps).reshape(small.shape).cpu().numpy()
+        large = enlarge(moved, (planes.shape[1], planes.shape[2]))
         return np.asarray(large / large.sum(axis=0), dtype=np.float32)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.masks.walk import FeatureWalk, affinity, keep_areas, walk
+from pipeline.masks.walk import FeatureWalk, affinity, walk
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
 
@@ -71,8 +71,7 @@ def test_the_refinement_is_powers_of_a_dense_matrix():
     features = [random_features(5, 12, 16), random_features(2, 12, 16, random_seed=1)]
     planes = probabilities()
 
-    refine = bound(*features, power=4, steps=3, keep_areas=False)
-    refined = refine(IMAGE, [planes])[0]
+    refined = bound(*features, power=4, steps=3)(IMAGE, [planes])[0]
 
     weights = affinity_by_hand(features, 4)
     transition = np.linalg.matrix_power(weights / weights.sum(1, keepdims=True), 3)
@@ -141,35 +140,6 @@ def test_a_walk_keeps_sums_and_stays_between_what_was_there(random_seed, steps):
     for before, after in zip(planes, moved, strict=True):
         assert before.min() - 1e-5 <= after.min()
         assert after.max() <= before.max() + 1e-5
-
-
-@given(st.integers(0, 2**16), st.integers(1, 4), st.floats(0.01, 100))
-@settings(max_examples=50, deadline=None)
-def test_labels_beat_the_background_at_as_many_places_as_before(random_seed, labels, gain):
-    before = torch.tensor(probabilities(labels + 1, (4, 4), random_seed)).flatten(1)
-    after = torch.tensor(probabilities(labels + 1, (4, 4), random_seed + 1)).flatten(1)
-    after[1:] *= gain
-
-    kept = keep_areas(after, before)
-
-    torch.testing.assert_close(kept.sum(0), torch.ones(16))
-    assert (kept[1:] > kept[0]).sum(1).tolist() == (before[1:] > before[0]).sum(1).tolist()
-    torch.testing.assert_close(keep_areas(before, before), before)
-
-
-def test_a_small_object_keeps_its_place_in_a_walk():
-    """One place of six that is a little like the other five loses what it has to them."""
-    features = torch.tensor([[[3.0, 1, 1, 1, 1, -7]], [[1.0, 0, 0, 0, 0, -1]]])
-    planes = np.array([[[0.4, 0.8, 0.8, 0.8, 0.8, 0.8]]], np.float32)
-    planes = np.concatenate([planes, 1 - planes])
-
-    evened, kept = (
-        bound(features, nodes=6, keep_areas=keep)(IMAGE[:1, :6], [planes])[0]
-        for keep in (False, True)
-    )
-
-    assert evened.argmax(0).tolist() == [[0, 0, 0, 0, 0, 0]]
-    assert kept.argmax(0).tolist() == [[1, 0, 0, 0, 0, 0]]
 
 
 def test_a_channel_that_is_the_same_everywhere_changes_nothing():

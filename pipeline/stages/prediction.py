@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -59,15 +61,19 @@ class _Writer(Callback):
 
     def on_predict_batch_end(
         self,
-        _trainer: pl.Trainer,
+        trainer: pl.Trainer,
         _task: pl.LightningModule,
         outputs: Any,
         _batch: Any,
         batch_idx: int,
         _loader: int = 0,
     ) -> None:
-        """Write one result."""
-        item = self.items[batch_idx]
+        """Write one result, and end if the process was asked to: Lightning only takes a note."""
+        self._write(self.items[batch_idx], outputs)
+        if trainer.received_sigterm:
+            raise SIGTERMException(128 + signal.SIGTERM)
+
+    def _write(self, item: Item, outputs: Any) -> None:
         if outputs is None:
             self.failures[item.id] = f"{item.image}: cannot be read any more"
             return

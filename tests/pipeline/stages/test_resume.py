@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from pipeline.artifacts import read_json
-from pipeline.stages import classifier, pseudo_labels, segmentation, training
+from pipeline.stages import classifier, pseudo_labels, saliency, segmentation, training
 from tests.conftest import ROOT, TINY
 from tests.pipeline.stages.runs import with_settings
 
@@ -52,6 +52,25 @@ def test_masks_are_made_while_maps_still_are(copied, monkeypatch):
     assert maps_at_the_time[0] < images
     assert len(maps_at_the_time) == images
     assert len(list(stage.path.glob("masks/*.png"))) == images
+
+
+def test_a_polite_kill_ends_saliency_at_once(copied, monkeypatch):
+    """Lightning notes the signal and goes on with its predictions."""
+    shutil.rmtree(copied.folder / "saliency")
+    path, written = saliency.atomic_path, []
+
+    def killed(target):
+        written.append(target)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return path(target)
+
+    monkeypatch.setattr(saliency, "atomic_path", killed)
+
+    with pytest.raises(SystemExit) as ended:
+        saliency.run(copied)
+
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert [target.exists() for target in written] == [True]
 
 
 def test_a_deleted_file_is_made_again(copied):

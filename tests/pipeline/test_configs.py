@@ -18,10 +18,11 @@ CONFIGS = ROOT / "configs"
 OPTIONS = sorted(
     (folder.name, path.relative_to(folder).with_suffix("").as_posix())
     for folder in CONFIGS.iterdir()
-    if folder.is_dir() and folder.name != "experiment"
+    if folder.is_dir() and folder.name not in ("experiment", "ablation")  # they set what is outside
     for path in folder.rglob("*.yaml")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+LEFT_OUT = sorted(path.stem for path in (CONFIGS / "ablation").glob("*.yaml"))
 EXTRAPOLATED = sorted(
     path.stem for path in (CONFIGS / "saliency" / "gradual_extrapolation").glob("*.yaml")
 )
@@ -61,18 +62,18 @@ def test_what_is_extrapolated_is_the_method_as_it_is_alone(method):
     assert (wrapped.size, wrapped.scales, wrapped.flip) == (alone.size, alone.scales, alone.flip)
 
 
-def ablation():
-    """The values of each setting that the sweep of the ablation goes through."""
+def sweep(experiment):
+    """The values of each setting that the sweep of an experiment goes through."""
     register_schema()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("run", ["experiment=saliency_ablation"], return_hydra_config=True)
+        config = compose("run", [f"experiment={experiment}"], return_hydra_config=True)
     words = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
     overrides = OverridesParser.create().parse_overrides(words)
     return {override.key_or_group: list(override.sweep_string_iterator()) for override in overrides}
 
 
 def test_the_sweep_of_the_ablation_has_each_method_twice_in_every_way():
-    swept = ablation()
+    swept = sweep("saliency_ablation")
 
     assert list(swept) == ["random_seed", "saliency", "refine"]  # a classifier is used up first
     assert swept["random_seed"] == ["0", "1", "2"]
@@ -86,7 +87,7 @@ def test_every_method_of_the_ablation_explains_its_network():
     torch.manual_seed(0)
     network = build_classifier("torchvision", "mobilenet_v2", "none", 3).eval()
     images, targets = torch.rand(1, 3, 65, 97), torch.tensor([[0, 2]])
-    for name in ablation()["saliency"]:
+    for name in sweep("saliency_ablation")["saliency"]:
         words = ("experiment=saliency_ablation", f"saliency={name}")
         settings = plain(composed(*words)).saliency.method
         maps = build({**settings, "model": network}, "saliency.method").attribute(images, targets)
@@ -95,6 +96,25 @@ def test_every_method_of_the_ablation_explains_its_network():
         assert maps.abs().max() > 0, name
         # What is extrapolated is as large as the first convolution's input, the image.
         assert "extrapolation" not in name or maps.shape[2:] == images.shape[2:], name
+
+
+def test_the_sweep_of_the_chain_leaves_out_each_part_once():
+    swept = sweep("chain_ablation")
+
+    assert list(swept) == ["random_seed", "ablation"]
+    assert swept["random_seed"] == ["0", "1", "2"]
+    assert sorted(swept["ablation"]) == LEFT_OUT
+
+
+@pytest.mark.parametrize("part", LEFT_OUT)
+def test_an_ablation_changes_one_part_of_the_chain(part):
+    full, left = (
+        plain(composed("experiment=chain_ablation", f"ablation={name}")) for name in ("full", part)
+    )
+
+    changed = [key for key in vars(full) if getattr(full, key) != getattr(left, key)]
+    assert len(changed) == (part != "full")
+    assert set(changed) <= {"saliency", "seed", "refine"}
 
 
 @pytest.mark.parametrize("data", ["shapes", "folder"])

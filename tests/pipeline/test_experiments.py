@@ -11,7 +11,7 @@ from pipeline.stages.context import Run
 from pipeline.stages.launch import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.stages.runs import command
-from tests.pipeline.test_configs import EXPERIMENTS
+from tests.pipeline.test_configs import EXPERIMENTS, LEFT_OUT
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
 
@@ -75,6 +75,23 @@ def test_the_ablation_is_one_command_and_one_table(drawn, tmp_path):
     assert not (folder / "segmentation").exists()
     assert len(list((folder / "classifier").iterdir())) == 1
     assert "mean over background, star, ring" in (folder / "compare" / "table.md").read_text()
+
+
+def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
+    folder = tmp_path / "run"
+    words = on_drawn(drawn, "experiment=chain_ablation", "saliency.images=2", f"run_dir={folder}")
+
+    swept = command("-m", *words, "hydra.sweeper.params.random_seed=0")
+    compared = command(*words, "stage=compare")
+
+    assert swept.returncode == 0, swept.stderr
+    assert compared.returncode == 0, compared.stderr
+    rows, maps = read_table(folder / "compare"), list((folder / "saliency").iterdir())
+    assert len(rows) == len(LEFT_OUT)
+    assert len(maps) == 5  # the product, either of its factors, one scale, no mirror
+    assert {row["refine"] for row in rows} == {
+        "Chain(FeatureWalk, CRFRefinement)", "CRFRefinement", "FeatureWalk",
+    }  # fmt: skip
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):

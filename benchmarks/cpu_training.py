@@ -1,4 +1,4 @@
-"""What makes training fast on a CPU: memory layout, precision, filling, frozen layers, readers.
+"""What makes training fast on a CPU: memory layout, precision, depthwise layers, readers and so on.
 
 Variants run in turn, several rounds, in one process; read the ratios, not the seconds.
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,36 +23,77 @@ from rich.table import Table
 from torch import nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from pipeline.config import ClassifierConfig
+from pipeline.config import ClassifierConfig, SegmenterConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
 from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics
 from pipeline.tasks.pixels import normalise_colours
-
-VARIANTS = [
-    ("contiguous, float32", torch.contiguous_format, False, False, False),
-    ("contiguous, bfloat16", torch.contiguous_format, True, False, False),
-    ("channels-last, float32", torch.channels_last, False, False, False),
-    ("channels-last, bfloat16", torch.channels_last, True, False, False),
-    ("the same, deterministic and filling", torch.channels_last, True, True, False),
-    ("the same without filling, first layers frozen", torch.channels_last, True, False, True),
-]
+from pipeline.tasks.segmenter import SegmenterTask
 
 
-def seconds_per_step(
-    network: nn.Module, images: torch.Tensor, *, layout: torch.memory_format, bfloat16: bool
-) -> float:
+@dataclass(frozen=True)
+class Variant:
+    """One way to take a step."""
+
+    layout: torch.memory_format = torch.channels_last
+    bfloat16: bool = True
+    quick: bool = True  # depthwise layers, see pipeline/tasks/depthwise.py
+    filling: bool = False  # of new tensors, as torch's deterministic algorithms do unless told
+    frozen: bool = False  # the first layers
+
+
+CLASSIFIER = {
+    "contiguous, float32": Variant(torch.contiguous_format, bfloat16=False, quick=False),
+    "contiguous, bfloat16": Variant(torch.contiguous_format, quick=False),
+    "channels-last, float32": Variant(bfloat16=False, quick=False),
+    "channels-last, bfloat16": Variant(quick=False),
+    "and quick depthwise layers": Variant(),
+    "the same, deterministic and filling": Variant(filling=True),
+    "the same without filling, first layers frozen": Variant(frozen=True),
+}
+SEGMENTER = {
+    "channels-last, float32": Variant(bfloat16=False, quick=False),
+    "channels-last, bfloat16": Variant(quick=False),
+    "and quick depthwise layers": Variant(),
+}
+
+
+def seconds_per_step(network: nn.Module, images: torch.Tensor, variant: Variant) -> float:
     """Forward and backward pass of one batch."""
-    network.to(memory_format=layout)
-    images = images.contiguous(memory_format=layout)
+    network.to(memory_format=variant.layout)
+    images = images.contiguous(memory_format=variant.layout)
+    torch.use_deterministic_algorithms(variant.filling)
     start = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=variant.bfloat16):
         logits = network(images)
-    multilabel_soft_margin_loss(logits.float(), torch.zeros_like(logits).float()).backward()
+    logits.float().square().mean().backward()
     network.zero_grad(set_to_none=True)
+    torch.use_deterministic_algorithms(False)
     return time.perf_counter() - start
+
+
+def time_steps(
+    network: nn.Module,
+    images: torch.Tensor,
+    variants: dict[str, Variant],
+    rounds: int,
+    freeze_until: str = "",
+) -> dict[str, list[float]]:
+    """Seconds of each variant in turn, ``rounds`` times and once to warm up."""
+    quick = deepcopy(network)
+    quicken_depthwise(quick)
+    first_layers = layers_before(quick, freeze_until, "--freeze") if freeze_until else []
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds + 1):
+        for name, variant in variants.items():
+            for layer in first_layers:
+                layer.requires_grad_(not variant.frozen)
+            chosen = quick if variant.quick else network
+            times[name].append(seconds_per_step(chosen, images, variant))
+    return times
 
 
 def seconds_per_batch(network: nn.Module, data: EpochData, *, bfloat16: bool) -> float:
@@ -98,10 +141,11 @@ def print_medians(title: str, times: dict[str, list[float]]) -> None:
 
 
 def main() -> None:
-    """Print two tables of medians and ratios."""
+    """Print three tables of medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", default="torchvision")
     parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--encoder", default="mobilenet_v2", help="of the segmentation network")
     parser.add_argument("--size", type=int, default=321)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
@@ -109,18 +153,13 @@ def main() -> None:
     words = parser.parse_args()
     network = build_classifier(words.library, words.backbone, "none", 20).train()
     freeze_batchnorm_statistics(network)
-    first_layers = layers_before(network, words.freeze, "--freeze")
     images = torch.rand(words.batch, 3, words.size, words.size)
-    times: dict[str, list[float]] = {name: [] for name, *_ in VARIANTS}
-    for _ in range(words.rounds + 1):
-        for name, layout, bfloat16, filling, frozen in VARIANTS:
-            torch.use_deterministic_algorithms(filling)
-            for layer in first_layers:
-                layer.requires_grad_(not frozen)
-            times[name].append(seconds_per_step(network, images, layout=layout, bfloat16=bfloat16))
-    torch.use_deterministic_algorithms(False)
-    network.requires_grad_(True)
+    times = time_steps(network, images, CLASSIFIER, words.rounds, words.freeze)
     print_medians(f"{words.backbone}, one step, {tuple(images.shape)}", times)
+    config = SegmenterConfig(encoder=words.encoder, freeze_batchnorm=False)
+    segmenter = SegmenterTask.from_config(config, ("class",) * 20).network.train()
+    times = time_steps(segmenter, torch.rand(8, 3, 256, 256), SEGMENTER, words.rounds)
+    print_medians(f"{config.arch} on {words.encoder}, one step, (8, 3, 256, 256)", times)
     readers: dict[str, list[float]] = {f"workers={count}": [] for count in (0, 1, 2)}
     with TemporaryDirectory() as folder:
         dataset = photos(Path(folder), 10 * words.batch)

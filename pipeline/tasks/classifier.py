@@ -14,6 +14,7 @@ from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
 from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours
@@ -78,6 +79,7 @@ class ClassifierTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Training mode: Lightning takes each layer in the mode that it finds it in."""
+        quicken_depthwise(self.network)
         self.train()
 
     def _layers_to_freeze(self) -> list[nn.Module]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config import SegmenterConfig
 from pipeline.errors import ConfigError
+from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.losses import build_loss
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
@@ -98,6 +99,7 @@ class SegmenterTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Training mode: Lightning takes each layer in the mode that it finds it in."""
+        quicken_depthwise(self.network)
         self.train()
 
     def _layers_to_freeze(self) -> list[nn.Module]:

@@ -119,7 +119,7 @@ class EvaluateConfig:
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
     crf: bool = False  # refine the averaged probabilities with the settings of ``refine``
-    classifier_prior: bool = False  # times the classifier's probability that the class is there
+    classifier_prior: bool = False  # times the odds, at most 1, that the class is there
     export: bool = False  # also write the layout of the VOC evaluation server
     classes: list[str] | None = None  # classes whose mean is reported beside the mean over all
 

@@ -244,5 +244,5 @@ def protocol(config: EvaluateConfig, split: Split) -> str:
     values = " ".join(f"{scale:g}" for scale in config.scales)
     flip = "flip" if config.flip else "no flip"
     crf = "CRF" if config.crf else "no CRF"
-    prior = ", times the classifier's probabilities" if config.classifier_prior else ""
+    prior = ", times the classifier's odds" if config.classifier_prior else ""
     return f"{split.name}, {scales} {values}, {flip}, {crf}{prior}"

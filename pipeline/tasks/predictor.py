@@ -14,7 +14,10 @@ from pipeline.tasks.segmenter import SegmenterTask
 
 
 class ClassifierPrior(nn.Module):
-    """How probable a classifier takes each class to be in an image, as factors of its pixels.
+    """What a classifier thinks of each class in a whole image, as factors of its pixels.
+
+    The factor of a class is its odds ``p / (1 - p)``, at most 1: one that is more probably there
+    than not keeps what the network gives it, and of one with p = 0.1 a ninth is left.
 
     Args:
         classifier: Knows the classes of the segmentation network, in their order.
@@ -32,8 +35,8 @@ class ClassifierPrior(nn.Module):
         """
         square = resize(image.float(), (self.side, self.side))
         batch = torch.cat([square, square.flip(-1)]) if flip else square
-        shown = self.classifier(batch).float().sigmoid().mean(0)
-        return torch.cat([shown.new_ones(1), shown])
+        odds = self.classifier(batch).float().sigmoid().mean(0).logit().exp()
+        return torch.cat([odds.new_ones(1), odds.clamp(max=1)])
 
 
 class Predictor(pl.LightningModule):
@@ -45,7 +48,7 @@ class Predictor(pl.LightningModule):
         network: The segmentation network.
         scales: Of the image; probabilities are averaged.
         flip: Also of the mirrored image.
-        prior: Multiplies probabilities by those of the classes in the whole image.
+        prior: Multiplies probabilities by its factors of the classes in the whole image.
     """
 
     def __init__(

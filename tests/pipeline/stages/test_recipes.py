@@ -94,7 +94,7 @@ def test_the_classifiers_prior_multiplies_and_is_named(copied):
     plain = evaluate.folder(copied)
     assert plain.is_done
     assert stage.path != plain.path
-    ending = ", times the classifier's probabilities"
+    ending = ", times the classifier's odds"
     assert stage.summary["scores"]["protocol"] == plain.summary["scores"]["protocol"] + ending
     assert classifier.folder(run).path.name in stage.parts["from"]
     network = SegmenterTask.from_checkpoint(str(segmentation.folder(run).path / "last.ckpt"))

@@ -44,7 +44,7 @@ def test_only_classes_of_the_label_are_left_and_their_ratios_stay(network, image
         torch.testing.assert_close(planes[index] * every[0], planes[0] * every[k + 1])
 
 
-def test_the_prior_multiplies_by_the_classifiers_probabilities(network, classifier, image):
+def test_the_prior_multiplies_by_the_classifiers_odds_at_most_one(network, classifier, image):
     batch = (image, torch.zeros(1, 0, dtype=torch.int64))
     prior = ClassifierPrior(classifier)
 
@@ -55,20 +55,37 @@ def test_the_prior_multiplies_by_the_classifiers_probabilities(network, classifi
         image.float(), (48, 48), mode="bilinear", align_corners=False, antialias=True
     )
     with torch.no_grad():
-        shown = torch.sigmoid(classifier(square))[0]
-    product = plain * torch.cat([torch.ones(1), shown])[:, None, None]
+        shown = torch.sigmoid(classifier(square))[0].tolist()
+    factors = torch.tensor([1.0, *(min(p / (1 - p), 1) for p in shown)])
+    product = plain * factors[:, None, None]
     torch.testing.assert_close(with_prior, product / product.sum(0))
 
 
-def test_with_flip_the_prior_is_the_mean_over_both_mirrors(classifier, image):
-    prior = ClassifierPrior(classifier)
+class Says(torch.nn.Module):
+    """A classifier that gives the first image of a batch some logits, and the second others."""
 
-    with torch.no_grad():
-        both = prior(image, flip=True)
-        one, other = prior(image, flip=False), prior(image.flip(-1), flip=False)
+    settings = ClassifierConfig(size=8)
 
-    torch.testing.assert_close(both, (one + other) / 2)
-    assert both[0] == 1
+    def __init__(self, *probabilities):
+        super().__init__()
+        self.logits = torch.tensor(probabilities).logit()
+
+    def forward(self, images):
+        return self.logits[: len(images)]
+
+
+def test_a_class_that_is_rather_there_keeps_all_and_one_that_is_not_its_odds(image):
+    prior = ClassifierPrior(Says([0.9, 0.5, 0.1, 0.0, 1.0]))
+
+    factors = prior(image, flip=False)
+
+    torch.testing.assert_close(factors, torch.tensor([1, 1, 1, 1 / 9, 0, 1]))
+
+
+def test_with_flip_the_probabilities_of_both_mirrors_are_averaged(image):
+    prior = ClassifierPrior(Says([0.4, 0.2], [0.2, 0.9]))
+
+    torch.testing.assert_close(prior(image, flip=True), torch.tensor([1, 3 / 7, 1]))
 
 
 @pytest.mark.parametrize("kind", [Predictor, LabelledPredictor])

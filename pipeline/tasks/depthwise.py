@@ -17,7 +17,7 @@ def quicken_depthwise(network: nn.Module) -> None:
     """Have strided and dilated depthwise convolutions train quickly under bfloat16 autocast.
 
     Weights, their names and the results stay, up to rounding. In eval mode, in another precision
-    and on a GPU nothing changes; nor do layers of other classes, or of uneven strides.
+    and on a GPU nothing changes; nor do layers of other classes, or of uneven dilations.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4))

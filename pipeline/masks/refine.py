@@ -114,8 +114,9 @@ class NoRefinement:
 class CRFRefinement:
     """Dense CRF with one Gaussian and one bilateral kernel.
 
-    The defaults are those of PSA, SEAM and many successors. ``docs/dense_crf.md`` lists the
-    settings of other work; ``configs/refine/`` has them by name.
+    The defaults are those of ``refine=crf``: DeepLab's kernels, which EPS and CLIP-ES use on
+    pseudo-masks too. ``docs/dense_crf.md`` lists the settings of other work; ``configs/refine/``
+    has them by name.
 
     Args:
         gaussian_sxy: Reach of the Gaussian kernel, pixels, > 0.
@@ -144,11 +145,11 @@ class CRFRefinement:
 
     def __init__(
         self,
-        gaussian_sxy: float = 3,
+        gaussian_sxy: float = 1,
         gaussian_compat: float = 3,
-        bilateral_sxy: float = 80,
-        bilateral_srgb: float = 13,
-        bilateral_compat: float = 10,
+        bilateral_sxy: float = 67,
+        bilateral_srgb: float = 3,
+        bilateral_compat: float = 4,
         iterations: int = 10,
         scale_factor: float = 1,
         gt_prob: float | None = None,

@@ -51,7 +51,7 @@ def test_crf_refinement_is_the_crf_of_each():
 
     refined = CRFRefinement()(IMAGE, planes)
 
-    crf = DenseCRF([Gaussian(3, 3), Bilateral(80, 13, 10)], iterations=10)
+    crf = DenseCRF([Gaussian(1, 3), Bilateral(67, 3, 4)], iterations=10)
     for result, plane in zip(refined, planes, strict=True):
         np.testing.assert_array_equal(result, crf(IMAGE, unary_from_probabilities(plane)))
 
@@ -70,6 +70,14 @@ def test_a_preset_is_the_crf_of_its_source(name):
         else unary_from_probabilities(planes)
     )
     np.testing.assert_array_equal(refined, DenseCRF(kernels, iterations=10)(IMAGE, unary))
+
+
+def test_without_options_it_is_the_default_of_the_pipeline():
+    default = configured("crf")
+
+    refined = CRFRefinement()(IMAGE, [probabilities(3)])
+
+    np.testing.assert_array_equal(refined, default(IMAGE, [probabilities(3)]))
 
 
 def test_every_crf_configuration_is_a_known_preset():
@@ -186,7 +194,7 @@ def test_uncertain_pixels_start_undecided():
 def test_scale_factor_shrinks_both_reaches():
     refined = CRFRefinement(scale_factor=4)(IMAGE, [probabilities(3)])
 
-    expected = CRFRefinement(gaussian_sxy=0.75, bilateral_sxy=20)(IMAGE, [probabilities(3)])
+    expected = CRFRefinement(gaussian_sxy=0.25, bilateral_sxy=16.75)(IMAGE, [probabilities(3)])
     np.testing.assert_array_equal(refined, expected)
 
 

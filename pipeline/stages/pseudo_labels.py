@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 from pipeline.stages import classifier, saliency
 from pipeline.stages.context import Run, build, name_of, number
 from pipeline.stages.prediction import Beside, Failures, in_parallel, raise_if_any
-from pipeline.stages.refinement import features, refinement
+from pipeline.stages.refinement import features, refinement, shared_features
 from pipeline.stages.training import on_gpu
+from pipeline.tasks.features import NetworkFeatures
 
 KINDS = ("seeds", "refined", "masks")
 
@@ -54,10 +56,11 @@ def run(run: Run) -> StageFolder:
         _explain_and_make(run)
     else:
         saliency.run(run)
-    done = run.carry_out(folder(run), lambda stage: _make_all(run, stage))
+    maker = cache(partial(_maker, run))  # for both of what follows, if either is to be done
+    done = run.carry_out(folder(run), lambda _stage: _make_all(run, maker()))
     truth = run.truth_version(run.catalogue.scored)
     if done.summary.get("truth") != truth:
-        done.amend(truth=truth, scores=_score(run, _maker(run, done)))
+        done.amend(truth=truth, scores=_score(run, maker()))
     for line in describe(done.summary):
         run.say(*line)
     run.say("pseudo-masks", str(done.path / "masks"))
@@ -99,7 +102,7 @@ def check_settings(run: Run) -> None:
         )
     check_thresholds(run.config.seed)
     network = classifier.untrained(run)
-    refinement(run, network)
+    refinement(run, lambda: features(run, network))
     method = {**run.config.saliency.method, "model": network}
     build(method, "saliency.method")
 
@@ -157,15 +160,14 @@ class _Maker:
             write_bytes(mask_path(self.stage, kind, item), encode_label_image(labels))
 
 
-def _maker(run: Run, stage: StageFolder) -> _Maker:
-    seed = run.config.seed
-    logits = _logits(run) if seed.competition else None
-    return _Maker(stage, saliency.folder(run), seed, refinement(run), logits)
+def _maker(run: Run) -> _Maker:
+    seed, reader = run.config.seed, shared_features(run)
+    logits = _logits(run, reader()) if seed.competition else None
+    return _Maker(folder(run), saliency.folder(run), seed, refinement(run, reader), logits)
 
 
-def _logits(run: Run) -> Callable[[Item], NDArray[np.float32]]:
+def _logits(run: Run, reader: NetworkFeatures) -> Callable[[Item], NDArray[np.float32]]:
     """The classifier's logits by place for the classes in an item's label, at the finest scale."""
-    reader = features(run)
     size = run.config.saliency.size * max(run.config.saliency.scales)
     return lambda item: reader.logits(read_image(item.image), size)[list(item.labels)]
 
@@ -176,9 +178,8 @@ def _explain_and_make(run: Run) -> None:
     For a network on a GPU. On a CPU each would wait for the other's threads.
     """
     run.require(classifier.folder(run), "stage=classifier")
-    stage = folder(run)
-    stage.begin()
-    with Beside(_maker(run, stage).make, _workers(run)) as beside:
+    folder(run).begin()
+    with Beside(_maker(run).make, _workers(run)) as beside:
         saliency.run(run, then=beside.submit)
 
 
@@ -186,8 +187,7 @@ def _workers(run: Run) -> int:
     return max(run.config.trainer.workers, 1)
 
 
-def _make_all(run: Run, stage: StageFolder) -> dict[str, Any]:
-    maker = _maker(run, stage)
+def _make_all(run: Run, maker: _Maker) -> dict[str, Any]:
     items = saliency.items_of(run)
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}

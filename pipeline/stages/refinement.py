@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from torch import nn
@@ -13,23 +14,25 @@ from pipeline.stages.training import on_gpu
 from pipeline.tasks.features import NetworkFeatures
 
 
-def refinement(run: Run, network: nn.Module | None = None) -> Refinement:
+def refinement(run: Run, reader: Callable[[], NetworkFeatures] | None = None) -> Refinement:
     """What ``refine`` describes.
 
     Args:
         run: With the settings.
-        network: What features are read from; None is the run's trained classifier, which is
-            loaded if a step asks for features.
+        reader: Called by a step that asks for features; None reads the run's trained classifier.
 
     Raises:
         ConfigError: Settings that a step does not know, or layers that the network does not have.
     """
-    reader = cache(lambda: features(run, network))
-    return with_features(build(run.config.refine, "refine"), reader)
+    return with_features(build(run.config.refine, "refine"), reader or shared_features(run))
 
 
-def features(run: Run, network: nn.Module | None = None) -> NetworkFeatures:
-    """Reads ``network``, or the run's trained classifier, on the run's device."""
-    trained = classifier.load(run).network if network is None else network
+def shared_features(run: Run) -> Callable[[], NetworkFeatures]:
+    """Reads the run's trained classifier, which is loaded by the first call, for all that ask."""
+    return cache(lambda: features(run, classifier.load(run).network))
+
+
+def features(run: Run, network: nn.Module) -> NetworkFeatures:
+    """Reads ``network`` on the run's device."""
     device = "cuda" if on_gpu(run.config.trainer) else "cpu"
-    return NetworkFeatures(trained.eval().to(device))
+    return NetworkFeatures(network.eval().to(device))

@@ -97,7 +97,9 @@ class NetworkFeatures:
                 "by place, over which classes could compete. Use the classifier of a run, or "
                 "leave the competition out."
             )
-        features = backbone(self._pixels(image, size))
+        pixels = self._pixels(image, size)
+        with self._turn:  # a call in another thread would take what this one's layers give
+            features = backbone(pixels)
         bias = 0 if head.bias is None else head.bias[:, None, None]
         planes = torch.einsum("kc,chw->khw", head.weight, features[0]) + bias
         return np.asarray(planes.float().cpu().numpy())

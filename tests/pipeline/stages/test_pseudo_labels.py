@@ -84,7 +84,7 @@ def test_the_logits_are_the_classifiers_for_the_labels(copied):
     run = with_settings(copied, seed={"competition": 3.0})
     item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)
 
-    maker = pseudo_labels._maker(run, pseudo_labels.folder(run))
+    maker = pseudo_labels._maker(run)
 
     size = run.config.saliency.size * max(run.config.saliency.scales)
     reader = NetworkFeatures(classifier.load(run).network)

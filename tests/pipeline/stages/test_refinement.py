@@ -13,6 +13,7 @@ from pipeline.stages import classifier, pseudo_labels
 from pipeline.stages.context import Run
 from pipeline.stages.refinement import refinement
 from pipeline.tasks.features import NetworkFeatures
+from tests.pipeline.stages.runs import with_settings
 
 LAYERS = ["backbone.layer2", "backbone.layer4"]
 WALK = {"_target_": "pipeline.masks.walk.FeatureWalk", "layers": LAYERS, "size": 65}
@@ -62,6 +63,16 @@ def test_no_classifier_is_read_where_none_is_needed(own):
     assert isinstance(refinement(run), CRFRefinement)
     with pytest.raises(MissingArtifactError, match="stage=classifier"):
         refinement(own(WALK))
+
+
+def test_competition_and_walk_share_one_classifier(own, monkeypatch):
+    run = with_settings(own(WALK), seed={"competition": 3.0})
+    load, loaded = classifier.load, []
+    monkeypatch.setattr(classifier, "load", lambda run: loaded.append(run) or load(run))
+
+    pseudo_labels._maker(run)
+
+    assert loaded == [run]
 
 
 def test_a_layer_that_is_not_there_fails_before_any_work(own):

@@ -1,5 +1,6 @@
 """Features read by name against those of the layers called one after the other."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,6 +80,30 @@ def test_threads_have_their_own_features():
 
     for image, features in zip(images, together, strict=True):
         torch.testing.assert_close(features, by_hand(model, image, (65, 65), 3))
+
+
+class Slow(nn.ReLU):
+    """Other threads have their turn before what comes next."""
+
+    def forward(self, values):
+        time.sleep(0.005)
+        return super().forward(values)
+
+
+def test_logits_read_in_another_thread_are_not_taken_for_features():
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), Slow(), nn.Conv2d(4, 4, 3))
+    model.head = nn.Linear(4, 2)
+    model.forward = lambda pixels: model.backbone(pixels)
+    read = NetworkFeatures(model.eval())
+
+    with ThreadPoolExecutor(2) as pool, torch.no_grad():
+        others = pool.map(lambda size: read.logits(IMAGE, size), [97] * 20)
+        features = [read(IMAGE, ["backbone.0"], size=65)[0] for _ in range(20)]
+
+    assert all(planes.shape == (2, 30, 46) for planes in others)
+    assert {tuple(maps.shape) for maps in features} == {(4, 16, 32)}
 
 
 @pytest.mark.parametrize("layer", ["7", "", "nothing"])

@@ -88,7 +88,7 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
     assert compared.returncode == 0, compared.stderr
     rows, maps = read_table(folder / "compare"), list((folder / "saliency").iterdir())
     assert len(rows) == len(LEFT_OUT)
-    assert len(maps) == 5  # the product, either of its factors, one scale, no mirror
+    assert len(maps) == 5  # TSGB, CAM, their product, one scale, no mirror
     assert {row["refine"] for row in rows} == {
         "Chain(FeatureWalk, CRFRefinement)", "CRFRefinement", "FeatureWalk",
     }  # fmt: skip

@@ -11,12 +11,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pipeline.errors import StorageError
 
@@ -195,6 +197,24 @@ class StageFolder:
     def summary(self) -> dict[str, Any]:
         """What came out, as given to ``finish``."""
         return dict(self.manifest.get("summary", {}))
+
+    @contextmanager
+    def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """While it lasts, no other process works on the stage.
+
+        Args:
+            waiting: Called if one does, before waiting until it ends, well or not.
+        """
+        locks = self.path.parents[1] / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{self.path.parent.name}-{self.path.name}")
+        try:
+            taken = lock.acquire(blocking=False)
+        except Timeout:
+            waiting()
+            taken = lock.acquire()
+        with taken:
+            yield
 
     def begin(self) -> bool:
         """Prepare the folder; True if a killed run with the same parts is gone on with.

@@ -123,17 +123,25 @@ class Run:
     def carry_out(
         self, folder: StageFolder, work: Callable[[StageFolder], dict[str, Any]]
     ) -> StageFolder:
-        """Do the work of a stage unless it is done; say which."""
+        """Do the work of a stage unless it is done, or another process does it; say which."""
         name = folder.path.relative_to(self.folder).as_posix()
-        if folder.is_done:
-            self.console.print(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
-            return folder
+        if not folder.is_done:
+            busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
+            with folder.alone(lambda: self.console.print(busy)):
+                if not folder.is_done:  # unless the other process did it
+                    self._carry_out(name, folder, work)
+                    return folder
+        self.console.print(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+        return folder
+
+    def _carry_out(
+        self, name: str, folder: StageFolder, work: Callable[[StageFolder], dict[str, Any]]
+    ) -> None:
         resumed = folder.begin()
         self.console.print(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
         pl.seed_everything(self.config.random_seed, workers=True, verbose=False)
         folder.finish(work(folder))
         self.console.print(f"[green]{name}[/]: done in {folder.manifest['seconds']:.0f} s")
-        return folder
 
     def require(self, folder: StageFolder, command: str) -> StageFolder:
         """A stage that must be done already.

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from pipeline.artifacts import read_json
+from pipeline.artifacts import StageFolder, read_json
 from pipeline.stages import classifier, pseudo_labels, saliency, segmentation, training
 from tests.conftest import ROOT, TINY
 from tests.pipeline.stages.runs import with_settings
@@ -31,6 +33,56 @@ def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
     assert gone.read_bytes() == expected
     assert kept.stat().st_mtime_ns == when
     assert stage.manifest["resumed"] is True
+
+
+def test_two_commands_at_once_make_a_stage_once(make_run, capsys):
+    """The second waits for the first one's result, and takes it."""
+    first, second = (make_run(folder=make_run().folder) for _ in range(2))
+    stages = [run.stage("some", "stage", classifier.__name__, []) for run in (first, second)]
+    at_work, go_on, calls = Event(), Event(), []
+
+    def work(stage):
+        calls.append(stage)
+        at_work.set()
+        assert go_on.wait(60)
+        return {}
+
+    with ThreadPoolExecutor(2) as pool:
+        earlier = pool.submit(first.carry_out, stages[0], work)
+        assert at_work.wait(60)
+        later = pool.submit(second.carry_out, stages[1], work)
+        said = ""
+        while "waiting" not in said and not later.done():
+            said += capsys.readouterr().err
+        go_on.set()
+        assert earlier.result().is_done
+        assert later.result().is_done
+
+    assert calls == [stages[0]]
+    assert "another process is at it" in said
+    assert "unchanged" in capsys.readouterr().err
+
+
+def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
+    hold = (
+        "import sys, time; from pathlib import Path; from pipeline.artifacts import StageFolder\n"
+        "with StageFolder(Path(sys.argv[1]), {}).alone(print):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    path, waited = tmp_path / "some" / "stage", []
+    words = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "held\n"
+
+        def kill():
+            waited.append(True)
+            process.kill()
+
+        with StageFolder(path, {}).alone(kill):
+            pass
+
+    assert waited == [True]
 
 
 def test_masks_are_made_while_maps_still_are(copied, monkeypatch):

@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -200,19 +200,25 @@ class StageFolder:
 
     @contextmanager
     def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """While it lasts, no other process works on the stage.
+        """While it lasts, no other process works on the stage. Not to be taken twice.
+
+        An empty file in ``.locks``, beside the stages, is locked; where the disk knows no locks,
+        nobody waits.
 
         Args:
-            waiting: Called if one does, before waiting until it ends, well or not.
+            waiting: Called if a process does, before waiting until it ends, well or not.
         """
         locks = self.path.parents[1] / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{self.path.parent.name}-{self.path.name}")
+        taken: AbstractContextManager[object] = nullcontext()
         try:
             taken = lock.acquire(blocking=False)
         except Timeout:
             waiting()
             taken = lock.acquire()
+        except (OSError, NotImplementedError):
+            pass
         with taken:
             yield
 

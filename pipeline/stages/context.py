@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -126,15 +126,19 @@ class Run:
         """Do the work of a stage unless it is done, or another process does it; say which."""
         name = folder.path.relative_to(self.folder).as_posix()
         if not folder.is_done:
-            busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
-            with folder.alone(lambda: self.console.print(busy)):
+            with self._turn(folder):
                 if not folder.is_done:  # unless the other process did it
-                    self._carry_out(name, folder, work)
+                    self._work_on(name, folder, work)
                     return folder
         self.console.print(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
         return folder
 
-    def _carry_out(
+    def _turn(self, folder: StageFolder) -> AbstractContextManager[None]:
+        name = folder.path.relative_to(self.folder).as_posix()
+        busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
+        return folder.alone(lambda: self.console.print(busy))
+
+    def _work_on(
         self, name: str, folder: StageFolder, work: Callable[[StageFolder], dict[str, Any]]
     ) -> None:
         resumed = folder.begin()
@@ -142,6 +146,17 @@ class Run:
         pl.seed_everything(self.config.random_seed, workers=True, verbose=False)
         folder.finish(work(folder))
         self.console.print(f"[green]{name}[/]: done in {folder.manifest['seconds']:.0f} s")
+
+    def score(self, done: StageFolder, split: Split, scores: Callable[[], Any]) -> None:
+        """Add ``scores()`` to a finished stage, unless the same ground truth has scored it.
+
+        Not part of the work: masks that are mended or added later change no result of it.
+        """
+        truth = self.truth_version(split)
+        if done.summary.get("truth") != truth:
+            with self._turn(done):
+                if done.summary.get("truth") != truth:
+                    done.amend(truth=truth, scores=scores())
 
     def require(self, folder: StageFolder, command: str) -> StageFolder:
         """A stage that must be done already.
@@ -152,6 +167,8 @@ class Run:
         if folder.is_done:
             return folder
         state = "was made by other code, or is not whole" if folder.manifest else "is missing"
+        if folder.manifest.get("state") == "running":
+            state = "is not finished; it was killed, or another command is at it"
         raise MissingArtifactError(
             f"{folder.path}: {state}. This stage cannot start without it. "
             f"Run `python scripts/run.py {command}` with the same settings first, or stage=all."

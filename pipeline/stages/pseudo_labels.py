@@ -52,15 +52,14 @@ def run(run: Run) -> StageFolder:
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
     """
     check_settings(run)
-    if on_gpu(run.config.trainer) and not (saliency.folder(run).is_done or folder(run).is_done):
-        _explain_and_make(run)
+    maker = cache(partial(_maker, run))  # of all that is to be done here, if anything is
+    beside = on_gpu(run.config.trainer) and not saliency.folder(run).is_done
+    if beside and not folder(run).is_done:
+        run.require(classifier.folder(run), "stage=classifier")
     else:
         saliency.run(run)
-    maker = cache(partial(_maker, run))  # for both of what follows, if either is to be done
-    done = run.carry_out(folder(run), lambda _stage: _make_all(run, maker()))
-    truth = run.truth_version(run.catalogue.scored)
-    if done.summary.get("truth") != truth:
-        done.amend(truth=truth, scores=_score(run, maker()))
+    done = run.carry_out(folder(run), lambda _stage: _make_all(run, maker(), beside=beside))
+    run.score(done, run.catalogue.scored, lambda: _score(run, maker()))
     for line in describe(done.summary):
         run.say(*line)
     run.say("pseudo-masks", str(done.path / "masks"))
@@ -172,14 +171,12 @@ def _logits(run: Run, reader: NetworkFeatures) -> Callable[[Item], NDArray[np.fl
     return lambda item: reader.logits(read_image(item.image), size)[list(item.labels)]
 
 
-def _explain_and_make(run: Run) -> None:
+def _explain_and_make(run: Run, maker: _Maker) -> None:
     """Saliency, and beside it the label images of all images that have maps already.
 
     For a network on a GPU. On a CPU each would wait for the other's threads.
     """
-    run.require(classifier.folder(run), "stage=classifier")
-    folder(run).begin()
-    with Beside(_maker(run).make, _workers(run)) as beside:
+    with Beside(maker.make, _workers(run)) as beside:
         saliency.run(run, then=beside.submit)
 
 
@@ -187,7 +184,9 @@ def _workers(run: Run) -> int:
     return max(run.config.trainer.workers, 1)
 
 
-def _make_all(run: Run, maker: _Maker) -> dict[str, Any]:
+def _make_all(run: Run, maker: _Maker, *, beside: bool) -> dict[str, Any]:
+    if beside:
+        _explain_and_make(run, maker)
     items = saliency.items_of(run)
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}

@@ -47,9 +47,7 @@ def run(run: Run, round_: int | None = None) -> StageFolder:
     before = rounds.network(run, rounds.PSEUDO, round_ - 1)
     run.require(before, f"stage=segmentation segmenter.rounds={round_ - 1}")
     done = run.carry_out(folder(run, round_), lambda stage: _label_all(run, stage, before, round_))
-    truth = run.truth_version(run.catalogue.scored)
-    if done.summary.get("truth") != truth:
-        done.amend(truth=truth, scores=_score(run, done))
+    run.score(done, run.catalogue.scored, lambda: _score(run, done))
     for line in describe(done.summary):
         run.say(*line)
     run.say(f"masks of round {round_}", str(done.path / "masks"))

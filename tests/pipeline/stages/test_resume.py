@@ -1,5 +1,6 @@
 """What a kill leaves is kept, and the same command ends where it would have ended."""
 
+import errno
 import os
 import shutil
 import signal
@@ -11,9 +12,11 @@ from threading import Event
 
 import pytest
 import torch
+from filelock import FileLock
 from pytorch_lightning.callbacks import Callback
 
 from pipeline.artifacts import StageFolder, read_json
+from pipeline.errors import DataError
 from pipeline.stages import classifier, pseudo_labels, saliency, segmentation, training
 from tests.conftest import ROOT, TINY
 from tests.pipeline.stages.runs import with_settings
@@ -54,6 +57,7 @@ def test_two_commands_at_once_make_a_stage_once(make_run, capsys):
         said = ""
         while "waiting" not in said and not later.done():
             said += capsys.readouterr().err
+            time.sleep(0.01)
         go_on.set()
         assert earlier.result().is_done
         assert later.result().is_done
@@ -61,6 +65,48 @@ def test_two_commands_at_once_make_a_stage_once(make_run, capsys):
     assert calls == [stages[0]]
     assert "another process is at it" in said
     assert "unchanged" in capsys.readouterr().err
+
+
+def test_the_second_command_goes_on_where_the_first_one_failed(make_run):
+    run = make_run()
+    stage = run.stage("some", "stage", classifier.__name__, [])
+
+    def fail(_stage):
+        raise DataError("an image is broken")
+
+    with pytest.raises(DataError):
+        run.carry_out(stage, fail)
+    done = run.carry_out(stage, lambda _stage: {"images": 3})
+
+    assert done.is_done
+    assert done.summary == {"images": 3}
+
+
+def test_a_disk_without_locks_is_worked_on_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_words, **_options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+
+    with StageFolder(tmp_path / "some" / "stage", {}).alone(pytest.fail):
+        worked = True
+
+    assert worked
+
+
+def test_masks_are_scored_once_by_two_commands(copied, monkeypatch):
+    stage = pseudo_labels.folder(copied)
+    stage.amend(truth=None)
+    score, scored = pseudo_labels._score, []
+    monkeypatch.setattr(
+        pseudo_labels, "_score", lambda *words: scored.append(words) or score(*words)
+    )
+
+    with ThreadPoolExecutor(2) as pool:
+        commands = [pool.submit(pseudo_labels.run, with_settings(copied)) for _ in range(2)]
+        assert all(command.result(300).summary["truth"] for command in commands)
+
+    assert len(scored) == 1
 
 
 def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
@@ -79,9 +125,12 @@ def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
             waited.append(True)
             process.kill()
 
-        with StageFolder(path, {}).alone(kill):
-            pass
+        def wait():
+            with StageFolder(path, {}).alone(kill):
+                return True
 
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(wait).result(60)
     assert waited == [True]
 
 

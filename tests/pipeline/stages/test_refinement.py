@@ -65,13 +65,14 @@ def test_no_classifier_is_read_where_none_is_needed(own):
         refinement(own(WALK))
 
 
-def test_competition_and_walk_share_one_classifier(own, monkeypatch):
+def test_competition_walk_and_scoring_share_one_classifier(own, monkeypatch):
     run = with_settings(own(WALK), seed={"competition": 3.0})
     load, loaded = classifier.load, []
     monkeypatch.setattr(classifier, "load", lambda run: loaded.append(run) or load(run))
 
-    pseudo_labels._maker(run)
+    stage = pseudo_labels.run(run)
 
+    assert stage.summary["scores"]["refined"]["mIoU"] > 0
     assert loaded == [run]
 
 

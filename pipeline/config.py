@@ -20,6 +20,9 @@ class ClassifierConfig:
     weights: str = "none"  # none, download, or the path of a state dict
     middle_layer: str = "backbone.13"  # read by methods whose maps are best from a middle layer
     last_layer: str = "backbone.18"  # read by methods of the CAM family
+    # Pixels of the image for one of the last feature map, 8 or 16 in place of 32: strides become
+    # dilations, with the same weights. None leaves the network as the library has it.
+    output_stride: int | None = None
     freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
     freeze_until: str = ""  # layer, as backbone.7, before which nothing is learned; "" for none
     size: int = 321  # side of the square training crop and of the squashed validation image, px
@@ -29,6 +32,7 @@ class ClassifierConfig:
     vertical_flip: bool = False  # for images without an up and a down
     epochs: int = 8
     batch_size: int = 16
+    consistency: float = 0.0  # weight of the distance between class maps of a crop and of its half
     optimizer: str = "sgd"  # sgd (momentum 0.9) or adamw
     learning_rate: float = 0.002  # of the backbone; falls to zero as (1 - t)^0.9
     head_learning_rate: float = 0.05

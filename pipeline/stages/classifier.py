@@ -46,18 +46,24 @@ def run(run: Run) -> StageFolder:
 
 def untrained(run: Run) -> ClassifierNet:
     """The network as it is before any weights are read or learned."""
-    config = run.config.classifier
-    return build_classifier(config.library, config.backbone, "none", len(run.catalogue.classes))
+    config, classes = run.config.classifier, len(run.catalogue.classes)
+    return build_classifier(config.library, config.backbone, "none", classes, config.output_stride)
 
 
 def check_settings(run: Run) -> None:
     """Build the network once, before any work, so that what cannot work is known now.
 
     Raises:
-        ConfigError: Unknown network, layer or optimiser, or weights that do not fit.
+        ConfigError: Unknown network, layer or optimiser, weights that do not fit, or a negative
+            consistency.
     """
     config = run.config.classifier
     check_one_process(run.config.trainer)
+    if config.consistency < 0:
+        raise ConfigError(
+            f"classifier.consistency: {config.consistency}. Class maps would be pulled apart. "
+            "Choose 0 (no such loss) or more."
+        )
     network = untrained(run)
     if config.weights not in ("none", "download"):
         library_network(config.library, config.backbone, config.weights)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.tasks.dilation import dilate
 from pipeline.tasks.weights import load_strictly, read_state_dict
 from tsgb._networks import Library, make_network
 
@@ -28,11 +29,17 @@ class ClassifierNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of normalised images [B, 3, H, W]."""
-        features: Tensor = self.backbone(images)
-        return self.head(features.mean((2, 3)))
+        return self.logits(self.backbone(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [B, classes] of what the backbone gives, [B, C, h, w]."""
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
 
 
-def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
+def build_classifier(
+    library: str, name: str, weights: str, classes: int, output_stride: int | None = None
+) -> ClassifierNet:
     """A classifier for ``classes`` classes on a backbone of torchvision or timm.
 
     Args:
@@ -41,30 +48,51 @@ def build_classifier(library: str, name: str, weights: str, classes: int) -> Cla
         weights: Of the backbone: ``none``, ``download`` (from the library), or the path of a
             state dict of the whole network; a head in it is left out.
         classes: Number of outputs.
+        output_stride: Of the feature map, see :func:`pipeline.tasks.dilation.dilate`; None leaves
+            the network as it is.
 
     Raises:
-        ConfigError: Unknown library or name, weights that do not fit, or a network without a
-            feature map [B, C, h, w] before its classifier.
+        ConfigError: Unknown library or name, weights that do not fit, a network without a feature
+            map [B, C, h, w] before its classifier, or one that cannot have that output stride.
     """
-    network = library_network(library, name, weights)
+    chosen = output_stride is not None
+    options = {"output_stride": output_stride} if library == "timm" and chosen else {}
+    network = library_network(library, name, weights, **options)
     backbone = _cut(library, name, network)
+    if library == "torchvision" and output_stride is not None:  # which has no such option for most
+        dilate(backbone, output_stride, f"torchvision/{name}")
     channels = _channels(backbone, f"{library}/{name}")
     return ClassifierNet(backbone, channels, classes)
 
 
-def library_network(library: str, name: str, weights: str) -> nn.Module:
-    """A whole network of torchvision or timm with its own head; arguments as above."""
+def library_network(library: str, name: str, weights: str, **options: Any) -> nn.Module:
+    """A whole network of torchvision or timm with its own head.
+
+    Args:
+        library: As for :func:`build_classifier`, like the next two.
+        name: Of the network.
+        weights: Of the whole network.
+        options: Further arguments of the library's network, for example ``output_stride=16``.
+    """
     if library not in ("torchvision", "timm"):
         raise ConfigError(
             f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
         )
     try:
-        network = make_network(cast(Library, library), name, download=weights == "download")
+        network = make_network(
+            cast(Library, library), name, download=weights == "download", **options
+        )
     except (ValueError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
             " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
             "path of a weights file where there is no network connection."
+        ) from error
+    except (TypeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"classifier: {library}/{name} does not take {options}: {str(error) or 'refused'}. "
+            "Its feature map would be another one. Leave output_stride at null, or choose another "
+            "backbone, as resnet50."
         ) from error
     if weights not in ("none", "download"):
         load_strictly(network, read_state_dict(weights), weights)

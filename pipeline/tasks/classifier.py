@@ -14,10 +14,11 @@ from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
 from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.consistency import class_maps, inconsistency
 from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
-from pipeline.tasks.pixels import normalise_colours
+from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
 
 
 class ClassifierTask(pl.LightningModule):
@@ -36,8 +37,9 @@ class ClassifierTask(pl.LightningModule):
         self.save_hyperparameters()
         self.settings = ClassifierConfig(**settings)
         self.classes = classes
+        words = self.settings
         self.network = build_classifier(
-            self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
+            words.library, words.backbone, words.weights, len(classes), words.output_stride
         ).to(memory_format=torch.channels_last)
         self._frozen = self._layers_to_freeze()
         for layer in self._frozen:
@@ -64,8 +66,7 @@ class ClassifierTask(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images uint8 [B, 3, H, W]."""
-        pixels = normalise_colours(images).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(pixels)
+        logits: Tensor = self.network(_pixels(images))
         return logits
 
     def train(self, mode: bool = True) -> ClassifierTask:
@@ -89,9 +90,24 @@ class ClassifierTask(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Multi-label soft margin loss of one batch."""
         images, labels = batch
-        loss = multilabel_soft_margin_loss(self(images).float(), labels)
+        pixels = _pixels(images)
+        features = self.network.backbone(pixels)
+        loss = multilabel_soft_margin_loss(self.network.logits(features).float(), labels)
         self.log("loss", loss, prog_bar=True)
+        if self.settings.consistency:
+            loss = loss + self.settings.consistency * self._inconsistency(pixels, features, labels)
         return loss
+
+    def _inconsistency(self, pixels: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        """How far the class maps of half the size are from those of the whole."""
+        weight = self.network.head.weight
+        height, width = pixels.shape[-2:]
+        half = scaled_size(height, width, max(height, width) / 2)
+        small = resize(pixels, half).contiguous(memory_format=torch.channels_last)
+        maps = [class_maps(f, weight) for f in (features, self.network.backbone(small))]
+        distance = inconsistency(maps[0], maps[1], labels)
+        self.log("inconsistency", distance)
+        return distance
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect scores for the average precision."""
@@ -111,3 +127,7 @@ class ClassifierTask(pl.LightningModule):
         head = self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)
         return optimizer_and_schedule(self.settings, backbone, head, steps)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return normalise_colours(images).contiguous(memory_format=torch.channels_last)

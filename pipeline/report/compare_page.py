@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from pipeline.report.ablation import Ablation, ablation_of
 from pipeline.report.comparison import (
     COVERAGE,
     ORACLE,
@@ -17,6 +18,7 @@ from pipeline.report.comparison import (
     Spread,
     described,
     differing,
+    measure_to_sort_by,
     measures,
     shared_settings,
 )
@@ -67,6 +69,39 @@ class Section:
         return differing(self.groups) or present
 
     @cached_property
+    def ablation(self) -> Ablation | None:
+        """If all groups are one with one thing changed."""
+        return ablation_of(self.groups, self.names)
+
+    @property
+    def heads(self) -> list[str]:
+        """Titles of the columns that say what a group is."""
+        return ["changed"] if self.ablation else self.names
+
+    def words(self, group: Group) -> list[str]:
+        """The cells of these columns."""
+        return [self.label(group)] if self.ablation else [group.text(name) for name in self.names]
+
+    @property
+    def reference(self) -> str:
+        """Of an ablation, what its groups are changed from."""
+        if self.ablation is None:
+            return ""
+        base = self.ablation.reference
+        place = self.groups.index(base) + 1
+        return f"Each line is line {place} with one thing changed: {described(base, self.names)}."
+
+    def difference(self, group: Group) -> Spread | None:
+        """Of an ablation, the score that decides less that of the reference."""
+        by = self.decides
+        return self.ablation.difference(group, by.key) if self.ablation and by else None
+
+    @property
+    def decides(self) -> Measure | None:
+        """The score that the order is by, or would be if it were not by time."""
+        return self.by or measure_to_sort_by(self.groups, None)
+
+    @cached_property
     def measures(self) -> list[Measure]:
         """Columns of scores."""
         return measures(self.groups)
@@ -107,13 +142,15 @@ class Section:
 
     def label(self, group: Group) -> str:
         """A group in a few words."""
-        return described(group, self.names)
+        return self.ablation.changed(group) if self.ablation else described(group, self.names)
 
     def caption(self, alike: Sequence[Group]) -> str:
         """Places of some groups in the table, and the settings that they have in common."""
         first = alike[0]
-        names = [n for n in self.names if all(g.text(n) == first.text(n) for g in alike)]
         places = ", ".join(str(self.groups.index(group) + 1) for group in alike)
+        if self.ablation:
+            return f"{places}: {'; '.join(map(self.label, alike))}"
+        names = [n for n in self.names if all(g.text(n) == first.text(n) for g in alike)]
         return f"{places}: {described(first, names)}"
 
     def is_best(self, group: Group, measure: Measure) -> bool:
@@ -158,7 +195,7 @@ def render(page: Page) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent, "duration": duration, "details": details, "per_image": per_image,
         "seeds": random_seeds, "until_network": until_network, "crossing": crossing,
-        "class_tables": class_tables,
+        "class_tables": class_tables, "signed": signed,
     }  # fmt: skip
     return render_html(TEMPLATE, page, filters)
 
@@ -199,8 +236,12 @@ class Crossing:
 def crossing(section: Section) -> Crossing | None:
     """Rows and columns by refinement; None unless refinements differ, and something else too.
 
+    Nor has an ablation such a table: most of its lines have the same refinement.
+
     A refinement that leaves all seeds as they are has no column of its own.
     """
+    if section.ablation:
+        return None
     inner = [n for n in section.names if n == "refine" or n.startswith("refine.")]
     outer = [n for n in section.names if n not in inner]
     cells: dict[tuple[str, ...], dict[str, Group]] = {}
@@ -263,6 +304,19 @@ def _classes_of(section: Section, key: str) -> list[str]:
         for name in names
         if name in wanted and any(group.class_spread(key, name) for group in section.groups)
     ]
+
+
+def signed(spread: Spread | None) -> str:
+    """A difference in points, with its deviation.
+
+    Example:
+        >>> signed(Spread((-0.1, -0.12))), signed(Spread((0.004,))), signed(None)
+        ('-11.0 ± 1.4', '+0.4', '')
+    """
+    if spread is None:
+        return ""
+    deviation = f" ± {100 * spread.deviation:.1f}" if spread.deviation is not None else ""
+    return f"{100 * spread.mean:+.1f}{deviation}"
 
 
 def details(group: Group, measure: Measure) -> list[str]:

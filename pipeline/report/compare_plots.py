@@ -16,7 +16,6 @@ from pipeline.report.comparison import (
     Measure,
     Spread,
     described,
-    measure_to_sort_by,
 )
 from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
 
@@ -129,7 +128,7 @@ def quality_and_cost(section: Section) -> bytes | None:
 
     None if fewer than two groups have both.
     """
-    measure = section.by or measure_to_sort_by(section.groups, None)
+    measure = section.decides
     if measure is None:
         return None
     stages = _stages_before(measure)

@@ -12,6 +12,7 @@ from pipeline.report.compare_page import (
     crossing,
     details,
     per_image,
+    signed,
     until_network,
 )
 from pipeline.report.comparison import (
@@ -41,16 +42,17 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
         f"{m.title}, %" + (f" ({m.note})" if kinds.count(m.kind) > 1 else "")
         for m in section.measures
     ]
-    head = [*section.names, *titles, "time in all", "maps and masks, s/image"]
+    less = [f"difference, {section.decides.title}"] if section.ablation and section.decides else []
+    head = [*section.heads, *titles, *less, "time in all", "maps and masks, s/image"]
     rows = []
     for group in section.groups:
         scores = [_score_text(group, measure) for measure in section.measures]
         time = until_network(group)
-        words = [group.text(name) for name in section.names]
+        scores += [signed(section.difference(group))] if less else []
         each = per_image(group)
         cost = [duration(time) if time is not None else "-"]
         cost += [f"{each:.3f}" if each is not None else "-"]
-        rows.append([*words, *scores, *cost])
+        rows.append([*section.words(group), *scores, *cost])
     return head, rows
 
 
@@ -94,8 +96,9 @@ def as_markdown(page: Page) -> str:
     for section in page.sections:
         lines += [f"## {section.title}", "", *_crossing_lines(section)]
         head, rows = text_rows(section)
+        lines += [section.reference, ""] if section.ablation else []
         lines += [f"Sorted: {section.order}.", ""]
-        lines += [*markdown_table(head, rows, len(section.names)), ""]
+        lines += [*markdown_table(head, rows, len(section.heads)), ""]
         lines += [f"- {measure.title}: {measure.note}" for measure in section.measures
                   if measure.note]  # fmt: skip
         lines += [f"- {remark}" for remark in section.remarks]
@@ -127,13 +130,13 @@ def _crossing_lines(section: Section) -> list[str]:
 
 
 def _time_lines(section: Section) -> list[str]:
-    head = [*section.names, *(f"{stage}, s" for stage in section.stages)]
+    head = [*section.heads, *(f"{stage}, s" for stage in section.stages)]
     rows = []
     for group in section.groups:
         times = [group.seconds([stage]) for stage in section.stages]
         cells = [f"{time:.1f}" if time is not None else "-" for time in times]
-        rows.append([*map(group.text, section.names), *cells])
-    return markdown_table(head, rows, len(section.names))
+        rows.append([*section.words(group), *cells])
+    return markdown_table(head, rows, len(section.heads))
 
 
 def _class_lines(section: Section) -> list[str]:
@@ -169,6 +172,11 @@ def _numbers(section: Section, group: Group) -> Iterator[tuple[str, Any]]:
             yield key, spread.mean
             yield f"{key}/deviation", spread.deviation
             yield f"{key}/n", len(spread.values)
+    difference = section.difference(group)
+    if difference is not None:
+        yield "difference", difference.mean
+        yield "difference/deviation", difference.deviation
+        yield "difference/n", len(difference.values)
     for stage in section.stages:
         yield f"seconds/{stage}", group.seconds([stage])
     yield "seconds/in all", until_network(group)

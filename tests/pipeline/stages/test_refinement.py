@@ -76,6 +76,19 @@ def test_competition_walk_and_scoring_share_one_classifier(own, monkeypatch):
     assert loaded == [run]
 
 
+def test_beside_saliency_they_still_share_one(own, monkeypatch):
+    """The way it goes where the network is on a GPU: masks are made while maps still are."""
+    run = with_settings(own(WALK), seed={"competition": 3.0}, saliency={"size": 97})
+    monkeypatch.setattr(pseudo_labels, "on_gpu", lambda _: True)
+    load, loaded = classifier.load, []
+    monkeypatch.setattr(classifier, "load", lambda run: loaded.append(run) or load(run))
+
+    stage = pseudo_labels.run(run)
+
+    assert stage.summary["scores"]["refined"]["mIoU"] > 0
+    assert loaded == [run, run]  # one is explained, one is looked at
+
+
 def test_a_layer_that_is_not_there_fails_before_any_work(own):
     run = own({**WALK, "layers": ["backbone.layer9"]})
 

@@ -23,6 +23,10 @@ OPTIONS = sorted(
 )
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 LEFT_OUT = sorted(path.stem for path in (CONFIGS / "ablation").glob("*.yaml"))
+CHANGED = sorted(  # in the training of a network: classifier/consistency and so on
+    path.relative_to(CONFIGS / "ablation").with_suffix("").as_posix()
+    for path in (CONFIGS / "ablation").glob("*/*.yaml")
+)
 EXTRAPOLATED = sorted(
     path.stem for path in (CONFIGS / "saliency" / "gradual_extrapolation").glob("*.yaml")
 )
@@ -115,6 +119,27 @@ def test_an_ablation_changes_one_part_of_the_chain(part):
     changed = [key for key in vars(full) if getattr(full, key) != getattr(left, key)]
     assert len(changed) == (part != "full")
     assert set(changed) <= {"saliency", "seed", "refine"}
+
+
+@pytest.mark.parametrize("group", ["classifier", "segmenter"])
+def test_the_sweep_of_a_training_changes_each_thing_once(group):
+    swept = sweep(f"{group}_ablation")
+
+    assert list(swept) == ["random_seed", "ablation"]
+    assert swept["random_seed"] == ["0", "1", "2"]
+    assert swept["ablation"][0] == "full"
+    assert sorted(swept["ablation"][1:]) == [n for n in CHANGED if n.startswith(group)]
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_an_ablation_changes_one_thing_of_a_training(change):
+    group = change.partition("/")[0]
+    experiment = f"experiment={group}_ablation"
+    full, other = (plain(composed(experiment, f"ablation={name}")) for name in ("full", change))
+
+    changed = {key for key in vars(full) if getattr(full, key) != getattr(other, key)}
+    assert changed - {"refine"} == {group}
+    assert ("refine" in changed) == (change == "classifier/larger_crops")  # the walk looks as large
 
 
 @pytest.mark.parametrize("data", ["shapes", "folder"])

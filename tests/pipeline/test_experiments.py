@@ -11,7 +11,7 @@ from pipeline.stages.context import Run
 from pipeline.stages.launch import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.stages.runs import command
-from tests.pipeline.test_configs import EXPERIMENTS, LEFT_OUT
+from tests.pipeline.test_configs import CHANGED, EXPERIMENTS, LEFT_OUT
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
 
@@ -92,6 +92,27 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
     assert {row["refine"] for row in rows} == {
         "Chain(FeatureWalk, CRFRefinement)", "CRFRefinement", "FeatureWalk",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("group", "stage", "fewer"),
+    [("classifier", "classifier", ["saliency.images=2"]), ("segmenter", "segmentation", [])],
+)
+def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, drawn, tmp_path):
+    names = ["full", *(name for name in CHANGED if name.startswith(group))]
+    own = {"classifier/larger_crops": "size", "classifier/twice_as_long": "epochs"}
+    for name in names:
+        words = on_drawn(drawn, f"experiment={group}_ablation", f"ablation={name}", *fewer)
+        fixed = f"classifier.{own.get(name)}="  # by the words that make it tiny
+        kept = [word for word in words if not word.startswith(fixed)]
+        run = Run(plain(composed(*kept)), tmp_path / "run")
+        get_method(run.config.stage["_target_"])(run)
+    compare.run(run)
+
+    rows = read_table(run.folder / "compare")
+    assert len(rows) == len(names)
+    assert sum(row["difference"] == "" for row in rows) == 1  # the reference
+    assert len(list((run.folder / stage).iterdir())) == len(names)
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):

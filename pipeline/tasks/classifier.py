@@ -17,8 +17,12 @@ from pipeline.tasks.backbones import build_classifier
 from pipeline.tasks.consistency import class_maps, inconsistency
 from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
-from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
-from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
+from pipeline.tasks.optimisation import (
+    freeze_batchnorm_statistics,
+    optimizer_and_schedule,
+    statistics_as_they_are,
+)
+from pipeline.tasks.pixels import normalise_colours, resize
 
 
 class ClassifierTask(pl.LightningModule):
@@ -37,9 +41,12 @@ class ClassifierTask(pl.LightningModule):
         self.save_hyperparameters()
         self.settings = ClassifierConfig(**settings)
         self.classes = classes
-        words = self.settings
         self.network = build_classifier(
-            words.library, words.backbone, words.weights, len(classes), words.output_stride
+            self.settings.library,
+            self.settings.backbone,
+            self.settings.weights,
+            len(classes),
+            self.settings.output_stride,
         ).to(memory_format=torch.channels_last)
         self._frozen = self._layers_to_freeze()
         for layer in self._frozen:
@@ -88,7 +95,10 @@ class ClassifierTask(pl.LightningModule):
         return layers_before(self.network, until, "classifier.freeze_until") if until else []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """Multi-label soft margin loss of one batch."""
+        """Multi-label soft margin loss of one batch, and the loss of consistency if there is one.
+
+        The two are logged apart, as ``loss`` and ``inconsistency``.
+        """
         images, labels = batch
         pixels = _pixels(images)
         features = self.network.backbone(pixels)
@@ -101,11 +111,11 @@ class ClassifierTask(pl.LightningModule):
     def _inconsistency(self, pixels: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         """How far the class maps of half the size are from those of the whole."""
         weight = self.network.head.weight
-        height, width = pixels.shape[-2:]
-        half = scaled_size(height, width, max(height, width) / 2)
-        small = resize(pixels, half).contiguous(memory_format=torch.channels_last)
-        maps = [class_maps(f, weight) for f in (features, self.network.backbone(small))]
-        distance = inconsistency(maps[0], maps[1], labels)
+        height, width = (-(-side // 2) for side in pixels.shape[-2:])
+        half = resize(pixels, (height, width)).contiguous(memory_format=torch.channels_last)
+        with statistics_as_they_are(self.network):
+            small = self.network.backbone(half)
+        distance = inconsistency(class_maps(features, weight), class_maps(small, weight), labels)
         self.log("inconsistency", distance)
         return distance
 

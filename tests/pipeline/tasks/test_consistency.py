@@ -1,10 +1,12 @@
 """Consistency of class maps over sizes: a distance by hand, and one that training makes smaller."""
 
+import pytest
 import torch
 
 from pipeline.config import ClassifierConfig
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.consistency import class_maps, inconsistency
+from pipeline.tasks.pixels import resize
 
 LABELS = torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, 0]])
 
@@ -29,6 +31,32 @@ def test_maps_are_clamped_and_divided_by_their_maximum():
 
     expected = [[[2 / 3, 0, 1]], [[0, 1, 0]], [[0, 0, 0]]]  # the last has nothing above zero
     torch.testing.assert_close(maps, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize(
+    "size", [(321, 321), (128, 128), (224, 256), (96, 64), (384, 100), (33, 32)]
+)
+def test_maps_that_follow_the_image_are_consistent_at_any_size(size):
+    """A network that reads single pixels at stride 32; a smooth image, brightest in a corner."""
+    rows, columns = (torch.arange(side) / 320 for side in size)
+    image = (2 + torch.cos(3 * rows)[:, None] + torch.cos(2 * columns))[None, None]
+    half = resize(image, (-(-size[0] // 2), -(-size[1] // 2)))
+
+    large, small = (class_maps(x[..., ::32, ::32], torch.ones(1, 1)) for x in (image, half))
+
+    assert inconsistency(large, small, torch.ones(1, 1)) < 0.01
+
+
+def test_the_smaller_crop_moves_no_statistics():
+    pair = [task(weight) for weight in (0.0, 1.0)]
+    for network in pair:
+        network.training_step((noise(), LABELS), 0)
+    plain, consistent = (network.state_dict() for network in pair)
+
+    moved = [name for name in plain if name.endswith(("running_mean", "running_var"))]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(plain[name], consistent[name])
 
 
 def test_the_distance_counts_the_classes_that_an_image_shows():

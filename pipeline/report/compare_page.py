@@ -70,8 +70,9 @@ class Section:
 
     @cached_property
     def ablation(self) -> Ablation | None:
-        """If all groups are one with one thing changed."""
-        return ablation_of(self.groups, self.names)
+        """If all groups are one with one thing changed, and the same code made them."""
+        coded = any(name.startswith("code") for name in self.names)
+        return None if coded else ablation_of(self.groups, self.names)
 
     @property
     def heads(self) -> list[str]:
@@ -83,18 +84,29 @@ class Section:
         return [self.label(group)] if self.ablation else [group.text(name) for name in self.names]
 
     @property
-    def reference(self) -> str:
-        """Of an ablation, what its groups are changed from."""
+    def changed_from(self) -> str:
+        """Of an ablation, what its groups are changed from, as a sentence."""
         if self.ablation is None:
             return ""
-        base = self.ablation.reference
-        place = self.groups.index(base) + 1
-        return f"Each line is line {place} with one thing changed: {described(base, self.names)}."
+        place = self.groups.index(self.ablation.reference) + 1
+        return f"Each line is line {place} with one thing changed: {self.ablation.choice}."
+
+    @property
+    def difference_title(self) -> str:
+        """Of an ablation's column of differences; empty where there is no score to compare."""
+        by = self.decides
+        if not (self.ablation and by):
+            return ""
+        return f"difference, {by.title}" + (f" ({by.note})" if by.note else "")
 
     def difference(self, group: Group) -> Spread | None:
         """Of an ablation, the score that decides less that of the reference."""
         by = self.decides
         return self.ablation.difference(group, by.key) if self.ablation and by else None
+
+    def difference_text(self, group: Group) -> str:
+        """The same in points, for a cell; with its number where some group has more runs."""
+        return signed(self.difference(group), max(len(g.results) for g in self.groups))
 
     @property
     def decides(self) -> Measure | None:
@@ -145,7 +157,10 @@ class Section:
         return self.ablation.changed(group) if self.ablation else described(group, self.names)
 
     def caption(self, alike: Sequence[Group]) -> str:
-        """Places of some groups in the table, and the settings that they have in common."""
+        """Places of some groups in the table, and the settings that they have in common.
+
+        Of an ablation, what is changed in each.
+        """
         first = alike[0]
         places = ", ".join(str(self.groups.index(group) + 1) for group in alike)
         if self.ablation:
@@ -195,7 +210,7 @@ def render(page: Page) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent, "duration": duration, "details": details, "per_image": per_image,
         "seeds": random_seeds, "until_network": until_network, "crossing": crossing,
-        "class_tables": class_tables, "signed": signed,
+        "class_tables": class_tables,
     }  # fmt: skip
     return render_html(TEMPLATE, page, filters)
 
@@ -306,17 +321,18 @@ def _classes_of(section: Section, key: str) -> list[str]:
     ]
 
 
-def signed(spread: Spread | None) -> str:
-    """A difference in points, with its deviation.
+def signed(spread: Spread | None, runs: int) -> str:
+    """A difference in points, with its deviation; with its number if that is not ``runs``.
 
     Example:
-        >>> signed(Spread((-0.1, -0.12))), signed(Spread((0.004,))), signed(None)
-        ('-11.0 ± 1.4', '+0.4', '')
+        >>> signed(Spread((-0.1, -0.12)), 2), signed(Spread((0.004,)), 3), signed(None, 1)
+        ('-11.0 ± 1.4', '+0.4, n = 1', '')
     """
     if spread is None:
         return ""
     deviation = f" ± {100 * spread.deviation:.1f}" if spread.deviation is not None else ""
-    return f"{100 * spread.mean:+.1f}{deviation}"
+    count = len(spread.values)
+    return f"{100 * spread.mean:+.1f}{deviation}" + (f", n = {count}" if count != runs else "")
 
 
 def details(group: Group, measure: Measure) -> list[str]:

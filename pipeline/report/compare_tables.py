@@ -12,7 +12,6 @@ from pipeline.report.compare_page import (
     crossing,
     details,
     per_image,
-    signed,
     until_network,
 )
 from pipeline.report.comparison import (
@@ -42,13 +41,14 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
         f"{m.title}, %" + (f" ({m.note})" if kinds.count(m.kind) > 1 else "")
         for m in section.measures
     ]
-    less = [f"difference, {section.decides.title}"] if section.ablation and section.decides else []
-    head = [*section.heads, *titles, *less, "time in all", "maps and masks, s/image"]
+    title = section.difference_title
+    titles += [title] if title else []
+    head = [*section.heads, *titles, "time in all", "maps and masks, s/image"]
     rows = []
     for group in section.groups:
         scores = [_score_text(group, measure) for measure in section.measures]
         time = until_network(group)
-        scores += [signed(section.difference(group))] if less else []
+        scores += [section.difference_text(group)] if title else []
         each = per_image(group)
         cost = [duration(time) if time is not None else "-"]
         cost += [f"{each:.3f}" if each is not None else "-"]
@@ -96,7 +96,7 @@ def as_markdown(page: Page) -> str:
     for section in page.sections:
         lines += [f"## {section.title}", "", *_crossing_lines(section)]
         head, rows = text_rows(section)
-        lines += [section.reference, ""] if section.ablation else []
+        lines += [section.changed_from, ""] if section.ablation else []
         lines += [f"Sorted: {section.order}.", ""]
         lines += [*markdown_table(head, rows, len(section.heads)), ""]
         lines += [f"- {measure.title}: {measure.note}" for measure in section.measures
@@ -175,6 +175,7 @@ def _numbers(section: Section, group: Group) -> Iterator[tuple[str, Any]]:
     difference = section.difference(group)
     if difference is not None:
         yield "difference", difference.mean
+        yield "difference/of", section.decides.key if section.decides else ""
         yield "difference/deviation", difference.deviation
         yield "difference/n", len(difference.values)
     for stage in section.stages:

@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.tasks.dilation import dilate
+from pipeline.tasks.dilation import OUTPUT_STRIDES, dilate
 from pipeline.tasks.weights import load_strictly, read_state_dict
 from tsgb._networks import Library, make_network
 
@@ -56,6 +56,11 @@ def build_classifier(
             map [B, C, h, w] before its classifier, or one that cannot have that output stride.
     """
     chosen = output_stride is not None
+    if chosen and output_stride not in OUTPUT_STRIDES:
+        raise ConfigError(
+            f"classifier.output_stride: {output_stride}. Networks have feature maps at strides "
+            f"that are powers of two. Choose one of {', '.join(map(str, OUTPUT_STRIDES))}, or null."
+        )
     options = {"output_stride": output_stride} if library == "timm" and chosen else {}
     network = library_network(library, name, weights, **options)
     backbone = _cut(library, name, network)
@@ -89,6 +94,8 @@ def library_network(library: str, name: str, weights: str, **options: Any) -> nn
             "path of a weights file where there is no network connection."
         ) from error
     except (TypeError, AssertionError, NotImplementedError) as error:
+        if not options:
+            raise
         raise ConfigError(
             f"classifier: {library}/{name} does not take {options}: {str(error) or 'refused'}. "
             "Its feature map would be another one. Leave output_stride at null, or choose another "

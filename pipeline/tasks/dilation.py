@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 
 _SIDE = 256  # px of the image that shows at which stride each layer works
-_STRIDES = (8, 16, 32)
+OUTPUT_STRIDES = (8, 16, 32)
 _Stepping = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
 
 
@@ -18,17 +18,18 @@ def dilate(network: nn.Module, output_stride: int, name: str) -> None:
     """Have no layer of a network work at a stride above ``output_stride``; in place.
 
     A convolution that would go beyond it takes every pixel, and those behind it look as far apart
-    as before, with a dilation: what was computed at all is computed still, at more places. A
-    network that stays below anyway is left as it is.
+    as before, with a dilation: what was computed is computed still, at more places (but for means
+    over the whole map, as in squeeze and excitation). A network that stays below anyway is left as
+    it is.
 
     Args:
         network: Takes images; its layers are convolutions, or work at every place by itself.
-        output_stride: Pixels of the image for a pixel of the last feature map: 8, 16 or 32.
+        output_stride: Pixels of the image for a pixel of the last feature map, a power of two.
         name: Of the network, for errors.
 
     Raises:
-        ConfigError: Another stride, or a layer that cannot be dilated: a pooling, or a convolution
-            with a kernel of even sides or without padding.
+        ConfigError: A layer cannot be dilated: a pooling, or a convolution with a kernel of even
+            sides or without padding.
 
     Example:
         >>> network = nn.Sequential(
@@ -38,11 +39,6 @@ def dilate(network: nn.Module, output_stride: int, name: str) -> None:
         >>> network(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 4, 4, 4])
     """
-    if output_stride not in _STRIDES:
-        raise ConfigError(
-            f"classifier.output_stride: {output_stride}. Networks have feature maps at strides "
-            f"that are powers of two. Choose one of {', '.join(map(str, _STRIDES))}."
-        )
     names = {layer: path for path, layer in network.named_modules()}
     for layer, stride in _strides(network).items():
         if not _is_beyond(layer, stride, output_stride):

@@ -95,10 +95,16 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("group", "stage", "fewer"),
-    [("classifier", "classifier", ["saliency.images=2"]), ("segmenter", "segmentation", [])],
-)
-def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, drawn, tmp_path):
+    ("group", "stage", "fewer", "told"),
+    [
+        (
+            "classifier", "classifier", ["saliency.images=2"],
+            ["output_stride=16", "consistency=1.0", "freeze_batchnorm=true"],
+        ),
+        ("segmenter", "segmentation", [], ["loss=balanced", "decoder_atrous_rates=[3, 6, 9]"]),
+    ],
+)  # fmt: skip
+def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, told, drawn, tmp_path):
     names = ["full", *(name for name in CHANGED if name.startswith(group))]
     own = {"classifier/larger_crops": "size", "classifier/twice_as_long": "epochs"}
     for name in names:
@@ -113,6 +119,8 @@ def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, dra
     assert len(rows) == len(names)
     assert sum(row["difference"] == "" for row in rows) == 1  # the reference
     assert len(list((run.folder / stage).iterdir())) == len(names)
+    text = (run.folder / "compare" / "table.md").read_text()
+    assert all(f"| {words} |" in text for words in ("reference", *told))
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):

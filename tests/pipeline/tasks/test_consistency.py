@@ -72,7 +72,7 @@ def test_the_distance_counts_the_classes_that_an_image_shows():
     assert inconsistency(large, small, torch.zeros(2, 3)) == 0
 
 
-def test_training_makes_maps_more_consistent():
+def test_training_makes_the_distance_smaller():
     network = task(1.0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     distances = []

@@ -43,7 +43,7 @@ def test_networks_become_what_timm_makes_of_them(name, stride):
 
 
 def test_what_was_computed_before_is_computed_still():
-    """Where the finer map has a place that the coarse one had, away from borders."""
+    """Where the finer map has a place that the coarse one had."""
     torch.manual_seed(0)
     images = torch.rand(1, 3, 513, 513)
     coarse = build_classifier("torchvision", "mobilenet_v2", "none", 3).backbone.eval()
@@ -104,6 +104,8 @@ def test_what_cannot_be_dilated_is_refused_by_name(library, name, told):
         build_classifier(library, name, "none", 3, 16)
 
 
-def test_a_stride_that_no_network_has_is_refused():
-    with pytest.raises(ConfigError, match=r"output_stride: 12.*8, 16, 32"):
-        build_classifier("torchvision", "resnet18", "none", 3, 12)
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+@pytest.mark.parametrize("stride", [12, 0, -1, 64])
+def test_a_stride_that_no_network_has_is_refused(library, stride):
+    with pytest.raises(ConfigError, match=rf"output_stride: {stride}\..*8, 16, 32"):
+        build_classifier(library, "resnet18", "none", 3, stride)

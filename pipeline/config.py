@@ -32,7 +32,7 @@ class ClassifierConfig:
     vertical_flip: bool = False  # for images without an up and a down
     epochs: int = 8
     batch_size: int = 16
-    consistency: float = 0.0  # weight of the distance between class maps of a crop and of its half
+    consistency: float = 0.0  # weight of the distance between class maps of a crop and at half size
     optimizer: str = "sgd"  # sgd (momentum 0.9) or adamw
     learning_rate: float = 0.002  # of the backbone; falls to zero as (1 - t)^0.9
     head_learning_rate: float = 0.05

@@ -33,7 +33,10 @@ def class_maps(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def inconsistency(large: Tensor, small: Tensor, labels: Tensor) -> Tensor:
-    """Mean distance of the maps of two sizes of the same images, of the classes they show.
+    """Mean distance of the maps of two sizes of the same images, over places, classes and images.
+
+    A class that an image does not show counts as 0, so that the number is on the scale of the
+    classification loss, which is a mean over all classes too.
 
     Args:
         large: Class maps [B, K, H, W].
@@ -42,7 +45,7 @@ def inconsistency(large: Tensor, small: Tensor, labels: Tensor) -> Tensor:
         labels: 1 for the classes that an image shows, [B, K].
 
     Returns:
-        A number in [0, 1]; 0 where no image shows anything.
+        A number in [0, 1].
 
     Example:
         >>> inconsistency(torch.ones(1, 2, 3, 3), torch.zeros(1, 2, 2, 2), torch.ones(1, 2))
@@ -51,4 +54,4 @@ def inconsistency(large: Tensor, small: Tensor, labels: Tensor) -> Tensor:
     rows, columns = small.shape[-2:]
     same = large[..., ::2, ::2][..., :rows, :columns]
     distances = (same - small[..., : same.shape[-2], : same.shape[-1]]).abs().mean((-2, -1))
-    return (distances * labels).sum() / labels.sum().clamp(min=1)
+    return (distances * labels).mean()

@@ -68,7 +68,7 @@ def test_the_distance_counts_the_classes_that_an_image_shows():
 
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 1]])
 
-    torch.testing.assert_close(inconsistency(large, small, labels), torch.tensor(0.4 / 3))
+    torch.testing.assert_close(inconsistency(large, small, labels), torch.tensor(0.4 / 6))
     assert inconsistency(large, small, torch.zeros(2, 3)) == 0
 
 

@@ -25,6 +25,7 @@ def class_maps(features: Tensor, weight: Tensor) -> Tensor:
         float32 [B, K, h, w] in [0, 1].
 
     Example:
+        >>> import torch
         >>> class_maps(torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[2.0]]))
         tensor([[[[0.2500, 1.0000]]]])
     """
@@ -48,6 +49,7 @@ def inconsistency(large: Tensor, small: Tensor, labels: Tensor) -> Tensor:
         A number in [0, 1].
 
     Example:
+        >>> import torch
         >>> inconsistency(torch.ones(1, 2, 3, 3), torch.zeros(1, 2, 2, 2), torch.ones(1, 2))
         tensor(1.)
     """

@@ -29,7 +29,7 @@ from pipeline.data.datasets import EpochData, LabelledImages, classifier_transfo
 from pipeline.tasks.backbones import build_classifier
 from pipeline.tasks.depthwise import quicken_depthwise
 from pipeline.tasks.freezing import layers_before
-from pipeline.tasks.optimisation import freeze_batchnorm_statistics
+from pipeline.tasks.optimisation import batch_norms
 from pipeline.tasks.pixels import normalise_colours
 from pipeline.tasks.segmenter import SegmenterTask
 
@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--freeze", default="backbone.7", help="first layer that learns, last row")
     words = parser.parse_args()
     network = build_classifier(words.library, words.backbone, "none", 20).train()
-    freeze_batchnorm_statistics(network)
+    for layer in batch_norms(network):
+        layer.eval()
     images = torch.rand(words.batch, 3, words.size, words.size)
     times = time_steps(network, images, CLASSIFIER, words.rounds, words.freeze)
     print_medians(f"{words.backbone}, one step, {tuple(images.shape)}", times)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import multilabel_soft_margin_loss
 from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
-from pipeline.tasks.backbones import build_classifier
+from pipeline.tasks.backbones import ClassifierNet, build_classifier
 from pipeline.tasks.consistency import class_maps, inconsistency
-from pipeline.tasks.depthwise import quicken_depthwise
-from pipeline.tasks.freezing import layers_before
-from pipeline.tasks.optimisation import (
-    freeze_batchnorm_statistics,
-    optimizer_and_schedule,
-    statistics_as_they_are,
-)
+from pipeline.tasks.network_task import NetworkTask
+from pipeline.tasks.optimisation import optimizer_and_schedule, statistics_as_they_are
 from pipeline.tasks.pixels import normalise_colours, resize
 
 
-class ClassifierTask(pl.LightningModule):
+class ClassifierTask(NetworkTask):
     """Learns which classes an image shows, from image labels alone.
 
     Batches are ``(images uint8 [B, 3, H, W], labels float [B, classes])``.
@@ -36,11 +29,11 @@ class ClassifierTask(pl.LightningModule):
         classes: Class names.
     """
 
+    network: ClassifierNet
+
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(settings, classes)
         self.settings = ClassifierConfig(**settings)
-        self.classes = classes
         self.network = build_classifier(
             self.settings.library,
             self.settings.backbone,
@@ -48,51 +41,18 @@ class ClassifierTask(pl.LightningModule):
             len(classes),
             self.settings.output_stride,
         ).to(memory_format=torch.channels_last)
-        self._frozen = self._layers_to_freeze()
-        for layer in self._frozen:
-            layer.requires_grad_(False)
+        self.keep(
+            self.network,
+            self.settings.freeze_until,
+            "classifier.freeze_until",
+            statistics=self.settings.freeze_batchnorm,
+        )
         self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
-
-    @classmethod
-    def from_config(cls, config: ClassifierConfig, classes: tuple[str, ...]) -> ClassifierTask:
-        """A task with the plain values of a configuration."""
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-        return cls(settings, list(classes))
-
-    @classmethod
-    def from_checkpoint(cls, path: str) -> ClassifierTask:
-        """The trained classifier of a checkpoint, in eval mode on the CPU.
-
-        The weights that training started from are not needed any more, so they are not read.
-        """
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        hyper = content["hyper_parameters"]
-        task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
-        task.load_state_dict(content["state_dict"])
-        return task.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images uint8 [B, 3, H, W]."""
         logits: Tensor = self.network(_pixels(images))
         return logits
-
-    def train(self, mode: bool = True) -> ClassifierTask:
-        """Training mode; what is to stay frozen does."""
-        super().train(mode)
-        if self.settings.freeze_batchnorm:
-            freeze_batchnorm_statistics(self.network)
-        for layer in self._frozen:
-            layer.eval()
-        return self
-
-    def on_train_start(self) -> None:
-        """Training mode: Lightning takes each layer in the mode that it finds it in."""
-        quicken_depthwise(self.network)
-        self.train()
-
-    def _layers_to_freeze(self) -> list[nn.Module]:
-        until = self.settings.freeze_until
-        return layers_before(self.network, until, "classifier.freeze_until") if until else []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """Multi-label soft margin loss of one batch, and the loss of consistency if there is one.

@@ -1,7 +1,8 @@
 """Depthwise convolutions that are quick to train in bfloat16 on a CPU, with the same results.
 
 There the backward pass of a strided or dilated depthwise convolution has no quick kernel, and takes
-up to ten times as long as that of a plain one. Numbers: ``docs/results.md``.
+up to ten times as long as that of a plain one; and where a CPU has no kernels for bfloat16 at all,
+that of a plain one is slow too, and adds up in bfloat16. Numbers: ``docs/results.md``.
 """
 
 from __future__ import annotations
@@ -52,10 +53,7 @@ class _Strided(nn.Conv2d):
     """In float32, which has a quick kernel."""
 
     def forward(self, images: Tensor) -> Tensor:
-        if not _is_slow(self, images):
-            return super().forward(images)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(images.float()).bfloat16()
+        return _in_float32(self, images) if _is_slow(self, images) else super().forward(images)
 
 
 class _Dilated(nn.Conv2d):
@@ -64,6 +62,8 @@ class _Dilated(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         if not _is_slow(self, images):
             return super().forward(images)
+        if not _has_bfloat16_kernels():
+            return _in_float32(self, images)
         step, middle, rows = self.dilation[0], self.kernel_size[0] // 2, images.shape[-2:]
         if step >= max(rows):  # all but the middle of the kernel is outside of the image
             centre = self.weight[:, :, middle : middle + 1, middle : middle + 1]
@@ -80,6 +80,16 @@ def _is_slow(layer: nn.Module, images: Tensor) -> bool:
     if not layer.training or images.device.type != "cpu":
         return False
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _has_bfloat16_kernels() -> bool:
+    """Whether oneDNN computes in bfloat16 here; torch's own loops do the work where not."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _in_float32(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return nn.Conv2d.forward(layer, images.float()).bfloat16()
 
 
 def _apart(images: Tensor, step: int) -> Tensor:

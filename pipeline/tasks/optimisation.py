@@ -1,4 +1,4 @@
-"""What both training tasks share: two learning rates, a polynomial schedule, frozen statistics."""
+"""What both training tasks share: two learning rates, a polynomial schedule, batch norms."""
 
 from __future__ import annotations
 
@@ -73,17 +73,15 @@ def optimizer_and_schedule(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def freeze_batchnorm_statistics(module: nn.Module) -> None:
-    """Put every batch normalisation into eval mode; weights and biases still learn."""
-    for layer in module.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.eval()
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """Its batch normalisations: in eval mode their statistics stay, weights and biases learn."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
 
 
 @contextmanager
 def statistics_as_they_are(network: nn.Module) -> Iterator[None]:
     """Batch norm that normalises as before, and whose running statistics do not move."""
-    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    layers = batch_norms(network)
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
@@ -15,17 +13,16 @@ from torch import Tensor, nn
 
 from pipeline.config import SegmenterConfig
 from pipeline.errors import ConfigError
-from pipeline.tasks.depthwise import quicken_depthwise
-from pipeline.tasks.freezing import layers_before
 from pipeline.tasks.losses import build_loss
-from pipeline.tasks.optimisation import freeze_batchnorm_statistics, optimizer_and_schedule
+from pipeline.tasks.network_task import NetworkTask
+from pipeline.tasks.optimisation import optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
 from pipeline.tasks.weights import load_strictly, read_state_dict
 
 _STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
 
 
-class SegmenterTask(pl.LightningModule):
+class SegmenterTask(NetworkTask):
     """Learns a label for every pixel from label images; void pixels teach nothing.
 
     Batches are ``(images uint8 [B, 3, H, W], label images [B, H, W])``.
@@ -36,31 +33,17 @@ class SegmenterTask(pl.LightningModule):
     """
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(settings, classes)
         self.settings = SegmenterConfig(**settings)
-        self.classes = classes
         self.loss = build_loss(self.settings.loss, self.settings.hard_share)
         _check_decay(self.settings.ema)
         self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
-        self._frozen = self._layers_to_freeze()
-        for layer in self._frozen:
-            layer.requires_grad_(False)
-
-    @classmethod
-    def from_config(cls, config: SegmenterConfig, classes: tuple[str, ...]) -> SegmenterTask:
-        """A task with the plain values of a configuration."""
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-        return cls(settings, list(classes))
-
-    @classmethod
-    def from_checkpoint(cls, path: str) -> SegmenterTask:
-        """The trained network of a checkpoint, in eval mode on the CPU."""
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        hyper = content["hyper_parameters"]
-        task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
-        task.load_state_dict(content["state_dict"])
-        return task.eval()
+        self.keep(
+            self.encoder,
+            self.settings.freeze_until,
+            "segmenter.freeze_until",
+            statistics=self.settings.freeze_batchnorm,
+        )
 
     @property
     def encoder(self) -> nn.Module:
@@ -87,24 +70,6 @@ class SegmenterTask(pl.LightningModule):
         pixels = pad_to_multiple(normalise_colours(images), _STRIDE)
         logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
         return logits[..., :height, :width]
-
-    def train(self, mode: bool = True) -> SegmenterTask:
-        """Training mode; what of the encoder is to stay frozen does."""
-        super().train(mode)
-        if self.settings.freeze_batchnorm:
-            freeze_batchnorm_statistics(self.encoder)
-        for layer in self._frozen:
-            layer.eval()
-        return self
-
-    def on_train_start(self) -> None:
-        """Training mode: Lightning takes each layer in the mode that it finds it in."""
-        quicken_depthwise(self.network)
-        self.train()
-
-    def _layers_to_freeze(self) -> list[nn.Module]:
-        until = self.settings.freeze_until
-        return layers_before(self.encoder, until, "segmenter.freeze_until") if until else []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """The loss over the pixels that are not void."""

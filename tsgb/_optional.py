@@ -32,5 +32,5 @@ def optional_package(name: str, who: str) -> Any:
             raise  # it is installed, and lacks something itself
         raise MissingPackageError(
             f"{who}: the package {package} is not installed. tsgb makes maps without it, but "
-            "this needs it. Install it with: pip install 'tsgb[draw]'"
+            "this needs it. Install it with: pip install -e '.[draw]' in a checkout of tsgb."
         ) from error

@@ -1,7 +1,7 @@
 """Pictures of saliency maps: colours, overlays, a grid with captions, a file.
 
 Colours and overlays need torch and numpy only. :func:`grid` asks for matplotlib and :func:`save`
-for Pillow, which ``pip install 'tsgb[draw]'`` brings.
+for Pillow, which the extra ``draw`` brings.
 """
 
 import textwrap

@@ -203,6 +203,6 @@ def test_endings_that_are_no_pictures(name, tmp_path):
 def test_missing_packages_are_named_with_the_remedy(module, use, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
 
-    with pytest.raises(MissingPackageError, match=r"is not installed.*pip install 'tsgb\[draw\]'$"):
+    with pytest.raises(MissingPackageError, match=r"is not installed.*pip install -e '\.\[draw\]'"):
         use(tmp_path)
     assert grid([("", picture())]).shape == (20, 136, 3)  # nothing to write, nothing needed

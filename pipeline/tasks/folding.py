@@ -35,7 +35,7 @@ def folded(network: Network) -> Network:
         ['Conv2d', 'Identity', 'ReLU']
     """
     copy = deepcopy(network)
-    for first, second in list(_pairs(copy)):
+    for first, second in _pairs(deepcopy(network)):  # tracing may leave its marks on what it traces
         convolution, norm = copy.get_submodule(first), copy.get_submodule(second)
         if (
             type(convolution) is nn.Conv2d

@@ -1,8 +1,9 @@
 """Depthwise convolutions that are quick to train in bfloat16 on a CPU, with the same results.
 
 There the backward pass of a strided or dilated depthwise convolution has no quick kernel, and takes
-up to ten times as long as that of a plain one; and where a CPU has no kernels for bfloat16 at all,
-that of a plain one is slow too, and adds up in bfloat16. Numbers: ``docs/results.md``.
+up to ten times as long as that of a plain one. Where a CPU has no kernels for bfloat16 at all,
+every depthwise backward pass is slow and adds up in bfloat16; strided and dilated ones then run in
+float32. Numbers: ``docs/results.md``.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class _Strided(nn.Conv2d):
 
 
 class _Dilated(nn.Conv2d):
-    """As a plain one of d x d smaller images, each of every d-th pixel of every d-th row."""
+    """As a plain one of d x d smaller images, each of every d-th pixel of every d-th row.
+
+    In float32 where a CPU has no kernels for bfloat16.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         if not _is_slow(self, images):
@@ -76,15 +80,18 @@ class _Dilated(nn.Conv2d):
         )
 
 
-def _is_slow(layer: nn.Module, images: Tensor) -> bool:
-    if not layer.training or images.device.type != "cpu":
+def _is_slow(layer: nn.Conv2d, images: Tensor) -> bool:
+    if not layer.training or images.device.type != "cpu" or layer.weight.dtype != torch.float32:
         return False
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _has_bfloat16_kernels() -> bool:
     """Whether oneDNN computes in bfloat16 here; torch's own loops do the work where not."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.backends.mkldnn.is_available():  # nor is there anything to ask
+        return False
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _in_float32(layer: nn.Conv2d, images: Tensor) -> Tensor:

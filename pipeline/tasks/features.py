@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.tasks.folding import folded
 from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
 
 _COARSE = 6  # a map this many times smaller than the image, or more, has a stride of 8 or more
@@ -26,7 +25,7 @@ class NetworkFeatures:
     Several threads may share it; they take turns. The network is left as it is.
 
     Args:
-        network: Takes normalised images; in eval mode. A copy with folded batch norms is what runs.
+        network: Takes normalised images; in eval mode.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.ReLU())
@@ -37,7 +36,6 @@ class NetworkFeatures:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._quick = folded(network)
         self._turn = Lock()
 
     def check(self, layers: Sequence[str]) -> None:
@@ -73,9 +71,8 @@ class NetworkFeatures:
         """
         self.check(layers)
         pixels = self._pixels(image, size)
-        network = self._network if self._has_convolution(layers) else self._quick
-        with self._turn, _captured(network, layers or _parts(network)) as outputs:
-            network(pixels)
+        with self._turn, _captured(self._network, layers or _parts(self._network)) as outputs:
+            self._network(pixels)
         if not layers:
             return _last_of_each_size(list(outputs.values()), max(pixels.shape[-2:]))
         return [_map(layer, outputs.get(layer)) for layer in layers]
@@ -92,8 +89,8 @@ class NetworkFeatures:
             ConfigError: The network has no ``backbone`` that gives a feature map and no linear
                 ``head`` on its mean.
         """
-        backbone = getattr(self._quick, "backbone", None)
-        head = getattr(self._quick, "head", None)
+        backbone = getattr(self._network, "backbone", None)
+        head = getattr(self._network, "head", None)
         if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
             raise ConfigError(
                 f"{type(self._network).__name__}: it has no backbone and linear head, so no logits "
@@ -106,10 +103,6 @@ class NetworkFeatures:
         bias = 0 if head.bias is None else head.bias[:, None, None]
         planes = torch.einsum("kc,chw->khw", head.weight, features[0]) + bias
         return np.asarray(planes.float().cpu().numpy())
-
-    def _has_convolution(self, layers: Sequence[str]) -> bool:
-        """Whether a layer is asked for of which the quick copy gives something else."""
-        return any(isinstance(self._network.get_submodule(name), nn.Conv2d) for name in layers)
 
     def _pixels(self, image: NDArray[np.uint8], size: float) -> Tensor:
         device = next(self._network.parameters()).device

@@ -1,63 +1,60 @@
 """Batch normalisation that is part of the convolution before it: the same numbers, sooner.
 
-A batch normalisation that does not learn multiplies and adds one number a channel. On a CPU that
-costs a walk through memory for every layer, and nothing if the weights of the convolution before it
-are multiplied once.
+A batch normalisation that does not learn is one factor and one summand a channel. On a CPU each
+costs a walk through memory, and nothing if the weights of the convolution before it have them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
-from typing import TypeVar
+from itertools import pairwise
 
-import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Network = TypeVar("Network", bound=nn.Module)
+_IN_ORDER = nn.Sequential.forward
 
 
-def folded(network: Network) -> Network:
-    """A copy for inference, in which convolutions do what the batch norms after them did.
+def fold_batch_norms(network: nn.Module) -> None:
+    """Have convolutions do what the batch norms after them do, in place.
 
-    This is done where nothing but the batch norm gets what the convolution gives. Names of layers
-    stay; such a convolution now gives what the batch norm gave, which passes it on. A network that
-    ``torch.fx`` cannot follow is copied as it is.
+    For networks that were loaded to be run, not to be trained or explained. Pairs are those that
+    follow each other in an ``nn.Sequential``; names of layers stay. Such a convolution then gives
+    what the batch norm gave, which passes it on.
 
     Args:
-        network: In eval mode; left as it is.
+        network: In eval mode; layers in training mode are left as they are.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()).eval()
-        >>> [type(layer).__name__ for layer in folded(network)]
+        >>> fold_batch_norms(network)
+        >>> [type(layer).__name__ for layer in network]
         ['Conv2d', 'Identity', 'ReLU']
     """
-    copy = deepcopy(network)
-    for first, second in _pairs(deepcopy(network)):  # tracing may leave its marks on what it traces
-        convolution, norm = copy.get_submodule(first), copy.get_submodule(second)
-        if (
-            type(convolution) is nn.Conv2d
-            and type(norm) is nn.BatchNorm2d
-            and norm.running_mean is not None
-        ):
-            copy.set_submodule(first, fuse_conv_bn_eval(convolution, norm))
-            copy.set_submodule(second, nn.Identity())
-    return copy.to(memory_format=torch.channels_last)
+    uses = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    for layers, index, convolution, norm in list(_pairs(network)):
+        if uses[id(convolution)] == uses[id(norm)] == 1:  # else other ways lead through them
+            layers[index] = fuse_conv_bn_eval(convolution, norm)
+            layers[index + 1] = nn.Identity()
 
 
-def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of layers that run once, the second on what the first gives to nobody else."""
-    try:
-        nodes = fx.Tracer().trace(network).nodes
-    except Exception:  # noqa: BLE001 a network's own code may raise anything when it is traced
-        return
-    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    for node in nodes:
-        if node.op != "call_module" or len(node.all_input_nodes) != 1:
+def _pairs(network: nn.Module) -> Iterator[tuple[nn.Sequential, int, nn.Conv2d, nn.BatchNorm2d]]:
+    """Sequences of layers, and where in them which two may become one."""
+    for layers in network.modules():
+        if not isinstance(layers, nn.Sequential) or type(layers).forward is not _IN_ORDER:
             continue
-        before = node.all_input_nodes[0]
-        alone = before.op == "call_module" and len(before.users) == 1
-        if alone and calls[str(before.target)] == calls[str(node.target)] == 1:
-            yield str(before.target), str(node.target)
+        for index, (one, other) in enumerate(pairwise(layers)):
+            if (
+                type(one) is nn.Conv2d
+                and type(other) is nn.BatchNorm2d
+                and other.running_mean is not None
+                and _is_plain(one)
+                and _is_plain(other)
+            ):
+                yield layers, index, one, other
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it does what its class does and no more."""
+    return not (layer.training or layer._forward_hooks or layer._forward_pre_hooks)

@@ -54,14 +54,10 @@ def test_dilated_ones_are_exact(side, step, height, width, per_channel):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("no_kernels", [False, True], ids=["as here", "no kernels"])
 @pytest.mark.parametrize(
     "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
 )
-def test_under_autocast_they_are_as_near_to_exact_as_torch(options, no_kernels, monkeypatch):
-    """On CPUs with kernels for bfloat16, and as on those without."""
-    if no_kernels:
-        monkeypatch.setattr(depthwise, "_has_bfloat16_kernels", lambda: False)
+def test_under_autocast_they_are_as_near_to_exact_as_torch(options):
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 8, 3, groups=8, **options)
     images = torch.randn(4, 8, 16, 12)
@@ -74,6 +70,33 @@ def test_under_autocast_they_are_as_near_to_exact_as_torch(options, no_kernels, 
         rounding = true.abs().max() * torch.finfo(torch.bfloat16).eps / 2  # of an exact result
         assert (ours - true).abs().max() <= max(1.5 * (theirs - true).abs().max(), rounding)
         assert ours.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize(
+    "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
+)
+def test_without_kernels_for_bfloat16_they_are_those_of_float32(options, monkeypatch):
+    monkeypatch.setattr(depthwise, "_has_bfloat16_kernels", lambda: False)
+    plain = nn.Conv2d(3, 3, 3, groups=3, **options)
+    images = torch.randn(2, 3, 9, 9)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        quick = results(quickened(plain), images)
+
+    output, *gradients = results(plain, images)
+    torch.testing.assert_close(quick[0], output.bfloat16())
+    for ours, theirs in zip(quick[1:], gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_layers_of_another_precision_stay_in_it_under_autocast():
+    plain = nn.Conv2d(3, 3, 3, groups=3, padding=2, dilation=2, dtype=torch.float64)
+    images = torch.randn(1, 3, 9, 9, dtype=torch.float64)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        quick = quickened(plain)(images)
+
+    torch.testing.assert_close(quick, plain(images))
 
 
 @pytest.mark.parametrize(

@@ -44,17 +44,6 @@ def test_equals_the_layers_one_after_the_other():
     torch.testing.assert_close(late, by_hand(model, IMAGE, (65, 97), 4))
 
 
-def test_a_convolution_before_a_batch_norm_gives_what_it_gives():
-    """The batch norm is folded into it where nobody looks in between."""
-    model = network()
-    nn.init.constant_(model[1].running_mean, 0.5)
-
-    before, after = NetworkFeatures(model)(IMAGE, ["0", "1"], size=65)
-
-    torch.testing.assert_close(before, by_hand(model, IMAGE, (33, 65), 1))
-    torch.testing.assert_close(after, by_hand(model, IMAGE, (33, 65), 2))
-
-
 def test_a_mirrored_view_of_an_image():
     model = network()
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config import SegmenterConfig
 from pipeline.tasks.backbones import build_classifier
-from pipeline.tasks.folding import folded
+from pipeline.tasks.folding import fold_batch_norms
+from pipeline.tasks.segmenter import SegmenterTask
 
 
 def with_random_statistics(network):
@@ -19,31 +21,38 @@ def with_random_statistics(network):
     return network.eval()
 
 
-def kinds(network, kind):
-    return sum(type(layer) is kind for layer in network.modules())
+def batch_norms(network):
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def segmenter():
+    config = SegmenterConfig(arch="deeplabv3plus", encoder="mobilenet_v2", weights="none")
+    return SegmenterTask.from_config(config, ("a", "b")).network
 
 
 @pytest.mark.parametrize(
-    ("library", "name", "left"),
+    ("make", "left"),
     [
-        ("torchvision", "mobilenet_v2", 0),
-        ("torchvision", "resnet18", 0),
-        ("torchvision", "densenet121", 62),  # those before a convolution
-        ("torchvision", "vgg11", 0),
-        ("timm", "test_resnet", 0),
+        (lambda: build_classifier("torchvision", "mobilenet_v2", "none", 3), 0),
+        (lambda: build_classifier("torchvision", "resnet18", "none", 3), 16),  # those of blocks
+        (lambda: build_classifier("timm", "test_resnet", "none", 3), None),
+        (segmenter, None),
     ],
+    ids=["mobilenet_v2", "resnet18", "test_resnet", "deeplabv3plus"],
 )
-def test_networks_give_what_they_gave(library, name, left):
-    network = with_random_statistics(build_classifier(library, name, "none", 3)).double()
-    before = {key: value.clone() for key, value in network.state_dict().items()}
+def test_networks_give_what_they_gave(make, left):
+    network = with_random_statistics(make()).double()
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-
-    quick = folded(network)
-
+    names = [name for name, _ in network.named_modules()]
     with torch.no_grad():
-        torch.testing.assert_close(quick(images), network(images))
-    assert kinds(quick, nn.BatchNorm2d) == left
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+        before = network(images)
+
+        fold_batch_norms(network)
+
+        torch.testing.assert_close(network(images), before)
+    if left is not None:
+        assert batch_norms(network) == left
+    assert [name for name, _ in network.named_modules()] == names
 
 
 def test_numbers_by_hand():
@@ -54,54 +63,64 @@ def test_numbers_by_hand():
     norm.running_var.fill_(4)
     nn.init.constant_(norm.weight, 10)
     nn.init.constant_(norm.bias, 5)
+    network = nn.Sequential(convolution, norm).eval()
 
-    first = folded(nn.Sequential(convolution, norm).eval())[0]
+    fold_batch_norms(network)
 
-    assert first.weight.item() == 10  # 2 * 10 / sqrt(4)
-    assert first.bias.item() == -5  # (1 - 3) * 10 / sqrt(4) + 5
-
-
-def test_a_convolution_with_several_uses_is_left_alone():
-    shared = nn.Conv2d(4, 4, 1)
-    network = nn.Sequential(shared, nn.BatchNorm2d(4), nn.Sequential(shared, nn.ReLU()))
-    network = with_random_statistics(network)
-    images = torch.randn(1, 4, 5, 5)
-
-    quick = folded(network)
-
-    assert kinds(quick, nn.BatchNorm2d) == 1
-    torch.testing.assert_close(quick(images), network(images))
+    assert network[0].weight.item() == 10  # 2 * 10 / sqrt(4)
+    assert network[0].bias.item() == -5  # (1 - 3) * 10 / sqrt(4) + 5
 
 
-class Own(nn.Module):
-    """A convolution and a batch norm, put together by ``run``."""
+def shared_convolution():
+    shared = nn.Conv2d(3, 3, 1)
+    return nn.Sequential(shared, nn.BatchNorm2d(3), nn.Sequential(shared, nn.ReLU()))
 
-    def __init__(self, run):
-        super().__init__()
-        self.convolution, self.norm, self.run = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), run
 
-    def forward(self, images):
-        return self.run(self, images)
+def shared_norm():
+    shared = nn.BatchNorm2d(3)
+    return nn.Sequential(nn.Conv2d(3, 3, 1), shared, nn.ReLU(), shared)
+
+
+def hooked(index):
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    network[index].register_forward_hook(lambda _module, _inputs, output: output * 2)
+    return network
+
+
+def weight_of_its_own():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    nn.utils.spectral_norm(network[0])
+    return network
 
 
 @pytest.mark.parametrize(
-    "network",
+    "make",
     [
-        nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)),
-        nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)),
-        nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
-        Own(lambda own, x: own.norm(own.convolution(x)) + own.convolution(x)),
-        Own(lambda own, x: (y := own.convolution(x)) + own.norm(y)),
-        Own(lambda own, x: own.norm(own.norm(own.convolution(x)))),
-        Own(lambda own, x: own.norm(own.convolution(x)) if x.sum() else x),
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)),
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)),
+        lambda: nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)),
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
+        shared_convolution,
+        shared_norm,
+        lambda: hooked(0),
+        lambda: hooked(1),
+        weight_of_its_own,
     ],
-    ids=["order", "between", "no statistics", "twice", "seen", "again", "not followed"],
 )
-def test_others_are_left_alone(network):
-    network = with_random_statistics(network)
+def test_others_are_left_alone(make):
+    network = with_random_statistics(make())
     images = torch.randn(2, 3, 5, 5)
+    before = network(images)
 
-    quick = folded(network)
+    fold_batch_norms(network)
 
-    assert kinds(quick, nn.BatchNorm2d) == 1
-    torch.testing.assert_close(quick(images), network(images))
+    assert batch_norms(network) == 1
+    assert torch.equal(network(images), before)
+
+
+def test_layers_in_training_are_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
+
+    fold_batch_norms(network)
+
+    assert batch_norms(network) == 1

@@ -23,7 +23,7 @@ OPTIONS = sorted(
 )
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 LEFT_OUT = sorted(path.stem for path in (CONFIGS / "ablation").glob("*.yaml"))
-CHANGED = sorted(  # in the training of a network: classifier/consistency and so on
+CHANGED = sorted(  # of a recipe: classifier/consistency and so on
     path.relative_to(CONFIGS / "ablation").with_suffix("").as_posix()
     for path in (CONFIGS / "ablation").glob("*/*.yaml")
 )
@@ -121,25 +121,51 @@ def test_an_ablation_changes_one_part_of_the_chain(part):
     assert set(changed) <= {"saliency", "seed", "refine"}
 
 
-@pytest.mark.parametrize("group", ["classifier", "segmenter"])
-def test_the_sweep_of_a_training_changes_each_thing_once(group):
-    swept = sweep(f"{group}_ablation")
+GROUPS = {  # of configs/ablation, by the experiment that goes through them
+    "classifier": ["classifier"],
+    "segmenter": ["segmenter"],
+    "recipe": ["saliency", "seed"],
+    "refine": ["refine"],
+}
+
+
+@pytest.mark.parametrize("experiment", GROUPS)
+def test_the_sweep_of_an_ablation_changes_each_thing_once(experiment):
+    swept = sweep(f"{experiment}_ablation")
 
     assert list(swept) == ["random_seed", "ablation"]
     assert swept["random_seed"] == ["0", "1", "2"]
     assert swept["ablation"][0] == "full"
-    assert sorted(swept["ablation"][1:]) == [n for n in CHANGED if n.startswith(group)]
+    wanted = [name for name in CHANGED if name.partition("/")[0] in GROUPS[experiment]]
+    assert sorted(set(swept["ablation"][1:]) - set(LEFT_OUT)) == wanted
+
+
+def test_every_change_is_part_of_an_ablation():
+    swept = {name.partition("/")[0] for name in CHANGED}
+
+    assert swept == {group for groups in GROUPS.values() for group in groups}
 
 
 @pytest.mark.parametrize("change", CHANGED)
-def test_an_ablation_changes_one_thing_of_a_training(change):
+def test_an_ablation_changes_one_thing(change):
     group = change.partition("/")[0]
-    experiment = f"experiment={group}_ablation"
-    full, other = (plain(composed(experiment, f"ablation={name}")) for name in ("full", change))
+    (experiment,) = (name for name, groups in GROUPS.items() if group in groups)
+    words = f"experiment={experiment}_ablation"
+    full, other = (plain(composed(words, f"ablation={name}")) for name in ("full", change))
 
     changed = {key for key in vars(full) if getattr(full, key) != getattr(other, key)}
-    assert changed - {"refine"} == {group}
-    assert ("refine" in changed) == (change == "classifier/larger_crops")  # the walk looks as large
+    assert changed - {"refine"} == {group} - {"refine"}
+    walk_looks_as_large = change == "classifier/larger_crops"
+    assert ("refine" in changed) == (group == "refine" or walk_looks_as_large)
+
+
+@pytest.mark.parametrize("chain", ["walk_crf", "par_crf", "superpixels_crf"])
+def test_a_chain_takes_any_preset_of_the_crf(chain):
+    with_preset = composed(f"refine={chain}", "refine@refine.steps.crf=crf_b")
+
+    chain_settings = plain(with_preset).refine
+    assert chain_settings["steps"]["crf"] == plain(composed("refine=crf_b")).refine
+    assert list(chain_settings["steps"]) == [chain.removesuffix("_crf"), "crf"]
 
 
 @pytest.mark.parametrize("data", ["shapes", "folder"])

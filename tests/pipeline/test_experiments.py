@@ -11,7 +11,7 @@ from pipeline.stages.context import Run
 from pipeline.stages.launch import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.stages.runs import command
-from tests.pipeline.test_configs import CHANGED, EXPERIMENTS, LEFT_OUT
+from tests.pipeline.test_configs import CHANGED, EXPERIMENTS, GROUPS, LEFT_OUT
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
 
@@ -102,10 +102,14 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
             ["output_stride=16", "consistency=1.0", "freeze_batchnorm=true"],
         ),
         ("segmenter", "segmentation", [], ["loss=balanced", "decoder_atrous_rates=[3, 6, 9]"]),
+        (
+            "recipe", "pseudo_labels", ["saliency.images=2"],
+            ["kappa=0.0", "saturation=plain", "layer=backbone.10", "threshold=0.4", "plane=power"],
+        ),
     ],
 )  # fmt: skip
-def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, told, drawn, tmp_path):
-    names = ["full", *(name for name in CHANGED if name.startswith(group))]
+def test_one_thing_changed_at_a_time_is_one_table(group, stage, fewer, told, drawn, tmp_path):
+    names = ["full", *(name for name in CHANGED if name.partition("/")[0] in GROUPS[group])]
     own = {"classifier/larger_crops": "size", "classifier/twice_as_long": "epochs"}
     for name in names:
         words = on_drawn(drawn, f"experiment={group}_ablation", f"ablation={name}", *fewer)
@@ -121,6 +125,23 @@ def test_trainings_with_one_thing_changed_are_one_table(group, stage, fewer, tol
     assert len(list((run.folder / stage).iterdir())) == len(names)
     text = (run.folder / "compare" / "table.md").read_text()
     assert all(f"| {words} |" in text for words in ("reference", *told))
+
+
+def test_every_refinement_of_one_seed_is_a_line_of_one_table(drawn, tmp_path):
+    names = ["full", "without_walk", *(name for name in CHANGED if name.startswith("refine"))]
+    for name in names:
+        words = on_drawn(drawn, "experiment=refine_ablation", f"ablation={name}")
+        run = Run(plain(composed(*words, "saliency.images=2")), tmp_path / "run")
+        get_method(run.config.stage["_target_"])(run)
+    compare.run(run)
+
+    rows = read_table(run.folder / "compare")
+    assert len(rows) == len(names)
+    assert len({row["seed"] for row in rows}) == 1
+    assert len(list((run.folder / "saliency").iterdir())) == 1
+    assert "| Chain(FeatureWalk, CRFRefinement) |" in (
+        run.folder / "compare" / "table.md"
+    ).read_text()
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):

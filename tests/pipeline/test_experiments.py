@@ -139,9 +139,9 @@ def test_every_refinement_of_one_seed_is_a_line_of_one_table(drawn, tmp_path):
     assert len(rows) == len(names)
     assert len({row["seed"] for row in rows}) == 1
     assert len(list((run.folder / "saliency").iterdir())) == 1
-    assert "| Chain(FeatureWalk, CRFRefinement) |" in (
-        run.folder / "compare" / "table.md"
-    ).read_text()
+    assert (
+        "| Chain(FeatureWalk, CRFRefinement) |" in (run.folder / "compare" / "table.md").read_text()
+    )
 
 
 def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):

@@ -124,6 +124,7 @@ class EvaluateConfig:
     flip: bool = False
     crf: bool = False  # refine the averaged probabilities with the settings of ``refine``
     classifier_prior: bool = False  # times the odds, at most 1, that the class is there
+    names_given: bool = False  # only classes of an image's label: what naming costs, no result
     export: bool = False  # also write the layout of the VOC evaluation server
     classes: list[str] | None = None  # classes whose mean is reported beside the mean over all
 

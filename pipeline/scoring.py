@@ -13,6 +13,7 @@ from pipeline.data.images import enlarge
 from pipeline.errors import ConfigError, DataError
 
 VoidPolicy = Literal["background", "excluded"]
+NAMES_GIVEN = "names given (oracle)"  # in the words of a score whose predictions read image labels
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.scoring import NAMES_GIVEN
+
 TARGET = "_target_"
 COVERAGE, ORACLE, THRESHOLD = "coverage", "oracle", "threshold"
 NETWORK, TWIN, FRACTION = "network", "twin", "fraction"
@@ -273,7 +275,7 @@ class Measure:
         key: Of the score.
         title: Of the column.
         note: How it was made, in small type.
-        honest: False for a number that was chosen with the ground truth.
+        honest: False if it was chosen with the ground truth, or its network was told the names.
     """
 
     key: str
@@ -310,7 +312,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
         for kind, title in _NETWORK.items():
             key = f"{kind}|{protocol}"
             if key in keys:
-                found.append(Measure(key, title, protocol))
+                found.append(Measure(key, title, protocol, honest=NAMES_GIVEN not in protocol))
     return found
 
 

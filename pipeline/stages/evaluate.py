@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import NeedsFeatures, Refinement
-from pipeline.scoring import mean_over, score
+from pipeline.masks.seed import label_image
+from pipeline.scoring import NAMES_GIVEN, mean_over, score
 from pipeline.stages import classifier, rounds, segmentation
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.stages.refinement import refinement
 from pipeline.stages.training import CHECKPOINT
-from pipeline.tasks.predictor import ClassifierPrior, Predictor
+from pipeline.tasks.predictor import ClassifierPrior, LabelledPredictor, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
 EXPORT = Path("results/VOC2012/Segmentation/comp6_test_cls")
@@ -158,25 +159,31 @@ def _evaluate(run: Run, stage: StageFolder, recipe: SegmenterConfig) -> dict[str
 def _predict(run: Run, stage: StageFolder, split: Split, recipe: SegmenterConfig) -> None:
     refine = refinement(run) if run.config.evaluate.crf else None
 
+    config, every_class = run.config.evaluate, range(len(run.catalogue.classes))
+
     def write(item: Item, probabilities: Tensor) -> None:
-        labels = _label_image(item, probabilities.cpu().numpy(), refine)
+        classes = item.labels if config.names_given else every_class
+        labels = _label_image(item, probabilities.cpu().numpy(), classes, refine)
         write_bytes(prediction_path(stage, item), encode_label_image(labels))
 
     missing = [item for item in split.items if not prediction_path(stage, item).exists()]
-    config = run.config.evaluate
     prior = ClassifierPrior(classifier.load(run)) if config.classifier_prior else None
-    network = _network(run, recipe)
-    task = Predictor(network, config.scales, flip=config.flip, prior=prior)
+    predictor = LabelledPredictor if config.names_given else Predictor
+    task = predictor(_network(run, recipe), config.scales, flip=config.flip, prior=prior)
     failures = predict(run, stage.path, task, missing, write) if missing else {}
     raise_if_any(failures, len(split.items), "evaluate")
 
 
 def _label_image(
-    item: Item, probabilities: NDArray[np.float32], refine: Refinement | None
+    item: Item,
+    probabilities: NDArray[np.float32],
+    classes: Sequence[int],
+    refine: Refinement | None,
 ) -> NDArray[np.uint8]:
+    """Probabilities of background and ``classes`` as a label image."""
     if refine is not None:
         probabilities = refine(read_image(item.image), [probabilities])[0]
-    return probabilities.argmax(0).astype(np.uint8)
+    return label_image(probabilities, classes)
 
 
 def _network(run: Run, recipe: SegmenterConfig) -> SegmenterTask:
@@ -245,4 +252,5 @@ def protocol(config: EvaluateConfig, split: Split) -> str:
     flip = "flip" if config.flip else "no flip"
     crf = "CRF" if config.crf else "no CRF"
     prior = ", times the classifier's odds" if config.classifier_prior else ""
-    return f"{split.name}, {scales} {values}, {flip}, {crf}{prior}"
+    names = f", {NAMES_GIVEN}" if config.names_given else ""
+    return f"{split.name}, {scales} {values}, {flip}, {crf}{prior}{names}"

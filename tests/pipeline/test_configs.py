@@ -50,7 +50,25 @@ def test_every_option_composes_to_typed_values(group, option):
 def test_every_experiment_composes(experiment):
     config = plain(composed(f"experiment={experiment}", "data.root=x"))
 
-    assert config.run_dir == f"runs/{experiment}"
+    own_data = experiment == "photos"  # for anybody's
+    assert config.run_dir == ("runs/voc" if own_data else f"runs/{experiment}")
+
+
+def test_the_recipe_for_photos_is_the_one_that_was_measured():
+    recipe, measured = (
+        plain(composed(f"experiment={name}", "data.root=x", "classifier.weights=y"))
+        for name in ("photos", "voc_animals")
+    )
+
+    for part in ("classifier", "saliency", "seed", "refine", "segmenter", "relabel"):
+        assert getattr(recipe, part) == getattr(measured, part)
+    assert recipe.evaluate.scales == measured.evaluate.scales
+
+
+def test_the_recipe_for_photos_takes_a_folder_of_your_own():
+    words = ("experiment=photos", "data=folder", "data.images=x", "data.labels=y")
+
+    assert plain(composed(*words)).data["_target_"].endswith("load_folder")
 
 
 @pytest.mark.parametrize("method", EXTRAPOLATED)

@@ -153,8 +153,9 @@ def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):
         for row in rows
     ]
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
-    words = ["data=folder", f"data.images={images}", f"data.labels={tmp_path / 'labels.csv'}"]
-    run = Run(plain(composed(*SMALL, *words)), tmp_path / "run")
+    words = ["experiment=photos", "data=folder", f"data.images={images}", "classifier.weights=none"]
+    labels = f"data.labels={tmp_path / 'labels.csv'}"
+    run = Run(plain(composed(*SMALL, *words, labels)), tmp_path / "run")
 
     chain.run(run)
 

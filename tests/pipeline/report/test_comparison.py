@@ -1,6 +1,7 @@
 """Groups, differences, spread and order, from plain values."""
 
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.report import comparison
 from pipeline.report.comparison import flattened
+from pipeline.scoring import NAMES_GIVEN
 from tests.pipeline.report.results import SCORES, result, section
 
 
@@ -115,6 +117,22 @@ def test_a_network_is_no_difference_in_settings():
     groups = comparison.grouped([result(network=0.5), result("a.CAM")])
 
     assert comparison.differing(groups) == ["saliency.method"]
+
+
+def test_a_network_that_was_told_the_names_never_decides():
+    told = f"network|val, {NAMES_GIVEN}"
+    scores = {"a.CAM": {told: 0.6, "network|val": 0.5}, "a.TSGB": {told: 0.9, "network|val": 0.4}}
+    runs = []
+    for method, values in scores.items():
+        run = result(method, network=0.0)
+        runs.append(replace(run, network=replace(run.network, values=values)))
+    groups = comparison.grouped(runs)
+
+    by = comparison.measure_to_sort_by(groups, None)
+
+    assert by.key == "network|val"
+    assert {m.key: m.honest for m in comparison.measures(groups)}[told] is False
+    assert "CAM" in names(section(runs, "network"))[0]
 
 
 @pytest.mark.parametrize(

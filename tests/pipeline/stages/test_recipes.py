@@ -120,6 +120,25 @@ def test_the_twin_gets_the_same_prior(copied):
     assert len(protocols) == 1
 
 
+@pytest.mark.parametrize("refined", [False, True])
+def test_with_names_given_the_arg_max_is_over_the_classes_of_the_label(copied, refined):
+    run = with_settings(copied, evaluate={"names_given": True, "crf": refined})
+
+    stage = evaluate.run(run)
+
+    assert stage.summary["scores"]["protocol"].endswith(", names given (oracle)")
+    network = SegmenterTask.from_checkpoint(str(segmentation.folder(run).path / "last.ckpt"))
+    for item in run.catalogue.val.items:
+        labels = read_label_image(evaluate.prediction_path(stage, item))
+        shown = [0, *(label + 1 for label in item.labels)]
+        assert set(np.unique(labels)) <= set(shown)
+        image = torch.from_numpy(read_image(item.image)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            planes = network.predict_probabilities(image, [1.0], flip=False)
+        best = np.array(shown)[planes[shown].argmax(0).numpy()]
+        assert refined or (labels == best).all()
+
+
 def test_a_refinement_that_looks_with_the_classifier_does_so_for_predictions_too(copied):
     walk = {"_target_": "pipeline.masks.walk.FeatureWalk", "layers": ["backbone.layer2"]}
     refine = {**walk, "size": 64, "scale": 1.0, "nodes": 8}

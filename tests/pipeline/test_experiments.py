@@ -73,7 +73,9 @@ def test_the_ablation_is_one_command_and_one_table(drawn, tmp_path):
     }  # fmt: skip
     assert len(rows) == 6
     assert not (folder / "segmentation").exists()
-    assert len(list((folder / "classifier").iterdir())) == 1
+    made = {stage: len(list((folder / stage).iterdir())) for stage in ("classifier", "saliency")}
+    assert made == {"classifier": 1, "saliency": 3}
+    assert len(list((folder / "pseudo_labels").iterdir())) == 6
     assert "mean over background, star, ring" in (folder / "compare" / "table.md").read_text()
 
 

@@ -19,6 +19,7 @@ from pipeline.report.comparison import (
     FRACTION,
     NETWORK,
     ORACLE,
+    RELABELLED,
     THRESHOLD,
     Group,
     Measure,
@@ -30,7 +31,7 @@ from pipeline.report.rendering import csv_table, markdown_table
 
 _SHORT = {
     "classifier": "AP", "seed": "seed", ORACLE: "oracle", "refined": "refined", "masks": "masks",
-    NETWORK: "network", FRACTION: "of twin",
+    RELABELLED: "relabelled", NETWORK: "network", FRACTION: "of twin",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.scoring import NAMES_GIVEN
 
 TARGET = "_target_"
-COVERAGE, ORACLE, THRESHOLD = "coverage", "oracle", "threshold"
+COVERAGE, ORACLE, THRESHOLD, RELABELLED = "coverage", "oracle", "threshold", "relabelled"
 NETWORK, TWIN, FRACTION = "network", "twin", "fraction"
 
 
@@ -295,6 +295,7 @@ MASKS = (
     Measure(ORACLE, "seed mIoU, oracle", "threshold found with the masks: no result", honest=False),
     Measure("refined", "refined mIoU"),
     Measure("masks", "training masks mIoU", "void left out"),
+    Measure(RELABELLED, "relabelled mIoU", "refined, of the last round"),
 )
 _NETWORK = {NETWORK: "network mIoU", TWIN: "supervised twin mIoU", FRACTION: "of full supervision"}
 CHOICES = ("classifier", "seed", "refined", "masks", NETWORK, FRACTION, "seconds")

@@ -13,6 +13,7 @@ from pipeline.report.comparison import (
     FRACTION,
     NETWORK,
     ORACLE,
+    RELABELLED,
     THRESHOLD,
     TWIN,
     Part,
@@ -140,7 +141,7 @@ def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
 def _network_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:
     """By protocol the network, its twin where there is one, and the share of the first."""
     twins = _protocols(way.twin_scored)
-    values: dict[str, float | None] = {}
+    values = _relabelled(way, classes)
     for protocol, scores in _protocols(way.scored).items():
         own = _miou(scores, classes)
         values[f"{NETWORK}|{protocol}"] = own
@@ -149,6 +150,12 @@ def _network_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, fl
             values[f"{TWIN}|{protocol}"] = full
             values[f"{FRACTION}|{protocol}"] = own / full if own is not None and full else None
     return values
+
+
+def _relabelled(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:
+    """What the network learned from, if that was the masks of another one."""
+    masks = [stage.summary.get("scores") for stage in way.training if stage.kind == "relabel"]
+    return {RELABELLED: _miou(masks[-1]["refined"], classes)} if masks and masks[-1] else {}
 
 
 def _protocols(evaluations: Iterable[Stage]) -> dict[str, Scores]:

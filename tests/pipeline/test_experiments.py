@@ -124,6 +124,8 @@ def test_one_thing_changed_at_a_time_is_one_table(group, stage, fewer, told, dra
     rows = read_table(run.folder / "compare")
     assert len(rows) == len(names)
     assert sum(row["difference"] == "" for row in rows) == 1  # the reference
+    relabelled = [row["segmenter.rounds"] for row in rows if row.get("relabelled")]
+    assert relabelled == (["2"] if group == "segmenter" else [])
     assert len(list((run.folder / stage).iterdir())) == len(names)
     text = (run.folder / "compare" / "table.md").read_text()
     assert all(f"| {words} |" in text for words in ("reference", *told))

@@ -49,6 +49,7 @@ class SaliencyConfig:
     size: int = 321  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False  # also the mirrored image, at every scale
+    normalise: str = "class"  # maps by their own maximum, or by that of the image's classes: image
     # Explain only so many images of those that masks are scored on, evenly spaced, to compare
     # masks for less; no network learns from so few. None means every training image.
     images: int | None = None

@@ -15,20 +15,24 @@ from pipeline.errors import ConfigError, DataError
 Floats = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
 
+MAXIMA = ("class", "image")  # what saliency is a share of, see ``normalise``
 PLANES = ("constant", "power")  # heights of the background, see ``with_background``
 _ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
 
 
-def normalise(maps: Floats) -> Floats:
+def normalise(maps: Floats, maximum: str = "class") -> Floats:
     """Positive part of each map as a share of its own maximum; a map without one becomes 0.
 
     Args:
         maps: Raw signed saliency, float [K, H, W], one map for each class of the image.
+        maximum: "class" for each map's own, or "image" for the greatest of all K, so that a class
+            of less saliency has lower shares throughout.
 
     Returns:
         float32 [K, H, W] in [0, 1].
 
     Raises:
+        ConfigError: ``maximum`` is unknown.
         DataError: ``maps`` is not [K, H, W], or a map has values that are not finite.
 
     Example:
@@ -36,11 +40,15 @@ def normalise(maps: Floats) -> Floats:
         array([[[0. , 0.5, 1. ]],
         <BLANKLINE>
                [[0. , 0. , 0. ]]], dtype=float32)
+        >>> normalise(np.array([[[2.0, 4.0]], [[1.0, 0.0]]]), "image").tolist()
+        [[[0.5, 1.0]], [[0.25, 0.0]]]
     """
+    check_maximum(maximum)
     maps = np.asarray(maps)
     _check_planes("normalise", "maps", maps)
     positive = np.maximum(maps, 0).astype(np.float64)  # half-precision sums and tiny maxima
-    highest = positive.max(axis=(1, 2), keepdims=True, initial=0.0)
+    axes = (1, 2) if maximum == "class" else (0, 1, 2)
+    highest = positive.max(axis=axes, keepdims=True, initial=0.0)
     return (positive / np.where(highest > 0, highest, 1.0)).astype(np.float32)
 
 
@@ -245,6 +253,15 @@ def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
     mask = strict.copy()
     mask[(strict == BACKGROUND) & (lenient != BACKGROUND)] = VOID
     return mask
+
+
+def check_maximum(maximum: str) -> None:
+    """Raise a ConfigError unless ``maximum`` is one of ``MAXIMA``."""
+    if maximum not in MAXIMA:
+        raise ConfigError(
+            f"normalise: maximum is {maximum!r}. Saliency would be a share of nothing known. "
+            f"Choose {' or '.join(MAXIMA)} (saliency.normalise)."
+        )
 
 
 def _check_background(background: float, plane: str) -> None:

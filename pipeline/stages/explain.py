@@ -157,13 +157,8 @@ def _maps(
     config = run.config.saliency
     try:
         method = build({**settings, "model": explained.network}, "saliency.method")
-        labeler = PseudoLabeler(
-            explained.network,
-            _Recoloured(method, explained.colours),
-            size=config.size,
-            scales=config.scales,
-            flip=config.flip,
-        )
+        recoloured = _Recoloured(method, explained.colours)
+        labeler = PseudoLabeler.from_config(explained.network, recoloured, config)
         maps = labeler.predict_step((pixels, torch.tensor([list(targets)])), 0)
     except TSGBError as error:
         raise ConfigError(f"explain: {explained.name}: {error}") from error

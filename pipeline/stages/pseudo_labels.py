@@ -19,6 +19,7 @@ from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import (
+    check_maximum,
     compete,
     confident,
     label_image,
@@ -100,6 +101,7 @@ def check_settings(run: Run) -> None:
             "all training images."
         )
     check_thresholds(run.config.seed)
+    check_maximum(run.config.saliency.normalise)
     network = classifier.untrained(run)
     refinement(run, lambda: features(run, network))
     method = {**run.config.saliency.method, "model": network}
@@ -131,13 +133,14 @@ class _Maker:
     seed: SeedConfig
     refine: Refinement
     logits: Callable[[Item], NDArray[np.float32]] | None = None  # by place, of the image's classes
+    maximum: str = "class"  # what the maps are shares of
 
     def is_made(self, item: Item) -> bool:
         return all(mask_path(self.stage, kind, item).exists() for kind in KINDS)
 
     def read(self, item: Item) -> NDArray[np.float32]:
         """Maps of an image in [0, 1], ready for a threshold."""
-        maps = normalise(saliency.read_maps(self.maps, item))
+        maps = normalise(saliency.read_maps(self.maps, item), self.maximum)
         if self.logits is not None and len(maps) > 1:
             maps = compete(maps, self.logits(item), self.seed.competition)
         return subtract_others(maps, self.seed.subtract_others) ** self.seed.power
@@ -162,7 +165,8 @@ class _Maker:
 def _maker(run: Run) -> _Maker:
     seed, reader = run.config.seed, shared_features(run)
     logits = _logits(run, reader()) if seed.competition else None
-    return _Maker(folder(run), saliency.folder(run), seed, refinement(run, reader), logits)
+    maps, maximum = saliency.folder(run), run.config.saliency.normalise
+    return _Maker(folder(run), maps, seed, refinement(run, reader), logits, maximum)
 
 
 def _logits(run: Run, reader: NetworkFeatures) -> Callable[[Item], NDArray[np.float32]]:

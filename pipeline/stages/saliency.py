@@ -80,4 +80,4 @@ def _labeler(run: Run) -> PseudoLabeler:
     config = run.config.saliency
     network = classifier.load(run).network
     method = build({**config.method, "model": network}, "saliency.method")
-    return PseudoLabeler(network, method, size=config.size, scales=config.scales, flip=config.flip)
+    return PseudoLabeler.from_config(network, method, config)

@@ -48,6 +48,22 @@ def test_normalise_by_hand(maps, expected):
     np.testing.assert_allclose(normalise(np.array(maps, np.float32)), expected, rtol=1e-6)
 
 
+@settings(deadline=None)
+@given(RAW_MAPS)
+def test_shares_of_the_image_keep_the_ratios_between_its_classes(maps):
+    shares = normalise(maps, "image")
+
+    highest = max(float(maps.max()), 0.0)
+    expected = np.maximum(maps, 0).astype(np.float64) / (highest or 1.0)
+    least = np.finfo(np.float32).tiny
+    np.testing.assert_allclose(shares, expected, rtol=1e-6, atol=least)
+
+
+def test_an_unknown_maximum_is_named():
+    with pytest.raises(ConfigError, match=r"'scale'.*class or image \(saliency.normalise\)"):
+        normalise(np.ones((1, 1, 1)), "scale")
+
+
 def test_no_classes_is_background_everywhere():
     maps = normalise(np.zeros((0, 2, 3), np.float32))
 

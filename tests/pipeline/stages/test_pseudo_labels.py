@@ -109,3 +109,20 @@ def test_the_logits_are_the_classifiers_for_the_labels(copied):
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
         pseudo_labels.check_thresholds(SeedConfig(**settings))
+
+
+def test_an_unknown_maximum_is_refused_before_any_work(copied):
+    with pytest.raises(ConfigError, match="'imge'"):
+        pseudo_labels.check_settings(with_settings(copied, saliency={"normalise": "imge"}))
+
+
+def test_shares_of_the_image_are_stored_and_stay_so(copied):
+    run = with_settings(copied, saliency={"normalise": "image"})
+    item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)
+
+    saliency.run(run)
+    stored = saliency.read_maps(saliency.folder(run), item)
+    ready = pseudo_labels._maker(run).read(item)
+
+    assert stored.max() == 1 > stored.max(axis=(1, 2)).min()
+    np.testing.assert_allclose(ready, stored**run.config.seed.power, rtol=1e-6)

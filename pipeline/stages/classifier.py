@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pipeline.artifacts import StageFolder
+from pipeline.config import ClassifierConfig
 from pipeline.data.datasets import (
     EpochData,
     LabelledImages,
@@ -54,16 +55,12 @@ def check_settings(run: Run) -> None:
     """Build the network once, before any work, so that what cannot work is known now.
 
     Raises:
-        ConfigError: Unknown network, layer or optimiser, weights that do not fit, or a negative
-            consistency.
+        ConfigError: Unknown network, layer or optimiser, weights that do not fit, a negative
+            consistency, or layers that stay as they are without weights.
     """
-    config = run.config.classifier
+    _check_choices(run.config.classifier)
     check_one_process(run.config.trainer)
-    if config.consistency < 0:
-        raise ConfigError(
-            f"classifier.consistency: {config.consistency}. Class maps would be pulled apart. "
-            "Choose 0 (no such loss) or more."
-        )
+    config = run.config.classifier
     network = untrained(run)
     if config.weights not in ("none", "download"):
         library_network(config.library, config.backbone, config.weights)
@@ -75,6 +72,20 @@ def check_settings(run: Run) -> None:
                 f"classifier.{name}: {config.backbone} has no layer {layer!r}. Saliency could not "
                 f"be read. Its top layers are {', '.join(n for n, _ in _top(network))}."
             )
+
+
+def _check_choices(config: ClassifierConfig) -> None:
+    if config.consistency < 0:
+        raise ConfigError(
+            f"classifier.consistency: {config.consistency}. Class maps would be pulled apart. "
+            "Choose 0 (no such loss) or more."
+        )
+    if config.freeze_until and config.weights == "none":
+        raise ConfigError(
+            f"classifier.freeze_until: {config.freeze_until!r} with classifier.weights=none. "
+            "Layers that learned nothing would stay so. Give weights, or freeze nothing: "
+            "classifier.freeze_until=''."
+        )
 
 
 def _top(network: ClassifierNet) -> list[tuple[str, object]]:

@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 from hydra.utils import get_method
 
 from pipeline.stages import chain, compare, report
@@ -14,6 +16,8 @@ from tests.pipeline.stages.runs import command
 from tests.pipeline.test_configs import CHANGED, EXPERIMENTS, GROUPS, LEFT_OUT
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
+
+NOTHING_LEARNED = ("classifier.weights=none", "classifier.freeze_until=")
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def on_drawn(drawn, *words):
     return [
         *SMALL, f"data.root={drawn}", "data.train=train", f"data.classes={drawn}/classes.txt",
         f"data.labels={drawn}/image_labels.csv", "data.train_masks=SegmentationClass",
-        "classifier.weights=none", "segmenter.weights=none", "evaluate.classes=[star,ring]", *words,
+        *NOTHING_LEARNED, "segmenter.weights=none", "evaluate.classes=[star,ring]", *words,
     ]  # fmt: skip
 
 
@@ -101,7 +105,7 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
     [
         (
             "classifier", "classifier", ["saliency.images=2"],
-            ["output_stride=16", "consistency=1.0", "freeze_batchnorm=true"],
+            ["output_stride=16", "consistency=1.0", "freeze_batchnorm=false"],
         ),
         ("segmenter", "segmentation", [], ["loss=balanced", "decoder_atrous_rates=[3, 6, 9]"]),
         (
@@ -113,10 +117,13 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
 def test_one_thing_changed_at_a_time_is_one_table(group, stage, fewer, told, drawn, tmp_path):
     names = ["full", *(name for name in CHANGED if name.partition("/")[0] in GROUPS[group])]
     own = {"classifier/larger_crops": "size", "classifier/twice_as_long": "epochs"}
+    weights = tmp_path / "weights.pth"  # or no layer may be frozen
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), weights)
     for name in names:
         words = on_drawn(drawn, f"experiment={group}_ablation", f"ablation={name}", *fewer)
         fixed = f"classifier.{own.get(name)}="  # by the words that make it tiny
-        kept = [word for word in words if not word.startswith(fixed)]
+        kept = [w for w in words if not w.startswith(fixed) and w not in NOTHING_LEARNED]
+        kept.append(f"classifier.weights={weights}")
         run = Run(plain(composed(*kept)), tmp_path / "run")
         get_method(run.config.stage["_target_"])(run)
     compare.run(run)
@@ -157,7 +164,7 @@ def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):
         for row in rows
     ]
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
-    words = ["experiment=photos", "data=folder", f"data.images={images}", "classifier.weights=none"]
+    words = ["experiment=photos", "data=folder", f"data.images={images}", *NOTHING_LEARNED]
     labels = f"data.labels={tmp_path / 'labels.csv'}"
     run = Run(plain(composed(*SMALL, *words, labels)), tmp_path / "run")
 

@@ -273,6 +273,24 @@ def score(
     return matrix
 
 
+def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
+    """Mean IoU over background and the chosen classes; over all that occur without a choice.
+
+    Args:
+        scores: What ``ConfusionMatrix.as_dict`` made.
+        chosen: Names of known classes, ``background`` not among them.
+
+    Example:
+        >>> scores = {"mIoU": 0.4, "IoU": {"background": 0.9, "cat": 0.5, "cow": 0.1}}
+        >>> miou(scores, ["cat"]), miou(scores, [])
+        (0.7, 0.4)
+    """
+    if chosen:
+        return mean_over(scores, ["background", *chosen])
+    value: float | None = scores["mIoU"]
+    return value
+
+
 def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
     """Mean IoU of some classes, without those that do not occur; None if none occurs.
 

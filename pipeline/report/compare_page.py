@@ -21,6 +21,7 @@ from pipeline.report.comparison import (
     measure_to_sort_by,
     measures,
     shared_settings,
+    until_network,
 )
 from pipeline.report.page import Swatch, duration, percent
 from pipeline.report.rendering import (
@@ -119,6 +120,19 @@ class Section:
         return measures(self.groups)
 
     @property
+    def main(self) -> dict[str, Measure]:
+        """A measure of each kind, for where there is no room for all.
+
+        Those of a network are of one evaluation: that of the score that decides, or else the first.
+        """
+        of_network = [measure for measure in self.measures if measure.is_of_network]
+        if self.decides in of_network:
+            of_network.insert(0, self.decides)
+        return {
+            m.kind: m for m in self.measures if m not in of_network or m.note == of_network[0].note
+        }
+
+    @property
     def refined(self) -> Measure:
         """The column of refined masks."""
         return next(measure for measure in self.measures if measure.key == "refined")
@@ -143,7 +157,7 @@ class Section:
         """True if some group has several random seeds."""
         return any(len(group.results) > 1 for group in self.groups)
 
-    @property
+    @cached_property
     def shared(self) -> dict[str, str]:
         """Settings that all groups have in common."""
         return shared_settings(self.groups)
@@ -369,11 +383,6 @@ def random_seeds(group: Group) -> str:
     """
     seeds = [str(seed) for seed in group.random_seeds]
     return f"random seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds) or '-'}"
-
-
-def until_network(group: Group) -> float | None:
-    """Seconds in all, up to the network or to the masks, without scoring."""
-    return group.seconds(stage for stage in group.stages if stage != "evaluate")
 
 
 def per_image(group: Group) -> float | None:

@@ -66,10 +66,7 @@ def bars(section: Section) -> bytes | None:
 
 def _panels(section: Section) -> tuple[list[str], list[_Panel]]:
     """Names of the lines of the long table, and their scores."""
-    first: dict[str, Measure] = {}
-    for measure in section.measures:  # of several evaluations of a network the first
-        first.setdefault(measure.kind, measure)
-    chosen = [first[kind] for kind in _PANELS if kind in first]
+    chosen = [section.main[kind] for kind in _PANELS if kind in section.main]
     panels = [_Panel(measure, measure.title, section.groups) for measure in chosen]
     labels = [f"{place}  {section.label(g)}" for place, g in enumerate(section.groups, start=1)]
     return labels, panels

@@ -59,10 +59,7 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
 
 def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of the most important scores, narrow enough for a terminal."""
-    first: dict[str, Measure] = {}
-    for measure in section.measures:  # of several evaluations of a network the first
-        first.setdefault(measure.kind, measure)
-    shown = {title: first[kind] for kind, title in _SHORT.items() if kind in first}
+    shown = {title: section.main[kind] for kind, title in _SHORT.items() if kind in section.main}
     rows = []
     for group in section.groups:
         spreads = [group.spread(measure.key) for measure in shown.values()]

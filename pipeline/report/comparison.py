@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -288,6 +289,11 @@ class Measure:
         """The key without the words on how a network was evaluated."""
         return self.key.partition("|")[0]
 
+    @property
+    def is_of_network(self) -> bool:
+        """True if it depends on how a network was evaluated, which is its note then."""
+        return "|" in self.key
+
 
 MASKS = (
     Measure("classifier", "AP of the classifier"),
@@ -308,13 +314,22 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
         key for g in groups for r in g.results for key, v in r.values.items() if v is not None
     )
     found = [measure for measure in MASKS if measure.key in keys]
-    protocols = dict.fromkeys(key.partition("|")[2] for key in keys if "|" in key)
-    for protocol in protocols:
+    for protocol in _protocols(groups):
         for kind, title in _NETWORK.items():
             key = f"{kind}|{protocol}"
             if key in keys:
                 found.append(Measure(key, title, protocol, honest=NAMES_GIVEN not in protocol))
     return found
+
+
+def _protocols(groups: Sequence[Group]) -> list[str]:
+    """How networks were evaluated: what no oracle helped first, then what most groups have."""
+    found = [
+        {key.partition("|")[2] for result in group.results for key in result.values if "|" in key}
+        for group in groups
+    ]
+    count = Counter(protocol for some in found for protocol in some)
+    return sorted(count, key=lambda protocol: (NAMES_GIVEN in protocol, -count[protocol], protocol))
 
 
 def measure_to_sort_by(groups: Sequence[Group], wanted: str | None) -> Measure | None:
@@ -344,8 +359,13 @@ def ordered(groups: Sequence[Group], by: Measure | None) -> list[Group]:
 
 
 def ordered_by_cost(groups: Sequence[Group]) -> list[Group]:
-    """Fastest first, everything that a group's stages took."""
-    return sorted(groups, key=lambda group: group.seconds(group.stages) or 0.0)
+    """Fastest first, up to the network or to the masks."""
+    return sorted(groups, key=lambda group: until_network(group) or 0.0)
+
+
+def until_network(group: Group) -> float | None:
+    """Seconds in all, up to the network or to the masks, without scoring."""
+    return group.seconds(stage for stage in group.stages if stage != "evaluate")
 
 
 def shared_settings(groups: Sequence[Group]) -> dict[str, str]:

@@ -305,6 +305,8 @@ def _table(section: page.Section) -> Table:
     """The most important scores in %, and seconds, for the terminal."""
     head, rows = tables.short_rows(section)
     how = f"%; mean and deviation over random seeds; sorted: {section.order}"
+    if comparison.NETWORK in section.main:
+        how += f"\nnetwork: {section.main[comparison.NETWORK].note}"
     caption = f"{section.changed_from}\n{how}" if section.ablation else how
     table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
     table.add_column("no.", justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -26,6 +26,7 @@ from pipeline.config import RunConfig
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
 from pipeline.errors import ConfigError, MissingArtifactError
+from pipeline.scoring import miou
 
 T = TypeVar("T")
 
@@ -68,6 +69,23 @@ class Run:
                 check_catalogue(catalogue, progress=step)
             write_json(record, {**facts, "contents": describe(catalogue)})
         return catalogue
+
+    @cached_property
+    def chosen_classes(self) -> list[str]:
+        """``evaluate.classes``: what means are over, beside background; empty for all that occur.
+
+        Raises:
+            ConfigError: One is not a class of the data.
+        """
+        chosen = list(self.config.evaluate.classes or ())
+        unknown = set(chosen) - set(self.catalogue.classes)
+        if unknown:
+            raise ConfigError(
+                f"evaluate.classes: {', '.join(sorted(unknown))} not among the classes of "
+                f"{self.catalogue.name}: {', '.join(self.catalogue.classes)}. Their mean could not "
+                "be reported. Correct the names."
+            )
+        return chosen
 
     @cached_property
     def data_version(self) -> str:
@@ -196,6 +214,16 @@ class Run:
     def say(self, name: str, value: str) -> None:
         """Add a line to the summary at the end."""
         self.lines.append((name, value))
+
+    def say_means(self, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add a line with the means over background and the chosen classes, if there is a choice.
+
+        Args:
+            scores: What ``ConfusionMatrix.as_dict`` made, by a word for each.
+        """
+        if self.chosen_classes:
+            means = [f"{word} {number(miou(s, self.chosen_classes))}" for word, s in scores.items()]
+            self.say(f"  over background, {', '.join(self.chosen_classes)}", ", ".join(means))
 
     def summarise(self) -> None:
         """Print the summary: numbers, and where the results are."""

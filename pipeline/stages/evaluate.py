@@ -19,7 +19,7 @@ from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import NeedsFeatures, Refinement
 from pipeline.masks.seed import label_image
-from pipeline.scoring import NAMES_GIVEN, mean_over, score
+from pipeline.scoring import NAMES_GIVEN, score
 from pipeline.stages import classifier, rounds, segmentation
 from pipeline.stages.context import Run, build, number
 from pipeline.stages.prediction import predict, raise_if_any
@@ -64,8 +64,7 @@ def run(run: Run, labels: str | None = None, round_: int | None = None) -> Stage
         run.say(f"network ({name})", "not scored: the split has no ground truth")
     else:
         run.say(f"mIoU, {name} ({scores['protocol']})", number(scores["mIoU"]))
-        for name, value in mean_over_chosen(run, scores).items():
-            run.say(f"  over {name}", number(value))
+        run.say_means({"mIoU": scores})
     run.say("predictions", str(done.summary["predictions"]))
     if run.config.evaluate.export:
         run.say("for the VOC server", str(_export(run, done)))
@@ -84,18 +83,10 @@ def _needs_classifier(run: Run) -> bool:
     return config.masks is None and (config.classifier_prior or looks)
 
 
-def mean_over_chosen(run: Run, scores: dict[str, Any]) -> dict[str, float | None]:
-    """Mean IoU over background and ``evaluate.classes``, by the names; empty without them."""
-    chosen = run.config.evaluate.classes
-    if not chosen:
-        return {}
-    names = ("background", *chosen)
-    return {", ".join(names): mean_over(scores, names)}
-
-
 def check_settings(run: Run) -> None:
     """Raise before any work if the split or a class of ``evaluate`` does not exist."""
     split_of(run)
+    _ = run.chosen_classes  # which checks them
     for name in ("checkpoint", "masks"):
         given = getattr(run.config.evaluate, name)
         if given is not None and not Path(given).exists():
@@ -103,13 +94,6 @@ def check_settings(run: Run) -> None:
                 f"evaluate.{name}: {given!r} does not exist. There would be nothing to score. "
                 "Correct the path."
             )
-    unknown = set(run.config.evaluate.classes or ()) - set(run.catalogue.classes)
-    if unknown:
-        raise ConfigError(
-            f"evaluate.classes: {', '.join(sorted(unknown))} not among the classes of "
-            f"{run.catalogue.name}: {', '.join(run.catalogue.classes)}. Their mean could not be "
-            "reported. Correct the names."
-        )
 
 
 def prediction_path(stage: StageFolder, item: Item) -> Path:

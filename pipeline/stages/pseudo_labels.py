@@ -63,6 +63,7 @@ def run(run: Run) -> StageFolder:
     run.score(done, run.catalogue.scored, lambda: _score(run, maker()))
     for line in describe(done.summary):
         run.say(*line)
+    run.say_means(label_scores(done.summary))
     run.say("pseudo-masks", str(done.path / "masks"))
     return done
 
@@ -70,6 +71,13 @@ def run(run: Run) -> StageFolder:
 def mask_path(stage: StageFolder, kind: str, item: Item) -> Path:
     """The label image of an image; ``kind`` is one of ``KINDS``."""
     return stage.path / kind / f"{item.id}.png"
+
+
+def label_scores(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Honest scores by what is scored, as ``relabel`` has them too; empty without ground truth."""
+    scores = summary.get("scores")
+    kinds = {"seed": "seeds", "refined": "refined", "training masks": "masks"}
+    return {title: scores[kind] for title, kind in kinds.items()} if scores else {}
 
 
 def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -94,6 +102,7 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def check_settings(run: Run) -> None:
     """Build method and refinement once, before any work, so that what cannot work is known now."""
+    _ = run.chosen_classes  # which checks them
     count = run.config.saliency.images
     if count is not None and count < 1:
         raise ConfigError(

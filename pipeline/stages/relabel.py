@@ -21,7 +21,7 @@ from pipeline.scoring import ConfusionMatrix
 from pipeline.stages import rounds
 from pipeline.stages.context import Run, number
 from pipeline.stages.prediction import Beside, Failures, predict, raise_if_any
-from pipeline.stages.pseudo_labels import KINDS, mask_path
+from pipeline.stages.pseudo_labels import KINDS, label_scores, mask_path
 from pipeline.stages.refinement import refinement
 from pipeline.stages.training import CHECKPOINT, on_gpu
 from pipeline.tasks.predictor import LabelledPredictor
@@ -50,6 +50,7 @@ def run(run: Run, round_: int | None = None) -> StageFolder:
     run.score(done, run.catalogue.scored, lambda: _score(run, done))
     for line in describe(done.summary):
         run.say(*line)
+    run.say_means(label_scores(done.summary))
     run.say(f"masks of round {round_}", str(done.path / "masks"))
     return done
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
@@ -27,7 +27,7 @@ from pipeline.report.pictures import (
     overlay_map,
     thumbnail,
 )
-from pipeline.scoring import ConfusionMatrix, mean_over
+from pipeline.scoring import ConfusionMatrix, miou
 from pipeline.stages import evaluate, pseudo_labels, saliency
 from pipeline.stages.context import Run, name_of
 from pipeline.stages.finished import TWIN, Finished
@@ -67,26 +67,31 @@ def _page(found: Finished) -> report.Page:
 def _headlines(found: Finished) -> Iterator[report.Headline]:
     titles = (found.network_title, TWIN)
     networks = {title: found.networks[title] for title in titles if title in found.networks}
-    chosen = found.run.config.evaluate.classes
+    chosen = found.run.chosen_classes
     for title, scores in networks.items():
-        note = scores["protocol"]
-        if chosen:
-            mean = mean_over(scores, [report.BACKGROUND_NAME, *chosen])
-            note += f"; {report.percent(mean)} % over background + {len(chosen)} chosen classes"
-        yield report.Headline(f"mIoU of the {title}", f"{report.percent(scores['mIoU'])} %", note)
+        yield _of_labels(title, scores, chosen, scores["protocol"])
     if len(networks) == 2:
-        network, twin = (scores["mIoU"] for scores in networks.values())
+        network, twin = (miou(scores, chosen) for scores in networks.values())
         share = network / twin if network is not None and twin else None
         note = "mIoU of the network over that of the twin, which learned from ground truth"
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)
     masks = found.summary("pseudo_labels").get("scores")
     if masks:
-        value = f"{report.percent(masks['refined']['mIoU'])} %"
-        yield report.Headline("mIoU of the refined masks", value, f"{masks['split']}, no oracle")
+        yield _of_labels("refined masks", masks["refined"], chosen, f"{masks['split']}, no oracle")
     trained = found.summary("classifier")
     if trained:
         note = f"{trained.get('split', 'val')}, mean average precision over the classes that occur"
         yield report.Headline("mAP of the classifier", f"{report.percent(trained['mAP'])} %", note)
+
+
+def _of_labels(
+    what: str, scores: Mapping[str, Any], chosen: Sequence[str], note: str
+) -> report.Headline:
+    """The mean over background and the chosen classes, and small that over all that occur."""
+    if chosen:
+        note += f"; background + {len(chosen)} chosen classes"
+        note += f" ({report.percent(scores['mIoU'])} % over all that occur)"
+    return report.Headline(f"mIoU of the {what}", f"{report.percent(miou(scores, chosen))} %", note)
 
 
 def _mask_rungs(found: Finished) -> Iterator[report.Rung]:

@@ -21,7 +21,7 @@ from pipeline.report.comparison import (
     Setting,
     flattened,
 )
-from pipeline.scoring import mean_over
+from pipeline.scoring import miou
 from pipeline.stages.lineage import Lineage, Stage
 
 Scores = Mapping[str, Any]
@@ -125,17 +125,14 @@ def _mean_precision(summary: Mapping[str, Any], classes: Sequence[str] | None) -
 
 
 def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
-    if not classes:
-        value = scores["mIoU"]
-        return None if value is None else float(value)
-    unknown = [name for name in classes if name not in scores["IoU"]]
+    unknown = [name for name in classes or () if name not in scores["IoU"]]
     if unknown:
         known = ", ".join(name for name in scores["IoU"] if name != "background")
         raise ConfigError(
             f"compare.classes: {', '.join(unknown)} not among the classes of the data ({known}). "
             "Their mean could not be shown. Correct the names."
         )
-    return mean_over(scores, ["background", *classes])
+    return miou(scores, classes or ())
 
 
 def _network_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:

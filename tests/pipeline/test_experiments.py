@@ -107,7 +107,10 @@ def test_each_part_is_left_out_of_the_chain_in_one_command(drawn, tmp_path):
             "classifier", "classifier", ["saliency.images=2"],
             ["output_stride=16", "consistency=1.0", "freeze_batchnorm=false"],
         ),
-        ("segmenter", "segmentation", [], ["loss=balanced", "decoder_atrous_rates=[3, 6, 9]"]),
+        (
+            "segmenter", "segmentation", [],
+            ["loss=balanced", "freeze_batchnorm=true", "decoder_atrous_rates=[3, 6, 9]"],
+        ),
         (
             "recipe", "pseudo_labels", ["saliency.images=2"],
             ["kappa=0.0", "saturation=plain", "layer=backbone.10", "threshold=0.4", "plane=power"],

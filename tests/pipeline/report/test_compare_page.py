@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.report import compare_page as page
 from pipeline.report import compare_tables as tables
 from pipeline.report import comparison
 from pipeline.report.rendering import Pictures
+from pipeline.scoring import NAMES_GIVEN
 from tests.pipeline.report.results import CRF, PAR, crossed_runs, filled, result, section
 
 
@@ -31,6 +33,36 @@ def test_time_counts_the_way_without_scoring():
 
     assert page.until_network(group) == 190.0
     assert page.per_image(group) == 30.0 / 4
+
+
+def evaluated(method, **scores):
+    """A run whose network and twin have several evaluations; "_" in a protocol is a blank."""
+    run = result(method, network=0.0)
+    values = {}
+    for protocol, (network, twin) in scores.items():
+        how = protocol.replace("_", " ")
+        values |= {
+            f"network|{how}": network,
+            f"twin|{how}": twin,
+            f"fraction|{how}": network / twin,
+        }
+    return replace(run, network=replace(run.network, values=values))
+
+
+def test_where_there_is_room_for_one_evaluation_of_a_network_it_is_that_which_decides():
+    told = NAMES_GIVEN.replace(" ", "_")
+    runs = [
+        evaluated("a.A", **{told: (0.9, 0.9), "flip": (0.8, 0.8), "val": (0.5, 0.6)}),
+        evaluated("a.B", **{told: (0.9, 0.9), "val": (0.4, 0.8)}),
+    ]
+    content = section(runs)
+    titles, rows = tables.short_rows(content)
+
+    assert content.order == "best network mIoU (val) first"
+    assert {content.main[kind].note for kind in ("network", "twin", "fraction")} == {"val"}
+    assert [dict(zip(titles, row, strict=True))["network"] for row in rows] == ["50.0", "40.0"]
+    assert [dict(zip(titles, row, strict=True))["of twin"] for row in rows] == ["83.3", "50.0"]
+    assert [m.note for m in content.measures if m.kind == "network"] == ["val", "flip", NAMES_GIVEN]
 
 
 def test_small_print_says_spread_number_threshold_and_share():

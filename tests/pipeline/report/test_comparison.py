@@ -119,6 +119,16 @@ def test_a_network_is_no_difference_in_settings():
     assert comparison.differing(groups) == ["saliency.method"]
 
 
+def test_scoring_has_no_say_in_what_is_fastest():
+    slow, fast = result("a.Slow", network=0.5), result("a.Fast", network=0.5)
+    seconds = {**fast.network.seconds, "segmentation": 99.0, "evaluate": 900.0}
+    fast = replace(fast, network=replace(fast.network, seconds=seconds))
+
+    first, _ = comparison.ordered_by_cost(comparison.grouped([slow, fast]))
+
+    assert first.text("saliency.method") == "Fast"
+
+
 def test_a_network_that_was_told_the_names_never_decides():
     told = f"network|val, {NAMES_GIVEN}"
     scores = {"a.CAM": {told: 0.6, "network|val": 0.5}, "a.TSGB": {told: 0.9, "network|val": 0.4}}

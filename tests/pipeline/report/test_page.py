@@ -186,7 +186,7 @@ def leave_relabelled(run):
     stage.finish({"round": 2, "scores": {**scores, "split": "train", "images": 16}})
 
 
-def leave_network(run, labels, miou, round_=None):
+def leave_network(run, labels, miou, round_=None, **iou):
     network = segmentation.folder(run, labels, round_)
     scored = evaluate.folder(run, labels, round_)
     network.begin()
@@ -199,6 +199,7 @@ def leave_network(run, labels, miou, round_=None):
         matrix.update(truth, truth)
         write_bytes(evaluate.prediction_path(scored, item), encode_label_image(truth))
     scores = {**matrix.as_dict(classes), "mIoU": miou, "protocol": "val, scale 1, no CRF"}
+    scores["IoU"] |= iou
     scored.finish({"scores": scores, "predictions": "somewhere"})
 
 
@@ -211,7 +212,6 @@ def test_the_page_of_a_run_that_did_nothing(run):
 
 
 def test_the_page_of_a_whole_run(run):
-    run.config.evaluate.classes = list(run.catalogue.classes[:2])
     leave_classifier(run)
     leave_masks(run)
     leave_network(run, "pseudo", 0.612)
@@ -222,12 +222,28 @@ def test_the_page_of_a_whole_run(run):
     assert outside_addresses(html) == []
     assert "<script" not in html
     for text in ("61.2 %", "76.5 %", "80.0 %", "73.1 %", "of full supervision", "77.7",
-                 "oracle: threshold chosen with the masks", "mean over background + "):  # fmt: skip
+                 "oracle: threshold chosen with the masks"):  # fmt: skip
         assert text in html
     assert html.count(">done<") == 7
     assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
     assert html.count(">supervised twin</figcaption>") == len(run.catalogue.val.items)
     assert len(html) < 8 * 2**20
+
+
+def test_headlines_are_means_over_the_chosen_classes(run):
+    first = run.catalogue.classes[0]
+    run.config.evaluate.classes = [first]
+    leave_masks(run)
+    leave_network(run, "pseudo", 0.612, background=0.8, **{first: 0.7})
+    leave_network(run, "ground_truth", 0.765, background=1.0, **{first: 0.9})
+
+    html = page_of(run)
+    headlines = html[: html.index("<table")]
+
+    for text in ("75.0 %", "95.0 %", "78.9 %", "(61.2 % over all that occur)", "100.0 %"):
+        assert text in headlines
+    assert headlines.count("background + 1 chosen classes") == 3  # networks and masks
+    assert f"mean over background + {first}" in html
 
 
 def test_all_that_shaped_a_seed_stands_beside_its_threshold(run):

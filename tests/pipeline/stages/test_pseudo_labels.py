@@ -116,6 +116,25 @@ def test_an_unknown_maximum_is_refused_before_any_work(copied):
         pseudo_labels.check_settings(with_settings(copied, saliency={"normalise": "imge"}))
 
 
+def test_an_unknown_class_to_score_is_refused_before_any_work(copied):
+    with pytest.raises(ConfigError, match=r"evaluate\.classes: catt not among the classes"):
+        pseudo_labels.check_settings(with_settings(copied, evaluate={"classes": ["catt"]}))
+
+
+def test_means_over_the_chosen_classes_have_a_line_of_their_own(copied):
+    first, second, *_ = copied.catalogue.classes
+    run = with_settings(copied, evaluate={"classes": [first, second]})
+
+    done = pseudo_labels.run(run)
+
+    iou = done.summary["scores"]["refined"]["IoU"]
+    mean = (iou["background"] + iou[first] + iou[second]) / 3
+    line = dict(run.lines)[f"  over background, {first}, {second}"]
+    assert f"refined {mean:.3f}" in line
+    assert line.startswith("seed ")
+    assert "training masks " in line
+
+
 def test_shares_of_the_image_are_stored_and_stay_so(copied):
     run = with_settings(copied, saliency={"normalise": "image"})
     item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)

@@ -208,9 +208,10 @@ def _galleries(
     section: page.Section, catalogue: Catalogue, count: int
 ) -> dict[str, list[Pictures]]:
     """For each kind of label image a row an image, chosen without a look at any score."""
-    split = catalogue.scored if catalogue.scored.items else catalogue.train
     made = Path(section.groups[0].results[0].place) / "masks"
-    there = [item for item in split.items if (made / f"{item.id}.png").is_file()]
+    splits = (catalogue.scored, catalogue.train, catalogue.val)
+    found = ([i for i in s.items if (made / f"{i.id}.png").is_file()] for s in splits)
+    there: Sequence[Item] = next(filter(None, found), [])
     items = spaced(there, count) if count else []
     return {
         title: _gallery(section, kind, items, catalogue.classes)

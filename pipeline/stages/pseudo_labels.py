@@ -36,6 +36,7 @@ from pipeline.stages.training import on_gpu
 from pipeline.tasks.features import NetworkFeatures
 
 KINDS = ("seeds", "refined", "masks")
+SPLITS = ("train", "val")
 
 
 def folder(run: Run) -> StageFolder:
@@ -47,7 +48,7 @@ def folder(run: Run) -> StageFolder:
 
 
 def run(run: Run) -> StageFolder:
-    """Make three label images of every image of ``train``.
+    """Make three label images of every image of ``train``, or as ``saliency`` has it.
 
     ``seeds/``: saliency over the background threshold. ``refined/``: the same after refinement.
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
@@ -60,7 +61,7 @@ def run(run: Run) -> StageFolder:
     else:
         saliency.run(run)
     done = run.carry_out(folder(run), lambda _stage: _make_all(run, maker(), beside=beside))
-    run.score(done, run.catalogue.scored, lambda: _score(run, maker()))
+    run.score(done, saliency.scored_of(run), lambda: _score(run, maker()))
     for line in describe(done.summary):
         run.say(*line)
     run.say_means(label_scores(done.summary))
@@ -102,6 +103,11 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def check_settings(run: Run) -> None:
     """Build method and refinement once, before any work, so that what cannot work is known now."""
+    if run.config.saliency.split not in SPLITS:
+        raise ConfigError(
+            f"saliency.split: {run.config.saliency.split!r} is unknown. No image would be known to "
+            f"get masks. Choose one of {', '.join(SPLITS)}; data.val names the list behind val."
+        )
     _ = run.chosen_classes  # which checks them
     count = run.config.saliency.images
     if count is not None and count < 1:
@@ -200,7 +206,7 @@ def _workers(run: Run) -> int:
 def _make_all(run: Run, maker: _Maker, *, beside: bool) -> dict[str, Any]:
     if beside:
         _explain_and_make(run, maker)
-    items = saliency.items_of(run)
+    items = saliency.explained(run).items
     missing = [item for item in items if not maker.is_made(item)]
     failures: Failures = {}
     with run.progress("pseudo-labels", len(missing)) as step:
@@ -215,19 +221,19 @@ def _make_all(run: Run, maker: _Maker, *, beside: bool) -> dict[str, Any]:
 
 def _score(run: Run, maker: _Maker) -> dict[str, Any] | None:
     """All kinds against ground truth; nothing that the run makes depends on it."""
-    catalogue = run.catalogue
-    if not catalogue.scored.has_masks:
+    catalogue, split = run.catalogue, saliency.scored_of(run)
+    if not split.has_masks:
         return None
     sweep = ThresholdSweep(len(catalogue.classes) + 1)
     matrices = {kind: ConfusionMatrix(len(catalogue.classes) + 1) for kind in KINDS}
     matrices["masks"] = ConfusionMatrix(len(catalogue.classes) + 1, void="excluded")
-    made = {item.id for item in saliency.items_of(run)}
-    items = [item for item in catalogue.scored.items if item.id in made]
-    with run.progress("scoring", len(items)) as step:
-        for count, item in enumerate(items, start=1):
+    count = len(split.items)
+    with run.progress("scoring", count) as step:
+        for done, item in enumerate(split.items, start=1):
             _score_one(maker, item, matrices, sweep)
-            step(count, len(items))
-    return {**_scores(catalogue, matrices, sweep), "images": len(items)}
+            step(done, count)
+    scores = _scores(catalogue, matrices, sweep)
+    return {**scores, "split": split.name, "images": count}
 
 
 def _score_one(
@@ -246,5 +252,4 @@ def _scores(
         kind: matrix.as_dict(catalogue.classes) for kind, matrix in matrices.items()
     }
     scores["oracle"] = sweep.as_dict(catalogue.classes)
-    scores["split"] = catalogue.scored.name
     return scores

@@ -212,11 +212,12 @@ def _val_gallery(found: Finished) -> report.Gallery | None:
 
 def _train_gallery(found: Finished) -> report.Gallery | None:
     """The way from saliency to the masks that the network learned from."""
-    stage, catalogue = found.done.get("pseudo_labels"), found.run.catalogue
+    stage = found.done.get("pseudo_labels")
     if stage is None:
         return None
-    split = catalogue.scored if catalogue.scored.has_masks else catalogue.train
-
+    split = saliency.scored_of(found.run)
+    if not split.has_masks:
+        split = saliency.explained(found.run)
     later = {n + 1: found.done.get(f"relabel_{n + 1}") for n in found.earlier_rounds}
 
     def row(item: Item, score: float | None) -> report.Row:

@@ -1,8 +1,8 @@
-"""Stage 2, first half: saliency maps of every training image, for the classes in its label."""
+"""Stage 2, first half: saliency maps of every image to be masked, for the classes in its label."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path
-from pipeline.data.catalogue import Item, spaced
+from pipeline.data.catalogue import Item, Split, spaced
 from pipeline.stages import classifier
 from pipeline.stages.context import Run, build, name_of
 from pipeline.stages.prediction import predict, raise_if_any
@@ -21,22 +21,37 @@ from pipeline.tasks.pseudo_labeler import PseudoLabeler
 def folder(run: Run) -> StageFolder:
     """Where the maps are, or will be."""
     config, upstream = run.config.saliency, [classifier.folder(run)]
-    some = {} if config.images is None else {"images": [item.id for item in items_of(run)]}
+    some = {} if config.images is None else {"images": list(explained(run).ids)}
     return run.stage(
         "saliency", name_of(config.method), __name__, upstream, saliency=config, **some
     )
 
 
-def items_of(run: Run) -> Sequence[Item]:
-    """The images that are explained and get masks: those of ``train``, or some of the scored."""
-    catalogue, count = run.catalogue, run.config.saliency.images
+def explained(run: Run) -> Split:
+    """The images that get maps and masks: those of a split, or some of the scored."""
+    split, scored = _splits(run)
+    count = run.config.saliency.images
     if count is None:
-        return catalogue.train.items
-    return spaced(catalogue.scored.items or catalogue.train.items, count)
+        return split
+    return Split(split.name, tuple(spaced(scored.items or split.items, count)))
+
+
+def scored_of(run: Run) -> Split:
+    """Those of ``explained`` that masks are scored on; empty where there is no ground truth."""
+    made, scored = set(explained(run).ids), _splits(run)[1]
+    return Split(scored.name, tuple(item for item in scored.items if item.id in made))
+
+
+def _splits(run: Run) -> tuple[Split, Split]:
+    """The images that may be explained, and those of them on which masks are scored."""
+    catalogue = run.catalogue
+    if run.config.saliency.split == "val":
+        return catalogue.val, catalogue.val
+    return catalogue.train, catalogue.scored
 
 
 def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:
-    """Explain every image of ``items_of``: one file of maps in [0, 1] an image.
+    """Explain every image of ``explained``: one file of maps in [0, 1] an image.
 
     ``then`` is called with each image whose file was just written.
     """
@@ -60,7 +75,7 @@ def read_maps(stage: StageFolder, item: Item) -> NDArray[np.float32]:
 def _explain_all(
     run: Run, stage: StageFolder, then: Callable[[Item], None] | None
 ) -> dict[str, Any]:
-    items = items_of(run)
+    items = explained(run).items
     missing = [item for item in items if not map_path(stage, item).exists()]
 
     def write(item: Item, maps: Tensor) -> None:

@@ -126,7 +126,13 @@ def _mask_paths(run: Run, config: SegmenterConfig, train: Split) -> dict[str, Pa
 
 
 def _require_masks_of_all(run: Run) -> None:
-    count = run.config.saliency.images
+    count, split = run.config.saliency.images, run.config.saliency.split
+    if split != "train":
+        raise ConfigError(
+            f"saliency.split: {split}. Those masks are to look at and to score: a network would "
+            "learn from images that it is tested on. Set saliency.split=train, or stop at the "
+            "masks with stage=masks."
+        )
     if count is not None:
         raise ConfigError(
             f"saliency.images: {count}. Only so many images have masks, and a network would learn "

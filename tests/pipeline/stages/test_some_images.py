@@ -1,9 +1,21 @@
 """Masks of some images, to compare ways to make masks for less."""
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.data.catalogue import spaced
+from pipeline.data.palette import read_label_image
 from pipeline.errors import ConfigError
-from pipeline.stages import pseudo_labels, saliency, segmentation
+from pipeline.scoring import ConfusionMatrix
+from pipeline.stages import (
+    classifier,
+    compare,
+    pseudo_labels,
+    report,
+    saliency,
+    segmentation,
+)
 from tests.pipeline.stages.runs import with_settings
 
 
@@ -39,8 +51,48 @@ def test_no_image_at_all_is_refused(copied, count):
         pseudo_labels.check_settings(with_settings(copied, saliency={"images": count}))
 
 
-def test_no_network_learns_from_so_few(copied):
-    run = with_settings(copied, saliency={"images": 2})
+def test_held_out_images_can_have_masks_too_which_are_scored_there(copied):
+    run = with_settings(copied, saliency={"split": "val"})
+    held_out = run.catalogue.val
+
+    stage = pseudo_labels.run(run)
+    report.run(run)
+
+    made = {path.stem for path in (stage.path / "masks").iterdir()}
+    scores = stage.summary["scores"]
+    assert made == set(held_out.ids)
+    assert (scores["split"], scores["images"]) == (held_out.name, len(held_out.items))
+    matrix = ConfusionMatrix(len(run.catalogue.classes) + 1)
+    for item in held_out.items:
+        mask = read_label_image(pseudo_labels.mask_path(stage, "refined", item))
+        matrix.update(mask, read_label_image(item.mask))
+    assert scores["refined"]["mIoU"] == matrix.as_dict(run.catalogue.classes)["mIoU"]
+    assert f"From saliency to masks on {held_out.name}" in Path(
+        dict(run.lines)["report"]
+    ).read_text("utf-8")
+    assert classifier.folder(run).path == classifier.folder(copied).path
+
+
+def test_a_comparison_keeps_held_out_images_apart_and_shows_them(copied):
+    pseudo_labels.run(with_settings(copied, saliency={"split": "val"}))
+    run = with_settings(copied, compare={"pictures": 2})
+
+    compare.run(run)
+
+    page = Path(dict(run.lines)["page"]).read_text("utf-8")
+    assert page.count("scored on ") >= 2
+    assert page.count("no pictures") == 0
+    assert all(f">{item.id}" in page for item in spaced(run.catalogue.val.items, 2))
+
+
+def test_an_unknown_split_is_refused_before_any_work(copied):
+    with pytest.raises(ConfigError, match=r"saliency\.split: 'vall'"):
+        pseudo_labels.check_settings(with_settings(copied, saliency={"split": "vall"}))
+
+
+@pytest.mark.parametrize("some", [{"images": 2}, {"split": "val"}])
+def test_no_network_learns_from_these(copied, some):
+    run = with_settings(copied, saliency=some)
     pseudo_labels.run(run)
 
     for attempt in (segmentation.check_settings, segmentation.run):

@@ -50,8 +50,8 @@ class SaliencyConfig:
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False  # also the mirrored image, at every scale
     normalise: str = "class"  # maps by their own maximum, or by that of the image's classes: image
-    # Images that get maps and masks: train, or val to see how good masks are on images that no
-    # choice was made with. No network learns from those.
+    # Images that get maps and masks: train, or val to see how good masks are on images that the
+    # classifier did not learn from. No network learns from those.
     split: str = "train"
     # Explain only so many images of those that masks are scored on, evenly spaced, to compare
     # masks for less; no network learns from so few. None means every image of the split.

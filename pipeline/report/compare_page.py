@@ -119,18 +119,17 @@ class Section:
         """Columns of scores."""
         return measures(self.groups)
 
-    @property
-    def main(self) -> dict[str, Measure]:
+    @cached_property
+    def main_measures(self) -> dict[str, Measure]:
         """A measure of each kind, for where there is no room for all.
 
-        Those of a network are of one evaluation: that of the score that decides, or else the first.
+        Those of a network are of one way to evaluate it: that of the score that decides, if it is a
+        network's, or else the first.
         """
-        of_network = [measure for measure in self.measures if measure.is_of_network]
-        if self.decides in of_network:
-            of_network.insert(0, self.decides)
-        return {
-            m.kind: m for m in self.measures if m not in of_network or m.note == of_network[0].note
-        }
+        notes = [measure.note for measure in self.measures if measure.is_of_network]
+        if self.decides and self.decides.is_of_network:
+            notes.insert(0, self.decides.note)
+        return {m.kind: m for m in self.measures if not m.is_of_network or m.note == notes[0]}
 
     @property
     def refined(self) -> Measure:

@@ -66,7 +66,7 @@ def bars(section: Section) -> bytes | None:
 
 def _panels(section: Section) -> tuple[list[str], list[_Panel]]:
     """Names of the lines of the long table, and their scores."""
-    chosen = [section.main[kind] for kind in _PANELS if kind in section.main]
+    chosen = [section.main_measures[kind] for kind in _PANELS if kind in section.main_measures]
     panels = [_Panel(measure, measure.title, section.groups) for measure in chosen]
     labels = [f"{place}  {section.label(g)}" for place, g in enumerate(section.groups, start=1)]
     return labels, panels

@@ -59,7 +59,11 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
 
 def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of the most important scores, narrow enough for a terminal."""
-    shown = {title: section.main[kind] for kind, title in _SHORT.items() if kind in section.main}
+    shown = {
+        title: section.main_measures[kind]
+        for kind, title in _SHORT.items()
+        if kind in section.main_measures
+    }
     rows = []
     for group in section.groups:
         spreads = [group.spread(measure.key) for measure in shown.values()]

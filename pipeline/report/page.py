@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.palette import colourise
-from pipeline.errors import ConfigError
 from pipeline.report.rendering import render_html
 from pipeline.scoring import mean_over
 
@@ -204,15 +203,11 @@ def iou_table(
         columns: Scores by title.
         classes: Class names without background, in order.
         chosen: Classes whose mean with background is shown too.
-
-    Raises:
-        ConfigError: A chosen class does not exist.
     """
     names = [BACKGROUND_NAME, *classes]
     rows = [[name, *(_share(s["IoU"].get(name)) for s in columns.values())] for name in names]
     totals = [["mean over all classes that occur", *(_share(s["mIoU"]) for s in columns.values())]]
     if chosen:
-        _check_known(chosen, classes)
         title = f"mean over background + {', '.join(chosen)}"
         means = (mean_over(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
         totals.append([title, *means])
@@ -221,16 +216,6 @@ def iou_table(
         "counted over all images together. A dash is a class without a pixel in the ground truth."
     )
     return Table("IoU of each class, %", ["class", *columns], rows, totals, hint)
-
-
-def _check_known(chosen: Sequence[str], classes: Sequence[str]) -> None:
-    unknown = [name for name in chosen if name not in classes]
-    if unknown:
-        raise ConfigError(
-            f"evaluate.classes: {', '.join(map(repr, unknown))} not among the {len(classes)} "
-            "classes of the data. The mean would leave them out in silence. "
-            f"Choose from {', '.join(classes)}."
-        )
 
 
 def average_precision_table(summary: Mapping[str, Any], classes: Sequence[str]) -> Table:

@@ -104,7 +104,7 @@ def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
     for way in ways:
         data, made = way.masks.parts["data"], way.masks.summary
         scored = (made.get("scores") or {}).get("images")  # maybe only some have masks
-        kinds.setdefault((data, str(made["truth"]), scored), []).append(way)
+        kinds.setdefault((data, str(made["truth"]), scored, _split(way)), []).append(way)
     by_size = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), -(kind[0][2] or 0)))
     catalogue, reason = _catalogue(run)
     version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
@@ -114,6 +114,12 @@ def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
         why = reason or "the data settings of this command describe other data"
         sections.append(_section(run, own, there, why))
     return sections
+
+
+def _split(way: Lineage) -> str:
+    """Which images have masks, of those that nobody has ground truth for, too."""
+    maps = next(stage for stage in way.masks.ancestors() if stage.kind == "saliency")
+    return str(maps.settings["saliency"].get("split", "train"))
 
 
 def _catalogue(run: Run) -> tuple[Catalogue | None, str]:
@@ -306,8 +312,8 @@ def _table(section: page.Section) -> Table:
     """The most important scores in %, and seconds, for the terminal."""
     head, rows = tables.short_rows(section)
     how = f"%; mean and deviation over random seeds; sorted: {section.order}"
-    if comparison.NETWORK in section.main:
-        how += f"\nnetwork: {section.main[comparison.NETWORK].note}"
+    if comparison.NETWORK in section.main_measures:
+        how += f"\nnetwork: {section.main_measures[comparison.NETWORK].note}"
     caption = f"{section.changed_from}\n{how}" if section.ablation else how
     table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
     table.add_column("no.", justify="right", no_wrap=True)

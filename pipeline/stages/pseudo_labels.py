@@ -36,7 +36,6 @@ from pipeline.stages.training import on_gpu
 from pipeline.tasks.features import NetworkFeatures
 
 KINDS = ("seeds", "refined", "masks")
-SPLITS = ("train", "val")
 
 
 def folder(run: Run) -> StageFolder:
@@ -64,7 +63,7 @@ def run(run: Run) -> StageFolder:
     run.score(done, saliency.scored_of(run), lambda: _score(run, maker()))
     for line in describe(done.summary):
         run.say(*line)
-    run.say_means(label_scores(done.summary))
+    run.say_means(label_scores(done.summary, "seed"))
     run.say("pseudo-masks", str(done.path / "masks"))
     return done
 
@@ -74,10 +73,10 @@ def mask_path(stage: StageFolder, kind: str, item: Item) -> Path:
     return stage.path / kind / f"{item.id}.png"
 
 
-def label_scores(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Honest scores by what is scored, as ``relabel`` has them too; empty without ground truth."""
+def label_scores(summary: dict[str, Any], seeds: str) -> dict[str, dict[str, Any]]:
+    """Honest scores by what is scored, ``seeds/`` by a word; empty without ground truth."""
     scores = summary.get("scores")
-    kinds = {"seed": "seeds", "refined": "refined", "training masks": "masks"}
+    kinds = {seeds: "seeds", "refined": "refined", "training masks": "masks"}
     return {title: scores[kind] for title, kind in kinds.items()} if scores else {}
 
 
@@ -103,17 +102,13 @@ def describe(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def check_settings(run: Run) -> None:
     """Build method and refinement once, before any work, so that what cannot work is known now."""
-    if run.config.saliency.split not in SPLITS:
-        raise ConfigError(
-            f"saliency.split: {run.config.saliency.split!r} is unknown. No image would be known to "
-            f"get masks. Choose one of {', '.join(SPLITS)}; data.val names the list behind val."
-        )
+    saliency.check_split(run)
     _ = run.chosen_classes  # which checks them
     count = run.config.saliency.images
     if count is not None and count < 1:
         raise ConfigError(
             f"saliency.images: {count}. Nothing would be explained. Choose 1 or more, or null for "
-            "all training images."
+            "every image of saliency.split."
         )
     check_thresholds(run.config.seed)
     check_maximum(run.config.saliency.normalise)

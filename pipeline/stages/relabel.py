@@ -50,7 +50,7 @@ def run(run: Run, round_: int | None = None) -> StageFolder:
     run.score(done, run.catalogue.scored, lambda: _score(run, done))
     for line in describe(done.summary):
         run.say(*line)
-    run.say_means(label_scores(done.summary))
+    run.say_means(label_scores(done.summary, "network's own"))
     run.say(f"masks of round {round_}", str(done.path / "masks"))
     return done
 

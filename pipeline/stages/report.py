@@ -73,7 +73,9 @@ def _headlines(found: Finished) -> Iterator[report.Headline]:
     if len(networks) == 2:
         network, twin = (miou(scores, chosen) for scores in networks.values())
         share = network / twin if network is not None and twin else None
-        note = "mIoU of the network over that of the twin, which learned from ground truth"
+        note = (
+            "mIoU of the network, as above, over that of the twin, which learned from ground truth"
+        )
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)
     masks = found.summary("pseudo_labels").get("scores")
     if masks:
@@ -183,7 +185,7 @@ def _tables(found: Finished) -> Iterator[report.Table]:
         )
     columns |= found.networks
     if columns:
-        yield report.iou_table(columns, found.classes, found.run.config.evaluate.classes)
+        yield report.iou_table(columns, found.classes, found.run.chosen_classes)
     if "classifier" in found.done:
         yield report.average_precision_table(found.summary("classifier"), found.classes)
 

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path
 from pipeline.data.catalogue import Item, Split, spaced
+from pipeline.errors import ConfigError
 from pipeline.stages import classifier
 from pipeline.stages.context import Run, build, name_of
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.tasks.pseudo_labeler import PseudoLabeler
+
+SPLITS = ("train", "val")
 
 
 def folder(run: Run) -> StageFolder:
@@ -37,7 +40,7 @@ def explained(run: Run) -> Split:
 
 
 def scored_of(run: Run) -> Split:
-    """Those of ``explained`` that masks are scored on; empty where there is no ground truth."""
+    """Those of ``explained`` that masks are scored on, if they have ground truth."""
     made, scored = set(explained(run).ids), _splits(run)[1]
     return Split(scored.name, tuple(item for item in scored.items if item.id in made))
 
@@ -48,6 +51,15 @@ def _splits(run: Run) -> tuple[Split, Split]:
     if run.config.saliency.split == "val":
         return catalogue.val, catalogue.val
     return catalogue.train, catalogue.scored
+
+
+def check_split(run: Run) -> None:
+    """Raise unless ``saliency.split`` names images."""
+    if run.config.saliency.split not in SPLITS:
+        raise ConfigError(
+            f"saliency.split: {run.config.saliency.split!r} is unknown. No image would be known to "
+            f"get masks. Choose one of {', '.join(SPLITS)}; data.val names the list behind val."
+        )
 
 
 def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:

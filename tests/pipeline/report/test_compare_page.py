@@ -41,11 +41,9 @@ def evaluated(method, **scores):
     values = {}
     for protocol, (network, twin) in scores.items():
         how = protocol.replace("_", " ")
-        values |= {
-            f"network|{how}": network,
-            f"twin|{how}": twin,
-            f"fraction|{how}": network / twin,
-        }
+        values[f"network|{how}"] = network
+        if twin is not None:
+            values |= {f"twin|{how}": twin, f"fraction|{how}": network / twin}
     return replace(run, network=replace(run.network, values=values))
 
 
@@ -59,10 +57,21 @@ def test_where_there_is_room_for_one_evaluation_of_a_network_it_is_that_which_de
     titles, rows = tables.short_rows(content)
 
     assert content.order == "best network mIoU (val) first"
-    assert {content.main[kind].note for kind in ("network", "twin", "fraction")} == {"val"}
+    assert {content.main_measures[kind].note for kind in ("network", "twin", "fraction")} == {"val"}
     assert [dict(zip(titles, row, strict=True))["network"] for row in rows] == ["50.0", "40.0"]
     assert [dict(zip(titles, row, strict=True))["of twin"] for row in rows] == ["83.3", "50.0"]
     assert [m.note for m in content.measures if m.kind == "network"] == ["val", "flip", NAMES_GIVEN]
+
+
+def test_a_fraction_of_a_rarer_way_to_evaluate_brings_its_network_along():
+    runs = [
+        evaluated("a.A", val=(0.5, None), flip=(0.8, 0.9)),
+        evaluated("a.B", val=(0.4, None)),
+    ]
+    content = section(runs, "fraction")
+
+    assert [m.note for m in content.measures if m.kind == "network"] == ["val", "flip"]
+    assert {content.main_measures[kind].note for kind in ("network", "fraction")} == {"flip"}
 
 
 def test_small_print_says_spread_number_threshold_and_share():

@@ -31,13 +31,15 @@ def make(
     return folder
 
 
-def make_masks(root, random_seed=0, method="tsgb.TSGB", refine="a.CRF", summary=MASKS, **more):
+def make_masks(
+    root, random_seed=0, method="tsgb.TSGB", refine="a.CRF", summary=MASKS, split="train", **more
+):
     """Classifier, saliency and pseudo-labels; equal ones are made once."""
     trained = make(
         root, "classifier", (), {"mAP": 0.9, "AP": {"cat": 0.9}}, random_seed=random_seed,
         classifier={"backbone": "net", "epochs": 3}, precision="auto", **more,
     )  # fmt: skip
-    method = {"method": {"_target_": method, "kappa": 0.5}, "flip": True}
+    method = {"method": {"_target_": method, "kappa": 0.5}, "flip": True, "split": split}
     maps = make(
         root, "saliency", [trained], {"images": 4}, random_seed=random_seed, saliency=method, **more
     )

@@ -65,6 +65,19 @@ def scored(seed, oracle=0.9, refined=None):
     return scores
 
 
+def test_masks_of_other_images_have_a_table_of_their_own_without_ground_truth_too(
+    tmp_path, make_run
+):
+    blind = {**MASKS, "scores": None}
+    make_masks(tmp_path, summary=blind)
+    make_masks(tmp_path, summary=blind, split="val")
+
+    compared(tmp_path, make_run)
+
+    assert [row["place"] for row in table(tmp_path)] == ["1", "1"]  # the first of its table
+    assert (tmp_path / "compare" / "table.md").read_text("utf-8").count("no ground truth") == 2
+
+
 def test_a_sweep_becomes_a_line_for_each_choice_with_mean_and_spread(swept):
     rows = table(swept.folder)
 

@@ -117,7 +117,7 @@ def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
 
 
 def _split(way: Lineage) -> str:
-    """Which images have masks, of those that nobody has ground truth for, too."""
+    """``saliency.split`` of the masks; ``train`` for those of a version without that setting."""
     maps = next(stage for stage in way.masks.ancestors() if stage.kind == "saliency")
     return str(maps.settings["saliency"].get("split", "train"))
 
@@ -312,8 +312,9 @@ def _table(section: page.Section) -> Table:
     """The most important scores in %, and seconds, for the terminal."""
     head, rows = tables.short_rows(section)
     how = f"%; mean and deviation over random seeds; sorted: {section.order}"
-    if comparison.NETWORK in section.main_measures:
-        how += f"\nnetwork: {section.main_measures[comparison.NETWORK].note}"
+    network = section.main_measures.get(comparison.NETWORK)
+    if network and network.note not in section.order:  # of several evaluations, which
+        how += f"\nnetwork: {network.note}"
     caption = f"{section.changed_from}\n{how}" if section.ablation else how
     table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
     table.add_column("no.", justify="right", no_wrap=True)

@@ -72,6 +72,17 @@ def test_both_networks_and_the_one_twin_are_in_the_summary(second):
     assert "% of the pixels" in lines["round 2, training masks (train, void left out)"]
 
 
+def test_means_over_chosen_classes_say_whose_they_are(damaged):
+    first = damaged.catalogue.classes[0]
+    run = with_settings(damaged, evaluate={"classes": [first]})
+
+    done = relabel.run(run)
+
+    iou = done.summary["scores"]["seeds"]["IoU"]
+    mean = (iou["background"] + iou[first]) / 2
+    assert dict(run.lines)[f"  over background, {first}"].startswith(f"network's own {mean:.3f}, ")
+
+
 def test_the_label_images_are_what_network_label_and_refinement_say(second):
     network = SegmenterTask.from_checkpoint(str(segmentation.folder(second, round_=1).path
                                                 / "last.ckpt"))  # fmt: skip

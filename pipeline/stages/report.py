@@ -73,9 +73,7 @@ def _headlines(found: Finished) -> Iterator[report.Headline]:
     if len(networks) == 2:
         network, twin = (miou(scores, chosen) for scores in networks.values())
         share = network / twin if network is not None and twin else None
-        note = (
-            "mIoU of the network, as above, over that of the twin, which learned from ground truth"
-        )
+        note = "this mIoU of the network over that of the twin, which learned from ground truth"
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)
     masks = found.summary("pseudo_labels").get("scores")
     if masks:

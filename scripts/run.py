@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.stages.schema import register_schema
@@ -19,9 +20,11 @@ def main(config: DictConfig) -> None:
     """Run the stage that the configuration names, in the folder that Hydra made."""
     from pipeline.stages.launch import launch  # seconds of imports that --help can do without
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    inside = folder.is_relative_to(Path.cwd())
-    launch(config, folder.relative_to(Path.cwd()) if inside else folder)
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    launch(config, folder, sweep=hydra_config.mode is RunMode.MULTIRUN)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from pipeline.report.rendering import (
 
 TEMPLATE = "compare.html"
 UNTIL_MASKS = ("classifier", "saliency", "pseudo_labels")
-UNTIL_NETWORK = (*UNTIL_MASKS, "segmentation")
 _FOR_AN_IMAGE = ("saliency", "pseudo_labels")
 _NAMES = ("saliency.method", "refine")  # of groups where nothing differs
 

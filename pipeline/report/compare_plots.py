@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.compare_page import UNTIL_MASKS, UNTIL_NETWORK, Section, crossing
+from pipeline.report.compare_page import UNTIL_MASKS, Section, crossing
 from pipeline.report.comparison import (
     FRACTION,
     NETWORK,
@@ -16,6 +16,7 @@ from pipeline.report.comparison import (
     Measure,
     Spread,
     described,
+    until_network,
 )
 from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
 
@@ -128,8 +129,7 @@ def quality_and_cost(section: Section) -> bytes | None:
     measure = section.decides
     if measure is None:
         return None
-    stages = _stages_before(measure)
-    found = [(g, g.spread(measure.key), g.seconds(stages)) for g in section.groups]
+    found = [(g, g.spread(measure.key), _seconds_before(measure, g)) for g in section.groups]
     points = [(g, y, x) for g, y, x in found if y is not None and x]
     if len(points) < 2:
         return None
@@ -141,7 +141,7 @@ def quality_and_cost(section: Section) -> bytes | None:
     axes.margins(y=0.12)
     logarithmic(axes)
     plain_look(axes)
-    axes.set_xlabel(f"seconds of {', '.join(stages)} together (log)", fontsize=9)
+    axes.set_xlabel(f"seconds up to the {_made(measure)} (log)", fontsize=9)
     axes.set_ylabel(f"{measure.title}, %", fontsize=9)
     axes.tick_params(labelsize=8)
     low, high = axes.get_ylim()
@@ -159,10 +159,17 @@ def _short(section: Section, group: Group) -> str:
     return textwrap.shorten(f"{place}  {section.label(group)}", _WIDEST, placeholder=" …")
 
 
-def _stages_before(measure: Measure) -> tuple[str, ...]:
-    if measure.kind == "classifier":
-        return UNTIL_MASKS[:1]
-    return UNTIL_NETWORK if measure.kind in (NETWORK, FRACTION) else UNTIL_MASKS
+def _made(measure: Measure) -> str:
+    """What a score is of."""
+    if measure.kind in (NETWORK, FRACTION):
+        return "network"
+    return "classifier" if measure.kind == "classifier" else "masks"
+
+
+def _seconds_before(measure: Measure, group: Group) -> float | None:
+    if _made(measure) == "network":
+        return until_network(group)  # of all rounds, and the labels between them
+    return group.seconds(UNTIL_MASKS[:1] if _made(measure) == "classifier" else UNTIL_MASKS)
 
 
 def _point(axes: Axes, score: Spread, cost: float) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from hydra.errors import CompactHydraException
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -21,8 +22,17 @@ from pipeline.stages.context import Run, write_provenance
 from tsgb.errors import TSGBError
 
 
-def launch(config: DictConfig, folder: Path) -> None:
-    """Run one stage; errors made for people are printed as such and end with exit code 1."""
+class JobFailedError(CompactHydraException):
+    """One job of a sweep failed; at the end of the sweep Hydra prints its text, without a trace."""
+
+
+def launch(config: DictConfig, folder: Path, *, sweep: bool = False) -> None:
+    """Run one stage; errors made for people are printed as such and end with exit code 1.
+
+    Raises:
+        JobFailedError: One of those within a sweep, which goes on: the jobs after it may be well.
+            A full disk ends the sweep.
+    """
     try:
         with full_disk_explained(folder):
             _launch(config, folder)
@@ -32,6 +42,9 @@ def launch(config: DictConfig, folder: Path) -> None:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
         console.print(str(error), markup=False, highlight=False)
+        if sweep and not isinstance(error, StorageError):
+            console.print("The sweep goes on; once it is mended, the same command makes the rest.")
+            raise JobFailedError(f"{type(error).__name__}: {error}") from error
         sys.exit(1)
 
 

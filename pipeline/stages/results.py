@@ -84,7 +84,7 @@ def _settings(stages: Iterable[Stage], code: str) -> dict[str, Setting]:
     for stage in stages:
         versions.append(stage.parts["code"])
         for name, value in stage.settings.items():
-            if name not in _LEFT_OUT:
+            if name not in _LEFT_OUT and value is not None:  # null is what was not used
                 found |= flattened(_DOTTED.get(name, name), value)
     chosen = fingerprint({name: setting.value for name, setting in found.items()})
     return {**found, code: Setting(fingerprint(versions)[:6], chosen)}
@@ -137,13 +137,12 @@ def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
 
 def _network_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:
     """By protocol the network, its twin where there is one, and the share of the first."""
-    twins = _protocols(way.twin_scored)
     values = _relabelled(way, classes)
-    for protocol, scores in _protocols(way.scored).items():
-        own = _miou(scores, classes)
+    for protocol, stage in _protocols(way.scored).items():
+        own, twin = _miou(_scores(stage), classes), _twin_of(stage, way)
         values[f"{NETWORK}|{protocol}"] = own
-        if protocol in twins:
-            full = _miou(twins[protocol], classes)
+        if twin is not None:
+            full = _miou(_scores(twin), classes)
             values[f"{TWIN}|{protocol}"] = full
             values[f"{FRACTION}|{protocol}"] = own / full if own is not None and full else None
     return values
@@ -155,19 +154,35 @@ def _relabelled(way: Lineage, classes: Sequence[str] | None) -> dict[str, float 
     return {RELABELLED: _miou(masks[-1]["refined"], classes)} if masks and masks[-1] else {}
 
 
-def _protocols(evaluations: Iterable[Stage]) -> dict[str, Scores]:
-    """Scores by how they were made; other ground truth for the same images is another protocol."""
-    found: dict[str, tuple[str, Scores]] = {}
+def _protocols(evaluations: Iterable[Stage]) -> dict[str, Stage]:
+    """By how it was scored; other ground truth for the same images is another protocol."""
+    found: dict[str, tuple[str, Stage]] = {}
     for stage in evaluations:
-        scores = stage.summary.get("scores")
-        if scores:
-            truth = str(stage.settings.get("ground_truth"))
-            found[f"{scores['protocol']}, truth {truth[:6]}"] = (scores["protocol"], scores)
+        if _scores(stage):
+            truth, protocol = str(stage.settings.get("ground_truth")), _scores(stage)["protocol"]
+            found[f"{protocol}, truth {truth[:6]}"] = (protocol, stage)
     plain = [protocol for protocol, _ in found.values()]
     return {
-        (protocol if plain.count(protocol) == 1 else full): scores
-        for full, (protocol, scores) in found.items()
+        (protocol if plain.count(protocol) == 1 else full): stage
+        for full, (protocol, stage) in found.items()
     }
+
+
+def _scores(evaluation: Stage) -> Scores:
+    """What it found; empty without ground truth."""
+    return evaluation.summary.get("scores") or {}
+
+
+def _twin_of(evaluation: Stage, way: Lineage) -> Stage | None:
+    """Of the twin's evaluations, with other refinements or classifiers too, the one like it."""
+    alike = (twin for twin in way.twin_scored if _how(twin) == _how(evaluation))
+    return next((twin for twin in alike if _scores(twin)), None)
+
+
+def _how(evaluation: Stage) -> Any:
+    """All that scores depend on but the network."""
+    classifiers = [parent.path for parent in evaluation.parents if parent.kind == "classifier"]
+    return evaluation.settings, classifiers
 
 
 def _by_class(way: Lineage) -> dict[str, Mapping[str, float | None]]:
@@ -178,8 +193,9 @@ def _by_class(way: Lineage) -> dict[str, Mapping[str, float | None]]:
             found["classifier"] = stage.summary.get("AP", {})
     scores = way.masks.summary.get("scores") or {}
     found |= {key: scores[kind]["IoU"] for key, kind in _KINDS.items() if kind in scores}
-    networks = {NETWORK: way.scored, TWIN: way.twin_scored}
-    for kind, evaluations in networks.items():
-        for protocol, own in _protocols(evaluations).items():
-            found[f"{kind}|{protocol}"] = own["IoU"]
+    for protocol, stage in _protocols(way.scored).items():
+        found[f"{NETWORK}|{protocol}"] = _scores(stage)["IoU"]
+        twin = _twin_of(stage, way)
+        if twin is not None:
+            found[f"{TWIN}|{protocol}"] = _scores(twin)["IoU"]
     return found

@@ -54,12 +54,14 @@ def _splits(run: Run) -> tuple[Split, Split]:
 
 
 def check_split(run: Run) -> None:
-    """Raise unless ``saliency.split`` names images."""
+    """Raise unless ``saliency.split`` names images whose classes are known."""
     if run.config.saliency.split not in SPLITS:
         raise ConfigError(
             f"saliency.split: {run.config.saliency.split!r} is unknown. No image would be known to "
             f"get masks. Choose one of {', '.join(SPLITS)}; data.val names the list behind val."
         )
+    if run.config.saliency.split == "val":
+        run.catalogue.val.require_labels("saliency.split=val")
 
 
 def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:

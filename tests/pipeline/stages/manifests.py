@@ -59,9 +59,9 @@ def make_network(root, upstream, labels="pseudo", random_seed=0, epochs=2, round
     )  # fmt: skip
 
 
-def make_score(root, network, miou, scales="1", random_seed=0, truth="v1"):
+def make_score(root, network, miou, scales="1", random_seed=0, truth="v1", refine=None):
     scores = {**SCORE, "mIoU": miou, "protocol": f"val, scale {scales}"}
     return make(
         root, "evaluate", [network], {"scores": scores}, random_seed=random_seed,
-        evaluate={"scales": scales}, ground_truth=truth,
+        evaluate={"scales": scales}, ground_truth=truth, refine=refine,
     )  # fmt: skip

@@ -75,3 +75,17 @@ def test_a_sweep_trains_one_classifier(tmp_path, shapes_root):
     assert {p.name.split("-")[0] for p in (folder / "pseudo_labels").iterdir()} == {"CRFRefinement"}
     assert {p.name.split("-")[0] for p in (folder / "saliency").iterdir()} == {"TSGB", "CAM"}
     assert len(list(folder.glob("sweeps/*/*/provenance.json"))) == 2
+
+
+def test_a_job_that_fails_does_not_take_the_sweep_with_it(tmp_path, shapes_root):
+    folder = tmp_path / "run"
+    words = (*TINY, f"data.root={shapes_root}", f"run_dir={folder}", "stage=masks")
+
+    done = command("-m", *words, "seed.threshold=2.5,0.45,3.5")  # no level is above 1
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for level in ("2.5", "3.5"):
+        assert f"threshold={level}" in done.stderr
+    assert done.stderr.count("The sweep goes on") == 2
+    assert len(list(folder.glob("pseudo_labels/*/masks"))) == 1

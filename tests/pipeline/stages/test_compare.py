@@ -233,6 +233,48 @@ def test_a_network_decides_when_all_have_one_on_the_same_protocol(tmp_path, make
     assert rows[1]["network|val, scale 1 2"] == ""
 
 
+def test_a_network_is_compared_with_its_twin_as_it_was_refined_itself(tmp_path, make_run):
+    twins = {"a.CRF": 0.8, "a.Walk": 0.9}
+    for refine in twins:
+        trained, _, masks = make_masks(tmp_path, refine=refine, summary=scored(0.5))
+        network = make_network(tmp_path, [masks, trained])
+        make_score(tmp_path, network, 0.6, refine={"_target_": refine})
+        twin = make_network(tmp_path, [trained], "ground_truth")  # one for both
+        make_score(tmp_path, twin, twins[refine], refine={"_target_": refine})
+
+    compared(tmp_path, make_run)
+
+    found = {row["refine"]: float(row["twin|val, scale 1"]) for row in table(tmp_path)}
+    assert found == {"CRF": 0.8, "Walk": 0.9}
+
+
+def test_masks_keep_their_refinement_where_a_later_round_has_none(tmp_path, make_run):
+    trained, _, masks = make_masks(tmp_path, summary=scored(0.5))
+    first = make_network(tmp_path, [masks, trained])
+    again = make(
+        tmp_path, "relabel", [first], {"truth": "t1"}, relabel={"refine": False}, refine=None
+    )
+    for network, miou in ((first, 0.5), (make_network(tmp_path, [again, trained], rounds=2), 0.6)):
+        make_score(tmp_path, network, miou)
+
+    compared(tmp_path, make_run)
+
+    rows = table(tmp_path)
+    assert [row["segmenter.rounds"] for row in rows] == ["2", "1"]
+    assert "refine" not in rows[0]
+
+
+def test_what_has_no_such_score_is_sorted_by_what_it_has(tmp_path, make_run):
+    trained, _, masks = make_masks(tmp_path, summary=scored(0.5))
+    make_score(tmp_path, make_network(tmp_path, [masks, trained]), 0.6)
+    for method, refined in (("a.Worse", 0.3), ("a.Better", 0.4)):
+        make_masks(tmp_path, method=method, summary=scored(0.2, refined=refined), split="val")
+
+    compared(tmp_path, make_run, "compare.by=network")
+
+    assert [row["saliency.method"] for row in table(tmp_path)] == ["Better", "Worse", "TSGB"]
+
+
 def test_runs_on_other_data_or_other_truth_have_tables_of_their_own(tmp_path, make_run):
     make_masks(tmp_path, summary=scored(0.5))
     make_masks(tmp_path, summary=scored(0.6), method="a.Other")

@@ -1,16 +1,18 @@
 """Masks of some images, to compare ways to make masks for less."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.data.catalogue import spaced
+from pipeline.data.catalogue import Split, spaced
 from pipeline.data.palette import read_label_image
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages import (
     classifier,
     compare,
+    evaluate,
     pseudo_labels,
     report,
     saliency,
@@ -49,6 +51,22 @@ def test_more_than_there_are_means_all_that_are_scored(copied):
 def test_no_image_at_all_is_refused(copied, count):
     with pytest.raises(ConfigError, match=r"saliency\.images"):
         pseudo_labels.check_settings(with_settings(copied, saliency={"images": count}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "named"),
+    [
+        (pseudo_labels, {"saliency": {"split": "val"}}, "saliency.split=val"),
+        (evaluate, {"evaluate": {"names_given": True}}, "evaluate.names_given=true"),
+    ],
+)
+def test_held_out_images_without_names_are_not_taken_for_background(copied, stage, settings, named):
+    run = with_settings(copied, **settings)
+    nameless = tuple(replace(item, labels=()) for item in run.catalogue.val.items)
+    run.catalogue = replace(run.catalogue, val=Split("val", nameless))
+
+    with pytest.raises(DataError, match=f"{named}: none of the {len(nameless)} images of 'val'"):
+        stage.check_settings(run)
 
 
 def test_held_out_images_can_have_masks_too_which_are_scored_there(copied):

@@ -263,8 +263,8 @@ class StageFolder:
         seconds = round(begun["seconds"] + time.time() - begun["began"], 1)
         files = self._count_files()
         self._write(
-            state="done", seconds=seconds, started=begun["started"], finished=time.time(),
-            resumed=begun["resumed"], files=files, summary=summary,
+            state="done", seconds=seconds, started=begun["started"], resumed=begun["resumed"],
+            files=files, summary=summary,
         )  # fmt: skip
 
     def amend(self, **results: Any) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import DataError
-
 BACKGROUND = 0
 VOID = 255
 
@@ -42,19 +40,6 @@ class Split:
     def has_masks(self) -> bool:
         """True if there are images and every one has a ground-truth mask."""
         return bool(self.items) and all(item.mask is not None for item in self.items)
-
-    def require_labels(self, setting: str) -> None:
-        """Held-out images may come without image labels, but not for a setting that needs them.
-
-        Raises:
-            DataError: No image shows a class.
-        """
-        if not any(item.labels for item in self.items):
-            raise DataError(
-                f"{setting}: none of the {len(self.items)} images of {self.name!r} has an image "
-                "label. Each would be taken for pure background. Add them to data.labels, or leave "
-                "this setting out."
-            )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,20 @@ def check_catalogue(
         )
 
 
+def require_labels(split: Split, setting: str) -> None:
+    """Held-out images may come without image labels, but not for a setting that needs them.
+
+    Raises:
+        DataError: No image shows a class.
+    """
+    if not any(item.labels for item in split.items):
+        raise DataError(
+            f"{setting}: none of the {len(split.items)} images of {split.name!r} has an image "
+            "label. Each would be taken for pure background. Add them to data.labels, or leave "
+            "this setting out."
+        )
+
+
 def describe(catalogue: Catalogue) -> dict[str, Any]:
     """Counts for the log and the report: images, masks and images per class of every split.
 

@@ -53,7 +53,7 @@ def flattened(
     if TARGET in node:
         owns = f"{owner}/{group}={node[TARGET]}"
         if not inside:
-            found[group] = Setting(named(node), owner, owns)
+            found[group] = Setting(_named(node), owner, owns)
         owner, inside = owns, True
     for key, value in node.items():
         if not key.startswith("_"):
@@ -61,13 +61,8 @@ def flattened(
     return found
 
 
-def named(node: Mapping[str, Any]) -> str:
-    """What is built, and what of.
-
-    Example:
-        >>> named({"_target_": "a.Chain", "steps": {"walk": {"_target_": "a.FeatureWalk"}}})
-        'Chain(FeatureWalk)'
-    """
+def _named(node: Mapping[str, Any]) -> str:
+    """What is built, and what of."""
     name, parts = str(node[TARGET]).rpartition(".")[2], ", ".join(_parts(node))
     return f"{name}({parts})" if parts else name
 
@@ -75,7 +70,7 @@ def named(node: Mapping[str, Any]) -> str:
 def _parts(node: Mapping[str, Any]) -> Iterator[str]:
     for value in node.values():
         if isinstance(value, Mapping):
-            yield from [named(value)] if TARGET in value else _parts(value)
+            yield from [_named(value)] if TARGET in value else _parts(value)
 
 
 def _text(value: Any) -> str:

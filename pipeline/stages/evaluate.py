@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from torch import Tensor
 from pipeline.artifacts import StageFolder, fingerprint, write_bytes
 from pipeline.config import EvaluateConfig, SegmenterConfig
 from pipeline.data.catalogue import Item, Split
+from pipeline.data.checks import require_labels
 from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError, DataError, at_most
 from pipeline.masks.refine import NeedsFeatures, Refinement
 from pipeline.masks.seed import label_image
-from pipeline.report.comparison import named
 from pipeline.scoring import NAMES_GIVEN, score
 from pipeline.stages import classifier, rounds, segmentation
 from pipeline.stages.context import Run, build, number
@@ -87,7 +87,7 @@ def _needs_classifier(run: Run) -> bool:
 def check_settings(run: Run) -> None:
     """Raise before any work if the split or a class of ``evaluate`` does not exist."""
     if run.config.evaluate.names_given:
-        split_of(run).require_labels("evaluate.names_given=true")
+        require_labels(split_of(run), "evaluate.names_given=true")
     split_of(run)
     _ = run.chosen_classes  # which checks them
     for name in ("checkpoint", "masks"):
@@ -222,26 +222,24 @@ def _score(run: Run, split: Split, masks: dict[str, Path]) -> dict[str, Any]:
 
         matrix = score(images(), len(classes) + 1)
     return {**matrix.as_dict(classes), "split": split.name, "images": len(split.items),
-            "protocol": protocol(run.config.evaluate, split, run.config.refine)}  # fmt: skip
+            "protocol": protocol(run.config.evaluate, split)}  # fmt: skip
 
 
-def protocol(config: EvaluateConfig, split: Split, refine: Mapping[str, Any]) -> str:
+def protocol(config: EvaluateConfig, split: Split) -> str:
     """In one line, how a number was made.
 
     Example:
-        >>> crf = {"_target_": "pipeline.masks.refine.CRFRefinement"}
-        >>> protocol(EvaluateConfig(flip=True), Split("val", ()), crf)
+        >>> protocol(EvaluateConfig(flip=True), Split("val", ()))
         'val, scale 1, flip, no CRF'
-        >>> protocol(EvaluateConfig(crf=True), Split("val", ()), crf)
-        'val, scale 1, no flip, CRF'
+        >>> protocol(EvaluateConfig(crf=True), Split("val", ()))
+        'val, scale 1, no flip, refined'
     """
     if config.masks is not None:
         return f"{split.name}, given masks"
     scales = "scale" if len(config.scales) == 1 else "scales"
     values = " ".join(f"{scale:g}" for scale in config.scales)
     flip = "flip" if config.flip else "no flip"
-    name = named(refine).replace("Refinement", "")
-    crf = name if config.crf and name != "No" else "no CRF"
+    crf = "refined" if config.crf else "no CRF"  # by the run's own refinement, whatever that is
     prior = ", times the classifier's odds" if config.classifier_prior else ""
     names = f", {NAMES_GIVEN}" if config.names_given else ""
     return f"{split.name}, {scales} {values}, {flip}, {crf}{prior}{names}"

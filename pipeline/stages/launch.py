@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,22 +31,34 @@ def launch(config: DictConfig, folder: Path, *, sweep: bool = False) -> None:
     """Run one stage; errors made for people are printed as such and end with exit code 1.
 
     Raises:
-        JobFailedError: One of those within a sweep, which goes on: the jobs after it may be well.
-            A full disk ends the sweep.
+        JobFailedError: Any error within a sweep, after it was printed. Hydra makes the other jobs.
     """
+    failure = _failure(config, folder, sweep=sweep)
+    if failure and sweep:  # not where it was caught: Hydra would keep all that the job had loaded
+        raise JobFailedError(failure)
+    if failure:
+        sys.exit(1)
+
+
+def _failure(config: DictConfig, folder: Path, *, sweep: bool) -> str:
+    """The text of what went wrong, once it was printed; empty if nothing did."""
+    console = Console(stderr=True, soft_wrap=True)
+    with_trace = bool(os.environ.get("HYDRA_FULL_ERROR"))
     try:
         with full_disk_explained(folder):
             _launch(config, folder)
-    except (PipelineError, TSGBError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+    except Exception as error:
+        for_people = isinstance(error, (PipelineError, TSGBError))
+        if not sweep and (with_trace or not for_people):
             raise
-        console = Console(stderr=True, soft_wrap=True)
+        if with_trace or not for_people:
+            traceback.print_exc()
         console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
         console.print(str(error), markup=False, highlight=False)
-        if sweep and not isinstance(error, StorageError):
-            console.print("The sweep goes on; once it is mended, the same command makes the rest.")
-            raise JobFailedError(f"{type(error).__name__}: {error}") from error
-        sys.exit(1)
+        if sweep:
+            console.print("Other jobs go on; once it is mended, the same command makes the rest.")
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _launch(config: DictConfig, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +63,9 @@ class Stage:
         return max(own - sum(float(manifest["seconds"]) for manifest in beside), 0.0)
 
     def _includes(self, parent: Stage) -> bool:
-        """True if the other began while it was at work, as maps do that masks are made beside."""
+        """True if it began before the other, as masks do that are made while maps still are."""
         began, before = self.manifest.get("started"), parent.manifest.get("started")
-        if began is None or before is None:
-            return False
-        return bool(began <= before <= self.manifest.get("finished", math.inf))
+        return began is not None and before is not None and bool(began <= before)
 
     def ancestors(self) -> list[Stage]:
         """Every stage on the way to this one, in order, itself the last; each once."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.artifacts import StageFolder, atomic_path
 from pipeline.data.catalogue import Item, Split, spaced
+from pipeline.data.checks import require_labels
 from pipeline.errors import ConfigError
 from pipeline.stages import classifier
 from pipeline.stages.context import Run, build, name_of
@@ -61,7 +62,7 @@ def check_split(run: Run) -> None:
             f"get masks. Choose one of {', '.join(SPLITS)}; data.val names the list behind val."
         )
     if run.config.saliency.split == "val":
-        run.catalogue.val.require_labels("saliency.split=val")
+        require_labels(run.catalogue.val, "saliency.split=val")
 
 
 def run(run: Run, then: Callable[[Item], None] | None = None) -> StageFolder:

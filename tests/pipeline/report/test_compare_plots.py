@@ -1,6 +1,7 @@
 """Plots of a comparison: what is drawn, and that it has room."""
 
 import statistics
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -66,6 +67,16 @@ def test_nothing_is_plotted_without_scores():
     assert compare_plots.bars(content) is None
     assert compare_plots.quality_and_cost(content) is None
     assert "by name" in content.order
+
+
+def test_a_second_round_costs_what_its_labels_cost_too():
+    once = result(network=0.5)
+    again = replace(once.network, seconds={**once.network.seconds, "relabel": 700.0})
+    content = section([once, replace(result("a.CAM", network=0.6), network=again)])
+
+    costs = {compare_plots._seconds_before(content.decides, group) for group in content.groups}
+
+    assert max(costs) - min(costs) == pytest.approx(700.0)
 
 
 def _decoded(png):

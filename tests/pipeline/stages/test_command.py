@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.artifacts import read_json
 from pipeline.errors import StorageError
+from pipeline.stages import launch
 from pipeline.stages.launch import full_disk_explained
 from tests.conftest import TINY
 from tests.pipeline.stages.runs import command
@@ -87,5 +88,18 @@ def test_a_job_that_fails_does_not_take_the_sweep_with_it(tmp_path, shapes_root)
     assert "Traceback" not in done.stderr
     for level in ("2.5", "3.5"):
         assert f"threshold={level}" in done.stderr
-    assert done.stderr.count("The sweep goes on") == 2
+    assert done.stderr.count("Other jobs go on") == 2
     assert len(list(folder.glob("pseudo_labels/*/masks"))) == 1
+
+
+def test_a_crash_within_a_sweep_shows_its_trace_and_is_one_job(tmp_path, monkeypatch, capsys):
+    def crash(config, folder):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(launch, "_launch", crash)
+
+    with pytest.raises(launch.JobFailedError, match="RuntimeError: out of memory"):
+        launch.launch({}, tmp_path, sweep=True)
+    assert "in crash" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        launch.launch({}, tmp_path)

@@ -3,8 +3,6 @@
 import pytest
 from PIL import Image
 
-from pipeline.config import EvaluateConfig
-from pipeline.data.catalogue import Split
 from pipeline.errors import DataError
 from pipeline.stages import evaluate
 from tests.pipeline.stages.runs import with_settings
@@ -38,28 +36,13 @@ def test_scales_flip_crf_and_export_for_the_server(copied):
 
     stage = evaluate.run(run)
 
-    assert stage.summary["scores"]["protocol"] == "val, scales 1 1.5, flip, CRF"
+    assert stage.summary["scores"]["protocol"] == "val, scales 1 1.5, flip, refined"
     exported = stage.path / "results/VOC2012/Segmentation/comp6_test_cls"
     files = {path.stem for path in exported.glob("*.png")}
     assert files == set(run.catalogue.val.ids)
     with Image.open(next(exported.glob("*.png"))) as image:
         assert image.mode == "P"
         assert image.size == (64, 64)
-
-
-@pytest.mark.parametrize(
-    ("refine", "expected"),
-    [
-        ({"_target_": "pipeline.masks.refine.CRFRefinement"}, "CRF"),
-        ({"_target_": "pipeline.masks.refine.NoRefinement"}, "no CRF"),
-        ({"_target_": "a.Chain", "steps": {"w": {"_target_": "a.Walk"}}}, "Chain(Walk)"),
-    ],
-)
-def test_the_protocol_says_what_refined_the_predictions(refine, expected):
-    said = evaluate.protocol(EvaluateConfig(crf=True), Split("val", ()), refine)
-
-    assert said == f"val, scale 1, no flip, {expected}"
-    assert evaluate.protocol(EvaluateConfig(), Split("val", ()), refine).endswith("no CRF")
 
 
 def test_other_scales_are_scored_beside_the_first_ones(copied):

@@ -106,24 +106,24 @@ def _sections(run: Run, ways: Sequence[Lineage]) -> list[page.Section]:
         scored = (made.get("scores") or {}).get("images")  # maybe only some have masks
         kinds.setdefault((data, str(made["truth"]), scored, _split(way)), []).append(way)
     by_size = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), -(kind[0][2] or 0)))
-    runs = [comparison.grouped([result_of(w, run.config.compare.classes) for w in own])
-            for _, own in by_size]  # fmt: skip
-    _check_found(run.config.compare.by, runs)
+    config = run.config.compare
+    found = [comparison.grouped([result_of(w, config.classes) for w in own]) for _, own in by_size]
+    _check_found(config.by, found)
     catalogue, reason = _catalogue(run)
     version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
     sections = []
-    for ((data, *_), own), groups in zip(by_size, runs, strict=True):
+    for ((data, *_), own), groups in zip(by_size, found, strict=True):
         there = catalogue if data == version else None
         why = reason or "the data settings of this command describe other data"
         sections.append(_section(run, own, groups, there, why))
     return sections
 
 
-def _check_found(by: str | None, runs: Sequence[Sequence[Group]]) -> None:
+def _check_found(by: str | None, found: Sequence[Sequence[Group]]) -> None:
     """Raise if no table can be sorted as wanted; those that cannot are sorted by what they have."""
     if by is None or by == "seconds":
         return
-    if not any(comparison.measure_to_sort_by(groups, by) for groups in runs):
+    if not any(comparison.measure_to_sort_by(groups, by) for groups in found):
         raise ConfigError(
             f"compare.by: no run has a number for {by!r}. There would be no order. "
             "Leave compare.by out, or make what is missing (stage=evaluate, or stage=all)."
@@ -152,8 +152,8 @@ def _section(
     why: str,
 ) -> page.Section:
     config = run.config.compare
-    by_cost, last = config.by == "seconds", comparison.measure_to_sort_by(groups, None)
-    by = None if by_cost else comparison.measure_to_sort_by(groups, config.by) or last
+    by_cost, wanted = config.by == "seconds", comparison.measure_to_sort_by(groups, config.by)
+    by = None if by_cost else wanted or comparison.measure_to_sort_by(groups, None)
     ordered = comparison.ordered_by_cost(groups) if by_cost else comparison.ordered(groups, by)
     title, chosen = _title(ways, catalogue), config.classes or ()
     section = page.Section(title, ordered, by, by_cost, chosen=chosen)

@@ -85,10 +85,10 @@ def _needs_classifier(run: Run) -> bool:
 
 
 def check_settings(run: Run) -> None:
-    """Raise before any work if the split or a class of ``evaluate`` does not exist."""
+    """Raise before any work if ``evaluate`` names what does not exist, or labels are missing."""
+    split = split_of(run)
     if run.config.evaluate.names_given:
-        require_labels(split_of(run), "evaluate.names_given=true")
-    split_of(run)
+        require_labels(split, "evaluate.names_given=true")
     _ = run.chosen_classes  # which checks them
     for name in ("checkpoint", "masks"):
         given = getattr(run.config.evaluate, name)

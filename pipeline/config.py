@@ -20,9 +20,6 @@ class ClassifierConfig:
     weights: str = "none"  # none, download, or the path of a state dict
     middle_layer: str = "backbone.13"  # read by methods whose maps are best from a middle layer
     last_layer: str = "backbone.18"  # read by methods of the CAM family
-    # Pixels of the image for one of the last feature map, 8 or 16 in place of 32: strides become
-    # dilations, with the same weights. None leaves the network as the library has it.
-    output_stride: int | None = None
     freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
     freeze_until: str = ""  # layer, as backbone.7, before which nothing is learned; "" for none
     size: int = 321  # side of the square training crop and of the squashed validation image, px
@@ -32,7 +29,6 @@ class ClassifierConfig:
     vertical_flip: bool = False  # for images without an up and a down
     epochs: int = 8
     batch_size: int = 16
-    consistency: float = 0.0  # weight of the distance between class maps of a crop and at half size
     optimizer: str = "sgd"  # sgd (momentum 0.9) or adamw
     learning_rate: float = 0.002  # of the backbone; falls to zero as (1 - t)^0.9
     head_learning_rate: float = 0.05
@@ -49,7 +45,6 @@ class SaliencyConfig:
     size: int = 321  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False  # also the mirrored image, at every scale
-    normalise: str = "class"  # maps by their own maximum, or by that of the image's classes: image
     # Images that get maps and masks: train, or val to see how good masks are on images that the
     # classifier did not learn from. No network learns from those.
     split: str = "train"
@@ -65,8 +60,6 @@ class SeedConfig:
     # Temperature at which the classes of an image compete for its places by the classifier's
     # logits there; 0: they do not.
     competition: float = 0.0
-    # Of the strongest map of the image's other classes, taken off each map first, from 0 to 1.
-    subtract_others: float = 0.0
     power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
     threshold: float = 0.5  # background level of the seed and of the refined mask that are scored
     foreground: float = 0.5  # foreground where the mask made at this level says so
@@ -89,8 +82,10 @@ class SegmenterConfig:
     twin: bool = True  # stage=all also trains the twin where training images have ground truth
     freeze_batchnorm: bool = True  # of the encoder: keep running statistics
     freeze_until: str = ""  # layer of the encoder before which nothing is learned; "" for none
-    loss: str = "cross_entropy"  # or balanced, bootstrapped, generalised; see pipeline/tasks/losses
-    hard_share: float = 0.25  # of the pixels, those with the greatest loss, teach if bootstrapped
+    # A callable of logits [B, L, H, W] and labels [B, H, W], and its arguments; void is 255.
+    loss: dict[str, Any] = field(
+        default_factory=lambda: {"_target_": "pipeline.tasks.losses.CrossEntropy"}
+    )
     void: str = "ignored"  # pixels of pseudo-masks that are not sure: ignored, or background
     ema: float = 0.0  # decay by step of the mean of weights that is the result; 0: the last weights
     size: int = 321  # side of the square training crop, px

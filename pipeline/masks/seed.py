@@ -15,24 +15,20 @@ from pipeline.errors import ConfigError, DataError
 Floats = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
 
-MAXIMA = ("class", "image")  # what saliency is a share of, see ``normalise``
 PLANES = ("constant", "power")  # heights of the background, see ``with_background``
 _ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
 
 
-def normalise(maps: Floats, maximum: str = "class") -> Floats:
+def normalise(maps: Floats) -> Floats:
     """Positive part of each map as a share of its own maximum; a map without one becomes 0.
 
     Args:
         maps: Raw signed saliency, float [K, H, W], one map for each class of the image.
-        maximum: "class" for each map's own, or "image" for the greatest of all K, so that a class
-            of less saliency has lower shares throughout.
 
     Returns:
         float32 [K, H, W] in [0, 1].
 
     Raises:
-        ConfigError: ``maximum`` is unknown.
         DataError: ``maps`` is not [K, H, W], or a map has values that are not finite.
 
     Example:
@@ -40,55 +36,12 @@ def normalise(maps: Floats, maximum: str = "class") -> Floats:
         array([[[0. , 0.5, 1. ]],
         <BLANKLINE>
                [[0. , 0. , 0. ]]], dtype=float32)
-        >>> normalise(np.array([[[2.0, 4.0]], [[1.0, 0.0]]]), "image").tolist()
-        [[[0.5, 1.0]], [[0.25, 0.0]]]
     """
-    check_maximum(maximum)
     maps = np.asarray(maps)
     _check_planes("normalise", "maps", maps)
     positive = np.maximum(maps, 0).astype(np.float64)  # half-precision sums and tiny maxima
-    axes = (1, 2) if maximum == "class" else (0, 1, 2)
-    highest = positive.max(axis=axes, keepdims=True, initial=0.0)
+    highest = positive.max(axis=(1, 2), keepdims=True, initial=0.0)
     return (positive / np.where(highest > 0, highest, 1.0)).astype(np.float32)
-
-
-def subtract_others(maps: Floats, weight: float) -> Floats:
-    """What of each map is more than a share of the strongest other map at that pixel.
-
-    ``max(0, m_k - weight * max_{j != k} m_j)``. One map alone stays as it is. The maximum of a map
-    shrinks where another class is high at the same place.
-
-    Args:
-        maps: Normalised maps of the classes of one image, float [K, H, W], from ``normalise``.
-        weight: Share of the strongest other map, in [0, 1].
-
-    Returns:
-        float32 [K, H, W] in [0, 1].
-
-    Raises:
-        ConfigError: ``weight`` is out of its range.
-        DataError: ``maps`` is not [K, H, W], or has values that are not finite.
-
-    References:
-        Shimoda and Yanai, "Distinct Class-Specific Saliency Maps for Weakly Supervised Semantic
-        Segmentation", ECCV 2016 (the idea: differences between the maps of an image's classes).
-
-    Example:
-        >>> subtract_others(np.array([[[1.0, 0.5]], [[0.5, 1.0]]]), weight=0.5).tolist()
-        [[[0.75, 0.0]], [[0.0, 0.75]]]
-    """
-    if not 0 <= weight <= 1:
-        raise ConfigError(
-            f"subtract_others: weight is {weight}. Maps would grow where others are, or a class "
-            "be lost where it is the strongest. Pass a number from 0 to 1."
-        )
-    maps = np.asarray(maps, dtype=np.float32)
-    _check_planes("subtract_others", "maps", maps)
-    if len(maps) < 2:
-        return maps
-    second, first = np.sort(maps, axis=0)[-2:]
-    other = np.where(maps == first, second, first)
-    return np.maximum(maps - np.float32(weight) * other, 0)
 
 
 def compete(maps: Floats, logits: Floats, temperature: float) -> Floats:
@@ -253,15 +206,6 @@ def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
     mask = strict.copy()
     mask[(strict == BACKGROUND) & (lenient != BACKGROUND)] = VOID
     return mask
-
-
-def check_maximum(maximum: str) -> None:
-    """Raise a ConfigError unless ``maximum`` is one of ``MAXIMA``."""
-    if maximum not in MAXIMA:
-        raise ConfigError(
-            f"normalise: maximum is {maximum!r}. Saliency would be a share of nothing known. "
-            f"Choose {' or '.join(MAXIMA)} (saliency.normalise)."
-        )
 
 
 def _check_background(background: float, plane: str) -> None:

@@ -48,15 +48,15 @@ def run(run: Run) -> StageFolder:
 def untrained(run: Run) -> ClassifierNet:
     """The network as it is before any weights are read or learned."""
     config, classes = run.config.classifier, len(run.catalogue.classes)
-    return build_classifier(config.library, config.backbone, "none", classes, config.output_stride)
+    return build_classifier(config.library, config.backbone, "none", classes)
 
 
 def check_settings(run: Run) -> None:
     """Build the network once, before any work, so that what cannot work is known now.
 
     Raises:
-        ConfigError: Unknown network, layer or optimiser, weights that do not fit, a negative
-            consistency, or layers that stay as they are without weights.
+        ConfigError: Unknown network, layer or optimiser, weights that do not fit, or layers that
+            stay as they are without weights.
     """
     _check_choices(run.config.classifier)
     check_one_process(run.config.trainer)
@@ -75,11 +75,6 @@ def check_settings(run: Run) -> None:
 
 
 def _check_choices(config: ClassifierConfig) -> None:
-    if config.consistency < 0:
-        raise ConfigError(
-            f"classifier.consistency: {config.consistency}. Class maps would be pulled apart. "
-            "Choose 0 (no such loss) or more."
-        )
     if config.freeze_until and config.weights == "none":
         raise ConfigError(
             f"classifier.freeze_until: {config.freeze_until!r} with classifier.weights=none. "

@@ -19,12 +19,10 @@ from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.errors import ConfigError
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import (
-    check_maximum,
     compete,
     confident,
     label_image,
     normalise,
-    subtract_others,
     with_background,
 )
 from pipeline.scoring import ConfusionMatrix, ThresholdSweep
@@ -111,7 +109,6 @@ def check_settings(run: Run) -> None:
             "every image of saliency.split."
         )
     check_thresholds(run.config.seed)
-    check_maximum(run.config.saliency.normalise)
     network = classifier.untrained(run)
     refinement(run, lambda: features(run, network))
     method = {**run.config.saliency.method, "model": network}
@@ -129,7 +126,7 @@ def check_thresholds(seed: SeedConfig) -> None:
             "background. Choose 0 < background <= threshold <= foreground < 1."
         )
     nothing = np.zeros((0, 1, 1), np.float32)
-    with_background(subtract_others(nothing, seed.subtract_others), seed.threshold, seed.plane)
+    with_background(nothing, seed.threshold, seed.plane)
     if seed.competition:
         compete(nothing, nothing, seed.competition)
 
@@ -143,17 +140,16 @@ class _Maker:
     seed: SeedConfig
     refine: Refinement
     logits: Callable[[Item], NDArray[np.float32]] | None = None  # by place, of the image's classes
-    maximum: str = "class"  # what the maps are shares of
 
     def is_made(self, item: Item) -> bool:
         return all(mask_path(self.stage, kind, item).exists() for kind in KINDS)
 
     def read(self, item: Item) -> NDArray[np.float32]:
         """Maps of an image in [0, 1], ready for a threshold."""
-        maps = normalise(saliency.read_maps(self.maps, item), self.maximum)
+        maps = normalise(saliency.read_maps(self.maps, item))
         if self.logits is not None and len(maps) > 1:
             maps = compete(maps, self.logits(item), self.seed.competition)
-        return subtract_others(maps, self.seed.subtract_others) ** self.seed.power
+        return np.asarray(maps**self.seed.power)
 
     def make(self, item: Item) -> None:
         image = read_image(item.image)
@@ -175,8 +171,7 @@ class _Maker:
 def _maker(run: Run) -> _Maker:
     seed, reader = run.config.seed, shared_features(run)
     logits = _logits(run, reader()) if seed.competition else None
-    maps, maximum = saliency.folder(run), run.config.saliency.normalise
-    return _Maker(folder(run), maps, seed, refinement(run, reader), logits, maximum)
+    return _Maker(folder(run), saliency.folder(run), seed, refinement(run, reader), logits)
 
 
 def _logits(run: Run, reader: NetworkFeatures) -> Callable[[Item], NDArray[np.float32]]:

@@ -12,7 +12,6 @@ from pipeline.stages import classifier
 from pipeline.stages.context import Run, build
 from pipeline.stages.training import on_gpu
 from pipeline.tasks.features import NetworkFeatures
-from pipeline.tasks.folding import fold_batch_norms
 
 
 def refinement(run: Run, reader: Callable[[], NetworkFeatures] | None = None) -> Refinement:
@@ -30,13 +29,7 @@ def refinement(run: Run, reader: Callable[[], NetworkFeatures] | None = None) ->
 
 def shared_features(run: Run) -> Callable[[], NetworkFeatures]:
     """Reads the run's trained classifier, which is loaded by the first call, for all that ask."""
-
-    def load() -> NetworkFeatures:
-        network = classifier.load(run).network
-        fold_batch_norms(network)  # it is there for nothing but this
-        return features(run, network)
-
-    return cache(load)
+    return cache(lambda: features(run, classifier.load(run).network))
 
 
 def features(run: Run, network: nn.Module) -> NetworkFeatures:

@@ -127,10 +127,8 @@ def _plane(seed: SeedConfig) -> str:
 
 def _of_what(seed: SeedConfig) -> str:
     """What a level is a share of."""
-    others = f" less {seed.subtract_others:g} of the image's strongest other map,"
     compete = f" after a competition at temperature {seed.competition:g},"
-    steps = (compete if seed.competition else "") + (others if seed.subtract_others else "")
-    maps = f"maps{steps} to the power {seed.power:g}"
+    maps = f"maps{compete if seed.competition else ''} to the power {seed.power:g}"
     return f"of the maximum of {maps}"
 
 

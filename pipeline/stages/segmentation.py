@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.artifacts import StageFolder
 from pipeline.config import SegmenterConfig
-from pipeline.data.catalogue import Split
+from pipeline.data.catalogue import BACKGROUND, VOID, Split
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
 from pipeline.data.void import VoidIsBackground
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages import classifier, pseudo_labels, rounds
-from pipeline.stages.context import Run
+from pipeline.stages.context import Run, build
 from pipeline.stages.rounds import GROUND_TRUTH as GROUND_TRUTH
 from pipeline.stages.rounds import PSEUDO as PSEUDO
 from pipeline.stages.training import CHECKPOINT, fit
@@ -71,6 +73,28 @@ def check_settings(run: Run) -> None:
         network = classifier.untrained(run)
         task.load_encoder(network.state_dict(), "segmenter.weights=classifier")
     build_optimizer(config, task.parameters(), [])
+    _check_loss(run)
+
+
+def _check_loss(run: Run) -> None:
+    """Let the loss judge two pixels, one of them void."""
+    loss = build(run.config.segmenter.loss, "segmenter.loss")
+    logits = torch.zeros(1, len(run.catalogue.classes) + 1, 1, 2)
+    try:
+        value = loss(logits, torch.tensor([[[BACKGROUND, VOID]]]))
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        name = run.config.segmenter.loss["_target_"]
+        raise ConfigError(
+            f"segmenter.loss: {name} cannot judge logits [B, L, H, W] and labels [B, H, W] with "
+            f"void as {VOID} ({error}). Give its multi-class form and ignore_index={VOID}, as in "
+            "'segmenter.loss={_target_: segmentation_models_pytorch.losses.DiceLoss, "
+            f"mode: multiclass, ignore_index: {VOID}}}'."
+        ) from error
+    if not bool(torch.isfinite(value).all()):
+        raise ConfigError(
+            f"segmenter.loss: {run.config.segmenter.loss} is {value} for one background and one "
+            "void pixel. Choose a loss with ignore_index=255."
+        )
 
 
 def _check_choices(config: SegmenterConfig) -> None:
@@ -89,6 +113,7 @@ def _train(run: Run, stage: StageFolder, config: SegmenterConfig) -> dict[str, A
     train = run.catalogue.train
     masks = _mask_paths(run, config, train)
     task = SegmenterTask.from_config(config, run.catalogue.classes)
+    task.loss = build(config.loss, "segmenter.loss")
     _initialise(run, task, config)
     transform = segmenter_transform(config.size, config.scale, config.colour_jitter)
     # Void of ground truth is the outline of an object, which is nobody's background.

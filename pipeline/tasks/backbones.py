@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.tasks.dilation import OUTPUT_STRIDES, dilate
 from pipeline.tasks.weights import load_strictly, read_state_dict
 from tsgb._networks import Library, make_network
 
@@ -37,9 +36,7 @@ class ClassifierNet(nn.Module):
         return logits
 
 
-def build_classifier(
-    library: str, name: str, weights: str, classes: int, output_stride: int | None = None
-) -> ClassifierNet:
+def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
     """A classifier for ``classes`` classes on a backbone of torchvision or timm.
 
     Args:
@@ -48,58 +45,35 @@ def build_classifier(
         weights: Of the backbone: ``none``, ``download`` (from the library), or the path of a
             state dict of the whole network; a head in it is left out.
         classes: Number of outputs.
-        output_stride: Of the feature map, see :func:`pipeline.tasks.dilation.dilate`; None leaves
-            the network as it is.
 
     Raises:
-        ConfigError: Unknown library or name, weights that do not fit, a network without a feature
-            map [B, C, h, w] before its classifier, or one that cannot have that output stride.
+        ConfigError: Unknown library or name, weights that do not fit, or a network without a
+            feature map [B, C, h, w] before its classifier.
     """
-    chosen = output_stride is not None
-    if chosen and output_stride not in OUTPUT_STRIDES:
-        raise ConfigError(
-            f"classifier.output_stride: {output_stride}. Networks have feature maps at strides "
-            f"that are powers of two. Choose one of {', '.join(map(str, OUTPUT_STRIDES))}, or null."
-        )
-    options = {"output_stride": output_stride} if library == "timm" and chosen else {}
-    network = library_network(library, name, weights, **options)
-    backbone = _cut(library, name, network)
-    if library == "torchvision" and output_stride is not None:  # which has no such option for most
-        dilate(backbone, output_stride, f"torchvision/{name}")
+    backbone = _cut(library, name, library_network(library, name, weights))
     channels = _channels(backbone, f"{library}/{name}")
     return ClassifierNet(backbone, channels, classes)
 
 
-def library_network(library: str, name: str, weights: str, **options: Any) -> nn.Module:
+def library_network(library: str, name: str, weights: str) -> nn.Module:
     """A whole network of torchvision or timm with its own head.
 
     Args:
         library: As for :func:`build_classifier`, like the next two.
         name: Of the network.
         weights: Of the whole network.
-        options: Further arguments of the library's network, for example ``output_stride=16``.
     """
     if library not in ("torchvision", "timm"):
         raise ConfigError(
             f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
         )
     try:
-        network = make_network(
-            cast(Library, library), name, download=weights == "download", **options
-        )
+        network = make_network(cast(Library, library), name, download=weights == "download")
     except (ValueError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
             " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
             "path of a weights file where there is no network connection."
-        ) from error
-    except (TypeError, AssertionError, NotImplementedError) as error:
-        if not options:
-            raise
-        raise ConfigError(
-            f"classifier: {library}/{name} does not take {options}: {str(error) or 'refused'}. "
-            "Its feature map would be another one. Leave output_stride at null, or choose another "
-            "backbone, as resnet50."
         ) from error
     if weights not in ("none", "download"):
         load_strictly(network, read_state_dict(weights), weights)

@@ -12,10 +12,9 @@ from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.config import ClassifierConfig
 from pipeline.tasks.backbones import ClassifierNet, build_classifier
-from pipeline.tasks.consistency import class_maps, inconsistency
 from pipeline.tasks.network_task import NetworkTask
-from pipeline.tasks.optimisation import optimizer_and_schedule, statistics_as_they_are
-from pipeline.tasks.pixels import normalise_colours, resize
+from pipeline.tasks.optimisation import optimizer_and_schedule
+from pipeline.tasks.pixels import normalise_colours
 
 
 class ClassifierTask(NetworkTask):
@@ -35,11 +34,7 @@ class ClassifierTask(NetworkTask):
         super().__init__(settings, classes)
         self.settings = ClassifierConfig(**settings)
         self.network = build_classifier(
-            self.settings.library,
-            self.settings.backbone,
-            self.settings.weights,
-            len(classes),
-            self.settings.output_stride,
+            self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
         ).to(memory_format=torch.channels_last)
         self.keep(
             self.network,
@@ -55,29 +50,11 @@ class ClassifierTask(NetworkTask):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """Multi-label soft margin loss of one batch, and the loss of consistency if there is one.
-
-        The two are logged apart, as ``loss`` and ``inconsistency``.
-        """
+        """Multi-label soft margin loss of one batch."""
         images, labels = batch
-        pixels = _pixels(images)
-        features = self.network.backbone(pixels)
-        loss = multilabel_soft_margin_loss(self.network.logits(features).float(), labels)
+        loss = multilabel_soft_margin_loss(self(images).float(), labels)
         self.log("loss", loss, prog_bar=True)
-        if self.settings.consistency:
-            loss = loss + self.settings.consistency * self._inconsistency(pixels, features, labels)
         return loss
-
-    def _inconsistency(self, pixels: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        """How far the class maps of half the size are from those of the whole."""
-        weight = self.network.head.weight
-        height, width = (-(-side // 2) for side in pixels.shape[-2:])
-        half = resize(pixels, (height, width)).contiguous(memory_format=torch.channels_last)
-        with statistics_as_they_are(self.network):
-            small = self.network.backbone(half)
-        distance = inconsistency(class_maps(features, weight), class_maps(small, weight), labels)
-        self.log("inconsistency", distance)
-        return distance
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect scores for the average precision."""

@@ -49,7 +49,8 @@ class NetworkTask(pl.LightningModule):
         content = torch.load(path, map_location="cpu", weights_only=True)
         hyper = content["hyper_parameters"]
         task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
-        task.load_state_dict(content["state_dict"])
+        tensors = content["state_dict"]
+        task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
         return task.eval()
 
     def keep(self, part: nn.Module, until: str, option: str, *, statistics: bool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -76,17 +75,3 @@ def optimizer_and_schedule(
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """Its batch normalisations: in eval mode their statistics stay, weights and biases learn."""
     return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
-
-
-@contextmanager
-def statistics_as_they_are(network: nn.Module) -> Iterator[None]:
-    """Batch norm that normalises as before, and whose running statistics do not move."""
-    layers = batch_norms(network)
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum

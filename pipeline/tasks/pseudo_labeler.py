@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from pipeline.config import SaliencyConfig
-from pipeline.masks.seed import check_maximum
 from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
 
 
@@ -33,7 +32,6 @@ class PseudoLabeler(pl.LightningModule):
         size: Longer side at scale 1, px.
         scales: Of the longer side.
         flip: Add the maps of the mirrored image.
-        maximum: "class": maps are shares of their own maximum; "image": of the greatest of all.
     """
 
     def __init__(
@@ -44,7 +42,6 @@ class PseudoLabeler(pl.LightningModule):
         size: int,
         scales: Sequence[float],
         flip: bool,
-        maximum: str = "class",
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -52,22 +49,13 @@ class PseudoLabeler(pl.LightningModule):
         self.size = size
         self.scales = scales
         self.flip = flip
-        check_maximum(maximum)
-        self.axes: tuple[int, ...] = (-2, -1) if maximum == "class" else (-3, -2, -1)
 
     @classmethod
     def from_config(
         cls, classifier: torch.nn.Module, method: SaliencyMethod, config: SaliencyConfig
     ) -> PseudoLabeler:
         """The task as ``saliency`` has it."""
-        return cls(
-            classifier,
-            method,
-            size=config.size,
-            scales=config.scales,
-            flip=config.flip,
-            maximum=config.normalise,
-        )
+        return cls(classifier, method, size=config.size, scales=config.scales, flip=config.flip)
 
     @torch.enable_grad()
     def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
@@ -87,7 +75,7 @@ class PseudoLabeler(pl.LightningModule):
         for scale in self.scales:
             pixels = resize(image, scaled_size(height, width, self.size * scale))
             total += self._maps_at(normalise_colours(pixels), targets, stored)
-        return _normalise(total, self.axes)
+        return _normalise(total)
 
     def _maps_at(self, pixels: Tensor, targets: Tensor, stored: tuple[int, int]) -> Tensor:
         if self.flip:
@@ -96,7 +84,7 @@ class PseudoLabeler(pl.LightningModule):
         maps = resize(smooth(self.method.attribute(pixels, targets)), stored)
         if self.flip:
             maps = torch.stack([maps[0], maps[1].flip(-1)])
-        return _normalise(maps, self.axes).sum(0)
+        return _normalise(maps).sum(0)
 
 
 def smooth(maps: Tensor) -> Tensor:
@@ -111,7 +99,7 @@ def smooth(maps: Tensor) -> Tensor:
     return conv2d(pad(maps.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
 
 
-def _normalise(maps: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Clamped at zero, maximum one over the axes; without positive values all stays zero."""
+def _normalise(maps: Tensor) -> Tensor:
+    """Each map clamped at zero, with a maximum of 1; a map without positive values becomes 0."""
     positive = maps.clamp(min=0)
-    return positive / positive.amax(axes, keepdim=True).clamp(min=1e-20)
+    return positive / positive.amax((-2, -1), keepdim=True).clamp(min=1e-20)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config import SegmenterConfig
 from pipeline.errors import ConfigError
-from pipeline.tasks.losses import build_loss
+from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
@@ -30,12 +30,15 @@ class SegmenterTask(NetworkTask):
     Args:
         settings: The fields of ``SegmenterConfig`` as plain values.
         classes: Class names without the background.
+
+    Attributes:
+        loss: What a training minimises; any callable of logits and labels may take its place.
     """
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = SegmenterConfig(**settings)
-        self.loss = build_loss(self.settings.loss, self.settings.hard_share)
+        self.loss: Loss = CrossEntropy()
         _check_decay(self.settings.ema)
         self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
         self.keep(
@@ -74,7 +77,7 @@ class SegmenterTask(NetworkTask):
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """The loss over the pixels that are not void."""
         images, labels = batch
-        loss = self.loss(self(images).float(), labels)
+        loss = self.loss(self(images).float(), labels.long())
         self.log("loss", loss, prog_bar=True)
         return loss
 

@@ -1,35 +1,22 @@
 """Every YAML file composes; a typo is an error before anything runs."""
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method
 
 from pipeline.errors import ConfigError
-from pipeline.stages.context import build
 from pipeline.stages.launch import plain
-from pipeline.stages.schema import register_schema
-from pipeline.tasks.backbones import build_classifier
 from tests.conftest import ROOT, composed
 
 CONFIGS = ROOT / "configs"
 OPTIONS = sorted(
     (folder.name, path.relative_to(folder).with_suffix("").as_posix())
     for folder in CONFIGS.iterdir()
-    if folder.is_dir() and folder.name not in ("experiment", "ablation")  # they set what is outside
+    if folder.is_dir() and folder.name != "experiment"  # they set what is outside
     for path in folder.rglob("*.yaml")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-LEFT_OUT = sorted(path.stem for path in (CONFIGS / "ablation").glob("*.yaml"))
-CHANGED = sorted(  # of a recipe: classifier/consistency and so on
-    path.relative_to(CONFIGS / "ablation").with_suffix("").as_posix()
-    for path in (CONFIGS / "ablation").glob("*/*.yaml")
-)
-EXTRAPOLATED = sorted(
-    path.stem for path in (CONFIGS / "saliency" / "gradual_extrapolation").glob("*.yaml")
-)
 NEEDED = {
     ("data", "voc"): ["data.root=x"],
     ("data", "folder"): ["data.images=x", "data.labels=y"],
@@ -71,113 +58,7 @@ def test_the_recipe_for_photos_takes_a_folder_of_your_own():
     assert plain(composed(*words)).data["_target_"].endswith("load_folder")
 
 
-@pytest.mark.parametrize("method", EXTRAPOLATED)
-def test_what_is_extrapolated_is_the_method_as_it_is_alone(method):
-    wrapped = plain(composed(f"saliency=gradual_extrapolation/{method}")).saliency
-    alone = plain(composed(f"saliency={method}")).saliency
-
-    base = {key: value for key, value in wrapped.method["base"].items() if key != "_partial_"}
-    if method == "guided_backprop":  # at the image there is nothing to extrapolate
-        assert alone.method["layer"] is None
-        base["layer"] = None
-    assert base == alone.method
-    assert (wrapped.size, wrapped.scales, wrapped.flip) == (alone.size, alone.scales, alone.flip)
-
-
-def sweep(experiment):
-    """The values of each setting that the sweep of an experiment goes through."""
-    register_schema()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("run", [f"experiment={experiment}"], return_hydra_config=True)
-    words = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
-    overrides = OverridesParser.create().parse_overrides(words)
-    return {override.key_or_group: list(override.sweep_string_iterator()) for override in overrides}
-
-
-def test_the_sweep_of_the_ablation_has_each_method_twice_in_every_way():
-    swept = sweep("saliency_ablation")
-
-    assert list(swept) == ["random_seed", "saliency", "refine"]  # a classifier is used up first
-    assert swept["random_seed"] == ["0", "1", "2"]
-    assert len(swept["saliency"]) == len(set(swept["saliency"])) == 14
-    methods = {name for name in swept["saliency"] if "extrapolation" not in name}
-    assert methods == {"grad_cam", *EXTRAPOLATED}  # which is what is extrapolated by default
-    assert swept["refine"][:2] == ["none", "crf"]
-
-
-def test_every_method_of_the_ablation_explains_its_network():
-    torch.manual_seed(0)
-    network = build_classifier("torchvision", "mobilenet_v2", "none", 3).eval()
-    images, targets = torch.rand(1, 3, 65, 97), torch.tensor([[0, 2]])
-    for name in sweep("saliency_ablation")["saliency"]:
-        words = ("experiment=saliency_ablation", f"saliency={name}")
-        settings = plain(composed(*words)).saliency.method
-        maps = build({**settings, "model": network}, "saliency.method").attribute(images, targets)
-
-        assert maps.isfinite().all(), name
-        assert maps.abs().max() > 0, name
-        # What is extrapolated is as large as the first convolution's input, the image.
-        assert "extrapolation" not in name or maps.shape[2:] == images.shape[2:], name
-
-
-def test_the_sweep_of_the_chain_leaves_out_each_part_once():
-    swept = sweep("chain_ablation")
-
-    assert list(swept) == ["random_seed", "ablation"]
-    assert swept["random_seed"] == ["0", "1", "2"]
-    assert sorted(swept["ablation"]) == LEFT_OUT
-
-
-@pytest.mark.parametrize("part", LEFT_OUT)
-def test_an_ablation_changes_one_part_of_the_chain(part):
-    full, left = (
-        plain(composed("experiment=chain_ablation", f"ablation={name}")) for name in ("full", part)
-    )
-
-    changed = [key for key in vars(full) if getattr(full, key) != getattr(left, key)]
-    assert len(changed) == (part != "full")
-    assert set(changed) <= {"saliency", "seed", "refine"}
-
-
-GROUPS = {  # of configs/ablation, by the experiment that goes through them
-    "classifier": ["classifier"],
-    "segmenter": ["segmenter"],
-    "recipe": ["saliency", "seed"],
-    "refine": ["refine"],
-}
-
-
-@pytest.mark.parametrize("experiment", GROUPS)
-def test_the_sweep_of_an_ablation_changes_each_thing_once(experiment):
-    swept = sweep(f"{experiment}_ablation")
-
-    assert list(swept) == ["random_seed", "ablation"]
-    assert swept["random_seed"] == ["0", "1", "2"]
-    assert swept["ablation"][0] == "full"
-    wanted = [name for name in CHANGED if name.partition("/")[0] in GROUPS[experiment]]
-    assert sorted(set(swept["ablation"][1:]) - set(LEFT_OUT)) == wanted
-
-
-def test_every_change_is_part_of_an_ablation():
-    swept = {name.partition("/")[0] for name in CHANGED}
-
-    assert swept == {group for groups in GROUPS.values() for group in groups}
-
-
-@pytest.mark.parametrize("change", CHANGED)
-def test_an_ablation_changes_one_thing(change):
-    group = change.partition("/")[0]
-    (experiment,) = (name for name, groups in GROUPS.items() if group in groups)
-    words = f"experiment={experiment}_ablation"
-    full, other = (plain(composed(words, f"ablation={name}")) for name in ("full", change))
-
-    changed = {key for key in vars(full) if getattr(full, key) != getattr(other, key)}
-    assert changed - {"refine"} == {group} - {"refine"}
-    walk_looks_as_large = change == "classifier/larger_crops"
-    assert ("refine" in changed) == (group == "refine" or walk_looks_as_large)
-
-
-@pytest.mark.parametrize("chain", ["walk_crf", "par_crf", "superpixels_crf"])
+@pytest.mark.parametrize("chain", ["walk_crf", "par_crf"])
 def test_a_chain_takes_any_preset_of_the_crf(chain):
     with_preset = composed(f"refine={chain}", "refine@refine.steps.crf=crf_b")
 

@@ -13,7 +13,6 @@ from pipeline.masks.dense_crf import (
 )
 from pipeline.masks.par import PixelAdaptiveRefinement
 from pipeline.masks.refine import Chain, CRFRefinement, NoRefinement, with_features
-from pipeline.masks.superpixels import SuperpixelVote
 from tests.conftest import ROOT, composed
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (10, 14, 3)).astype(np.uint8)
@@ -23,7 +22,6 @@ PRESETS = {
     "crf": (1, 3, 67, 3, 4, None),
     "crf_a": (3, 3, 80, 13, 10, None),
     "crf_b": (3, 3, 50, 5, 10, 0.7),
-    "crf_c": (1, 3, 67, 3, 4, None),
     "crf_d": (1, 1, 121, 5, 4, None),
     "crf_e": (3, 3, 64, 5, 4, None),
     "crf_f": (3, 3, 83, 5, 3, None),
@@ -107,12 +105,9 @@ class Reader:
     [
         pytest.param("walk_crf", ["walk", "crf"], id="walk"),
         pytest.param("par_crf", ["par", "crf"], id="par"),
-        pytest.param("superpixels_crf", ["superpixels", "crf"], id="superpixels"),
     ],
 )
 def test_a_configured_chain_is_its_parts_in_order(name, parts):
-    if "superpixels" in parts:
-        pytest.importorskip("skimage")
     expected = [probabilities(3)]
     for part in parts:
         expected = with_features(configured(part), Reader)(IMAGE, expected)
@@ -145,14 +140,6 @@ def test_a_network_is_asked_for_once_by_those_who_need_one_only():
     assert asked == []
     with_features(Chain({"inner": Chain({"walk": configured("walk")})}), reader)
     assert asked == [1]
-
-
-def test_the_vote_is_configured_by_its_defaults():
-    pytest.importorskip("skimage")
-
-    refined = configured("superpixels")(IMAGE, [probabilities(3)])
-
-    np.testing.assert_array_equal(refined, SuperpixelVote(400, 10)(IMAGE, [probabilities(3)]))
 
 
 @pytest.mark.parametrize("steps", [{}, {"crf": {"iterations": 3}}])

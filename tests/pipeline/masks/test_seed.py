@@ -13,7 +13,6 @@ from pipeline.masks.seed import (
     confident,
     label_image,
     normalise,
-    subtract_others,
     with_background,
 )
 
@@ -48,22 +47,6 @@ def test_normalise_by_hand(maps, expected):
     np.testing.assert_allclose(normalise(np.array(maps, np.float32)), expected, rtol=1e-6)
 
 
-@settings(deadline=None)
-@given(RAW_MAPS)
-def test_shares_of_the_image_keep_the_ratios_between_its_classes(maps):
-    shares = normalise(maps, "image")
-
-    highest = max(float(maps.max()), 0.0)
-    expected = np.maximum(maps, 0).astype(np.float64) / (highest or 1.0)
-    least = np.finfo(np.float32).tiny
-    np.testing.assert_allclose(shares, expected, rtol=1e-6, atol=least)
-
-
-def test_an_unknown_maximum_is_named():
-    with pytest.raises(ConfigError, match=r"'scale'.*class or image \(saliency.normalise\)"):
-        normalise(np.ones((1, 1, 1)), "scale")
-
-
 def test_no_classes_is_background_everywhere():
     maps = normalise(np.zeros((0, 2, 3), np.float32))
 
@@ -84,74 +67,6 @@ def test_normalise_names_the_map_that_is_not_finite(value):
 def test_normalise_refuses_a_single_map():
     with pytest.raises(DataError, match=r"maps is \(2, 2\)"):
         normalise(np.ones((2, 2)))
-
-
-@pytest.mark.parametrize(
-    ("maps", "weight", "expected"),
-    [
-        pytest.param([[[1.0, 0.4]], [[0.6, 0.8]]], 0.5, [[[0.7, 0.0]], [[0.1, 0.6]]], id="two"),
-        pytest.param(
-            [[[1.0, 0.2]], [[0.4, 0.6]], [[0.6, 1.0]]],
-            0.5,
-            [[[0.7, 0.0]], [[0.0, 0.1]], [[0.1, 0.7]]],
-            id="three-the-strongest-other-counts",
-        ),
-        pytest.param([[[1.0]], [[1.0]], [[0.5]]], 0.25, [[[0.75]], [[0.75]], [[0.25]]], id="tie"),
-        pytest.param([[[1.0]], [[1.0]]], 1.0, [[[0.0]], [[0.0]]], id="equal-maps-cancel"),
-        pytest.param([[[1.0, 0.3]]], 1.0, [[[1.0, 0.3]]], id="one-class-stays"),
-    ],
-)
-def test_subtract_others_by_hand(maps, weight, expected):
-    rest = subtract_others(np.array(maps, np.float32), weight)
-
-    assert rest.dtype == np.float32
-    np.testing.assert_allclose(rest, expected, atol=1e-6)
-
-
-@settings(deadline=None)
-@given(RAW_MAPS, st.floats(0.0, 1.0))
-def test_subtract_others_against_a_loop(maps, weight):
-    maps = normalise(maps)
-
-    rest = subtract_others(maps, weight)
-
-    for k, own in enumerate(maps):
-        others = [other for j, other in enumerate(maps) if j != k]
-        highest = np.max(others, axis=0) if others else np.zeros_like(own)
-        np.testing.assert_allclose(rest[k], np.maximum(own - weight * highest, 0), atol=1e-6)
-
-
-@settings(deadline=None)
-@given(RAW_MAPS, st.floats(0.01, 1.0))
-def test_subtracting_others_changes_no_order_between_classes(maps, weight):
-    maps = normalise(maps)
-    rest = subtract_others(maps, weight)
-    classes = range(len(maps))
-
-    before, after = (label_image(with_background(m, 1e-4), classes) for m in (maps, rest))
-
-    second = np.sort(np.concatenate([np.zeros_like(maps[:1]), maps]), axis=0)[-2]
-    clear = maps.max(axis=0) - second > 1e-5  # rounding decides ties
-    kept = (after > 0) & clear
-    np.testing.assert_array_equal(after[kept], before[kept])
-
-
-def test_subtracting_nothing_is_nothing():
-    maps = normalise(np.random.default_rng(0).random((3, 4, 5)))
-
-    np.testing.assert_array_equal(subtract_others(maps, 0.0), maps)
-    assert subtract_others(np.zeros((0, 2, 3), np.float32), 0.5).shape == (0, 2, 3)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, np.nan])
-def test_subtract_others_refuses_a_weight(weight):
-    with pytest.raises(ConfigError, match="subtract_others: weight is"):
-        subtract_others(np.ones((2, 2, 2)), weight)
-
-
-def test_subtract_others_refuses_a_single_map():
-    with pytest.raises(DataError, match=r"subtract_others: maps is \(2, 2\)"):
-        subtract_others(np.ones((2, 2)), 0.5)
 
 
 @settings(deadline=None)

@@ -245,14 +245,12 @@ def test_all_that_shaped_a_seed_stands_beside_its_threshold(run):
     maps = "of the maximum of maps to the power 0.5"
     html = unescape(page_of(run))
     assert f"train, constant background at 0.5 {maps}, fixed beforehand" in html
-    assert "strongest other map" not in html
 
-    run.config.seed = replace(run.config.seed, plane="power", subtract_others=0.25)
+    run.config.seed = replace(run.config.seed, plane="power")
     leave_masks(run)
 
     html = unescape(page_of(run))
     plane = "background (1 - strongest map)^alpha, tied"
-    maps = "of the maximum of maps less 0.25 of the image's strongest other map, to the power 0.5"
     assert f"train, {plane} at 0.5 {maps}, fixed beforehand" in html
     assert f"train, {plane} at 0.26 {maps}" in html  # the oracle
     assert f"{plane}: object from 0.5, background below 0.4 {maps}" in html

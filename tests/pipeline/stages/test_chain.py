@@ -81,20 +81,6 @@ def test_another_seed_gives_another_result(finished, make_run):
     assert classifier.folder(run).summary["AP"] != classifier.folder(finished).summary["AP"]
 
 
-def test_a_finer_classifier_with_consistent_maps_makes_masks_and_is_read_as_it_was(make_run):
-    words = ("classifier.output_stride=8", "classifier.consistency=0.5", "saliency=cam")
-    run = make_run(*words, "classifier.epochs=1")
-
-    classifier.run(run)
-    pseudo_labels.run(run)
-
-    logged = (classifier.folder(run).path / "logs" / "metrics.csv").read_text().splitlines()[0]
-    assert "inconsistency" in logged.split(",")
-    network = classifier.load(run).network
-    assert network.backbone(torch.zeros(1, 3, 64, 64)).shape[2:] == (8, 8)
-    assert pseudo_labels.folder(run).summary["images"] == len(run.catalogue.train.items)
-
-
 @pytest.mark.parametrize("method", ["grad_cam", "cam"])
 def test_other_saliency_methods_need_only_their_yaml(copied, make_run, method):
     run = make_run(f"saliency={method}", folder=copied.folder)

@@ -99,8 +99,6 @@ def test_a_full_disk_stops_with_advice_and_the_same_command_goes_on(copied, monk
         ({"classifier": {"weights": "nowhere.pth"}}, "no file 'nowhere.pth'"),
         ({"classifier": {"last_layer": "backbone.layer9"}}, "has no layer 'backbone.layer9'"),
         ({"classifier": {"optimizer": "lion"}}, "Choose sgd or adamw"),
-        ({"classifier": {"output_stride": 12}}, "classifier.output_stride: 12. Networks have"),
-        ({"classifier": {"consistency": -1}}, "classifier.consistency: -1"),
         ({"classifier": {"freeze_until": "backbone.layer2"}}, "with classifier.weights=none"),
         ({"segmenter": {"encoder": "resnet81"}}, "encoder='resnet81'"),
         ({"segmenter": {"encoder": "resnet18"}}, "segmenter.weights=classifier does not fit"),

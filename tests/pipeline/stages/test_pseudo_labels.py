@@ -48,12 +48,6 @@ def test_the_levels_by_hand(made):
     assert labels["masks"][0].tolist() == [1, VOID, 3, 0]
 
 
-def test_other_classes_are_subtracted_before_the_root(made):
-    # 0.36 - 0.5 * 0.25 is 0.235, whose root is 0.48.
-    assert made(subtract_others=0.5, threshold=0.47, background=0.4)["seeds"][0, 1] == 1
-    assert made(subtract_others=0.5, threshold=0.49, background=0.4)["seeds"][0, 1] == 0
-
-
 def test_the_plane_changes_what_is_refined_and_not_the_seed(made):
     seen = []
 
@@ -102,18 +96,12 @@ def test_the_logits_are_the_classifiers_for_the_labels(copied):
         ({"foreground": 0.3}, "foreground=0.3 are not in order"),
         ({"background": 0.0}, "background=0.0, threshold=0.5"),
         ({"competition": -1.0}, r"compete: temperature is -1\.0"),
-        ({"subtract_others": 1.5}, r"subtract_others: weight is 1\.5\."),
         ({"plane": "powr"}, "plane is 'powr'"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
         pseudo_labels.check_thresholds(SeedConfig(**settings))
-
-
-def test_an_unknown_maximum_is_refused_before_any_work(copied):
-    with pytest.raises(ConfigError, match="'imge'"):
-        pseudo_labels.check_settings(with_settings(copied, saliency={"normalise": "imge"}))
 
 
 def test_an_unknown_class_to_score_is_refused_before_any_work(copied):
@@ -133,15 +121,3 @@ def test_means_over_the_chosen_classes_have_a_line_of_their_own(copied):
     assert f"refined {mean:.3f}" in line
     assert line.startswith("seed ")
     assert "training masks " in line
-
-
-def test_shares_of_the_image_are_stored_and_stay_so(copied):
-    run = with_settings(copied, saliency={"normalise": "image"})
-    item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)
-
-    saliency.run(run)
-    stored = saliency.read_maps(saliency.folder(run), item)
-    ready = pseudo_labels._maker(run).read(item)
-
-    assert stored.max() == 1 > stored.max(axis=(1, 2)).min()
-    np.testing.assert_allclose(ready, stored**run.config.seed.power, rtol=1e-6)

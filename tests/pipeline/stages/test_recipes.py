@@ -16,6 +16,12 @@ from pipeline.tasks.pixels import resize
 from pipeline.tasks.segmenter import SegmenterTask
 from tests.pipeline.stages.runs import with_settings
 
+DICE = {
+    "_target_": "segmentation_models_pytorch.losses.DiceLoss",
+    "mode": "multiclass",
+    "ignore_index": 255,
+}
+
 
 class Kill(Callback):
     """Ends a training as the second epoch begins."""
@@ -59,10 +65,10 @@ def test_a_mean_of_weights_that_was_killed_ends_where_it_would_have_ended(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"loss": "balanced", "void": "background"},
-        {"loss": "bootstrapped", "hard_share": 0.1, "freeze_until": "model.layer2"},
+        {"loss": {"_target_": "pipeline.tasks.losses.BalancedCrossEntropy"}, "void": "background"},
+        {"loss": DICE, "freeze_until": "model.layer2"},
     ],
-    ids=["balanced", "bootstrapped"],
+    ids=["balanced", "dice"],
 )
 def test_every_recipe_trains_to_the_end_beside_the_first(copied, settings):
     first = segmentation.folder(copied)

@@ -10,7 +10,6 @@ from pipeline.errors import ConfigError, MissingArtifactError
 from pipeline.masks.refine import CRFRefinement
 from pipeline.masks.walk import FeatureWalk
 from pipeline.stages import classifier, pseudo_labels
-from pipeline.stages import refinement as stage
 from pipeline.stages.context import Run
 from pipeline.stages.refinement import refinement
 from pipeline.tasks.features import NetworkFeatures
@@ -45,18 +44,6 @@ def test_the_walk_sees_what_the_trained_classifier_sees(own):
     reader = NetworkFeatures(classifier.load(run).network)
     expected = FeatureWalk(LAYERS, size=65).bound(lambda: reader)(image, [planes_of(image)])[0]
     np.testing.assert_allclose(refined, expected, atol=1e-6)
-
-
-def test_they_look_with_folded_batch_norms(own, monkeypatch):
-    run = own(WALK)
-    folded = []
-    monkeypatch.setattr(stage, "fold_batch_norms", lambda net: folded.append(net))
-
-    reader = stage.shared_features(run)
-    assert not folded  # nothing is loaded before it is asked for
-    assert reader() is reader()
-
-    assert [type(network).__name__ for network in folded] == ["ClassifierNet"]
 
 
 def test_a_chain_with_a_walk_makes_masks(own):

@@ -42,14 +42,6 @@ def test_maps_are_a_quarter_of_the_image_with_maximum_one():
     assert (2, 2) <= divmod(peak, 23) <= (7, 7)
 
 
-def test_shares_of_the_image_keep_how_much_more_one_class_has():
-    batch = (image_with_a_bright_corner(), torch.tensor([[0, 4]]))  # the second has five times more
-
-    maps = labeler(Brightness(), scales=[0.5, 1.0], maximum="image").predict_step(batch, 0)
-
-    torch.testing.assert_close(maps.amax((1, 2)), torch.tensor([0.2, 1.0]))
-
-
 def test_one_call_of_the_method_for_each_scale_mirror_included():
     method = Brightness()
     batch = (image_with_a_bright_corner(), torch.tensor([[0, 1, 2]]))

@@ -3,7 +3,7 @@
 There the backward pass of a strided or dilated depthwise convolution has no quick kernel, and takes
 up to ten times as long as that of a plain one. Where a CPU has no kernels for bfloat16 at all,
 every depthwise backward pass is slow and adds up in bfloat16; strided and dilated ones then run in
-float32. Numbers: ``docs/results.md``.
+float32. Numbers: ``docs/lab/training_on_a_cpu.md``.
 """
 
 from __future__ import annotations

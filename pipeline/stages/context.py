@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
 from hydra.utils import get_method, instantiate
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -258,7 +259,7 @@ def build(node: dict[str, Any], group: str) -> Any:
         return instantiate(node, _convert_="all")
     except Exception as error:
         cause = error.__cause__ or error
-        if isinstance(cause, TypeError | ValueError):
+        if isinstance(cause, TypeError | ValueError | ImportError | InstantiationException):
             raise ConfigError(
                 f"{group}: {target} does not accept these settings: {cause}. "
                 f"Given: {', '.join(k for k in node if k != '_target_')}."

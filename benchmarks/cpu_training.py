@@ -23,14 +23,14 @@ from rich.table import Table
 from torch import nn
 from torch.nn.functional import multilabel_soft_margin_loss
 
-from pipeline.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
-from pipeline.tasks.backbones import build_classifier
-from pipeline.tasks.depthwise import quicken_depthwise
-from pipeline.tasks.freezing import layers_before
+from pipeline.networks.backbones import build_classifier
+from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.freezing import layers_before
+from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.optimisation import batch_norms
-from pipeline.tasks.pixels import normalise_colours
 from pipeline.tasks.segmenter import SegmenterTask
 
 

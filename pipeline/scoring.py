@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
-from pipeline.errors import ConfigError, DataError
 
 VoidPolicy = Literal["background", "excluded"]
-NAMES_GIVEN = "names given (oracle)"  # in the words of a score whose predictions read image labels
+LABEL_ORACLE = "label oracle"  # in the protocol of predictions that read image labels
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from pipeline.commands.launch import plain
 from pipeline.data.scenes import CLASSES, Scene, draw_scene
-from pipeline.stages.context import build
-from pipeline.stages.launch import plain
-from pipeline.stages.schema import register_schema
+from pipeline.networks.pixels import normalise_colours, resize
+from pipeline.run.building import build
+from pipeline.run.schema import register_schema
 from pipeline.tasks.classifier import ClassifierTask
-from pipeline.tasks.pixels import normalise_colours, resize
 from tsgb import Method
 from tsgb.draw import Picture, colours, grid
 

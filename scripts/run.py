@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pipeline.stages.schema import register_schema
+from pipeline.run.schema import register_schema
 
 register_schema()
 
@@ -18,7 +18,7 @@ register_schema()
 @hydra.main(version_base="1.3", config_path="../configs", config_name="run")
 def main(config: DictConfig) -> None:
     """Run the stage that the configuration names, in the folder that Hydra made."""
-    from pipeline.stages.launch import launch  # seconds of imports that --help can do without
+    from pipeline.commands.launch import launch  # seconds of imports that --help can do without
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from pipeline.stages.context import Run
-from pipeline.stages.launch import plain
-from pipeline.stages.schema import register_schema
+from pipeline.commands.launch import plain
+from pipeline.run.run import Run
+from pipeline.run.schema import register_schema
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -46,7 +46,7 @@ def shapes_root(tmp_path_factory) -> Path:
     """One drawing of the tiny data for all tests of a process."""
     folder = tmp_path_factory.mktemp("shapes")
     drawn = Run(plain(composed(*TINY, f"data.root={folder / 'shapes'}")), folder / "run")
-    assert drawn.catalogue.train.items
+    assert drawn.data.train.items
     return folder / "shapes"
 
 

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import nn
 
 import tsgb
-from pipeline.artifacts import StageFolder
+from pipeline.base.errors import PipelineError
+from pipeline.commands.launch import plain
 from pipeline.data.voc import load_voc
-from pipeline.errors import PipelineError
-from pipeline.stages.launch import plain
-from pipeline.tasks.backbones import build_classifier, library_network
+from pipeline.networks.backbones import build_classifier, library_network
+from pipeline.run.folders import StageFolder
 from scripts import draw_method_pictures as drawing
 from tests.conftest import ROOT, composed
 from tsgb import cli, metrics
@@ -177,7 +177,7 @@ def check_setting(setting, context=()):
     raise AssertionError(f"{setting}: {errors[0]}")
 
 
-GROUPS = {*composed(), "stage"}
+GROUPS = set(composed())
 SETTINGS = sorted(
     {
         re.sub("=N$", "=1", word)

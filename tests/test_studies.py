@@ -9,13 +9,13 @@ import pytest
 import torch
 import torchvision
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_method
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.stages import compare
-from pipeline.stages.context import Run, build
-from pipeline.stages.launch import plain
-from pipeline.tasks.backbones import build_classifier
+from pipeline.commands import compare
+from pipeline.commands.launch import carry_out, plain
+from pipeline.networks.backbones import build_classifier
+from pipeline.run.building import build
+from pipeline.run.run import Run
 from tests.conftest import ROOT, TINY, composed
 
 spec = spec_from_file_location("study", ROOT / "scripts" / "study.py")
@@ -94,10 +94,10 @@ def on_tiny_data(data_root, weights):
 @pytest.fixture
 def words(make_run, tmp_path):
     run = make_run()
-    assert run.catalogue  # which draws the data
+    assert run.data  # which draws the data
     weights = tmp_path / "weights.pth"  # or no layer may be frozen
     torch.save(torchvision.models.mobilenet_v2().state_dict(), weights)
-    return on_tiny_data(run.config.data["root"], weights)
+    return on_tiny_data(run.settings.data["root"], weights)
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "saliency"])
@@ -107,7 +107,7 @@ def test_every_variant_runs_and_is_a_line_of_the_table(name, words, tmp_path):
         own = {word.partition("=")[0] for word in variant}
         kept = [word for word in words if word.partition("=")[0] not in own]
         run = Run(plain(composed(*found.base, *variant, *kept, *few)), tmp_path / "run")
-        get_method(run.config.stage["_target_"])(run)
+        carry_out(run)
     compare.run(run)
 
     rows = table(run.folder)

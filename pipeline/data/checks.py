@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from pipeline.base.errors import DataError, at_most
 from pipeline.data.catalogue import VOID, Catalogue, Item, Split
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
-from pipeline.errors import DataError, at_most
 
 
 def check_catalogue(
@@ -197,6 +198,16 @@ def _mask_problems(id_: str, path: Path, shape: tuple[int, ...] | None, classes:
             f"0..{classes} and {VOID}. Convert it to class indices, or correct the class list."
         )
     return problems
+
+
+def mask_problems(item: Item, path: Path, classes: int) -> list[str]:
+    """What is wrong with a label image for an image: unreadable, another size, unknown values."""
+    try:
+        with Image.open(item.image) as image:
+            shape: tuple[int, ...] | None = image.size[::-1]
+    except OSError:
+        shape = None
+    return _mask_problems(item.id, path, shape, classes)
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from pipeline.base.errors import DataError
 from pipeline.data.catalogue import Item
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
-from pipeline.errors import DataError
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.base.errors import ConfigError, DataError, at_most
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.images import IMAGE_SUFFIXES
 from pipeline.data.labels import Labels, plain_id, read_classes, read_csv_labels, read_lines
-from pipeline.errors import ConfigError, DataError, at_most
 
 
 def load_folder(

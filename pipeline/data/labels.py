@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.base.errors import DataError, at_most
 from pipeline.data.images import IMAGE_SUFFIXES
-from pipeline.errors import DataError, at_most
 
 Labels = dict[str, tuple[int, ...]]
 

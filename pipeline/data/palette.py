@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 
 LabelImage = NDArray[np.uint8]
 

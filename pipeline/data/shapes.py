@@ -18,12 +18,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.base.errors import ConfigError, DataError, StorageError
 from pipeline.data import scenes, textures
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.palette import encode_label_image
 from pipeline.data.scenes import CLASSES, draw_scene
 from pipeline.data.voc import load_voc
-from pipeline.errors import ConfigError, DataError, StorageError
 
 _MANIFEST = "shapes.json"
 _SIZE_MIN = 32

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.errors import DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import read_label_image
-from pipeline.errors import DataError
 
 BoolImage = NDArray[np.bool_]
 _SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.errors import DataError, at_most
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.images import IMAGE_SUFFIXES
 from pipeline.data.labels import (
@@ -17,7 +18,6 @@ from pipeline.data.labels import (
     read_lines,
     read_xml_labels,
 )
-from pipeline.errors import DataError, at_most
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

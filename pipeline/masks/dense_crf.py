@@ -13,18 +13,17 @@ References:
 
 from __future__ import annotations
 
-import importlib
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.masks.crf.engines import engine_of, installed_engine
 from pipeline.masks.crf.unary import unary_from_labels, unary_from_probabilities
 
 __all__ = [
@@ -42,11 +41,9 @@ Image = NDArray[np.uint8]
 Reach = float | tuple[float, float]
 """A standard deviation in pixels, or one along x and one along y."""
 
-_ENGINES = ("numba", "torch", "cuda")
 _CACHED_SIZES = 8  # image sizes whose Gaussian lattices are kept
 _CACHED_PIXELS = 2**20  # of at most so many pixels: about 40 MB each
 _LARGEST_COMPAT = 1e6  # messages stay far from the end of float32
-_log = logging.getLogger(__name__)
 
 
 class Lattice(Protocol):
@@ -145,7 +142,7 @@ class PreparedCRF:
         labels = len(planes)
         lattices = [lattice for lattice, _ in self._kernels]
         compats = [_attraction(compat, labels) for _, compat in self._kernels]
-        marginals: Floats = _engine(self._engine).mean_field(
+        marginals: Floats = engine_of(self._engine).mean_field(
             lattices, compats, planes.reshape(labels, -1), self._iterations
         )
         return marginals.reshape(planes.shape)
@@ -188,7 +185,7 @@ class DenseCRF:
             )
         self._pairwise = tuple(pairwise)
         self._iterations = iterations
-        self._engine = _installed(engine)
+        self._engine = installed_engine(engine)
 
     def scaled(self, factor: float) -> DenseCRF:
         """The CRF for images that are smaller by ``factor`` than those it was meant for.
@@ -239,40 +236,9 @@ def warm_up(labels: int = 21) -> None:
         crf(image, np.zeros((count, 4, 4), dtype=np.float32))
 
 
-@cache
-def _engine(name: str) -> Any:
-    engine = importlib.import_module(f"pipeline.masks.crf.{name}_engine")
-    if name == "cuda":
-        engine.need_device()
-    return engine
-
-
-@cache
-def _installed(engine: str) -> str:
-    """The name of an engine that can be imported."""
-    if engine not in (*_ENGINES, "auto"):
-        raise ConfigError(
-            f"DenseCRF: engine is {engine!r}. Nothing of that name computes. "
-            f"Pass one of auto, {', '.join(_ENGINES)}."
-        )
-    for name in _ENGINES if engine == "auto" else (engine,):
-        try:
-            _engine(name)
-        except ImportError as error:
-            problem = error
-        else:
-            if engine == "auto" and name != _ENGINES[0]:
-                _log.warning("numba is not installed: the dense CRF runs in torch, and slower")
-            return name
-    raise ConfigError(
-        f"DenseCRF: engine {engine!r} cannot be used: {problem}. Nothing would compute. "
-        "Install what is missing, or name another engine."
-    ) from problem
-
-
 def _new_lattice(engine: str, features: Floats) -> Lattice:
     """The lattice of features [d, H, W]."""
-    lattice: Lattice = _engine(engine).Lattice(features.reshape(len(features), -1).T)
+    lattice: Lattice = engine_of(engine).Lattice(features.reshape(len(features), -1).T)
     return lattice
 
 

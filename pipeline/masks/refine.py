@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.dense_crf import (
     Bilateral,
     DenseCRF,
@@ -27,7 +27,7 @@ _UNDECIDED = -1
 
 
 class FeatureReader(Protocol):
-    """Reads feature maps of a network, see ``pipeline.tasks.features``."""
+    """Reads feature maps of a network, see ``pipeline.networks.features``."""
 
     def check(self, layers: Sequence[str]) -> None:
         """Raise where the network has no such layers."""

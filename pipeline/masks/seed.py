@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
-from pipeline.errors import ConfigError, DataError
 
 Floats = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.images import enlarge
-from pipeline.errors import ConfigError, DataError
 from pipeline.masks.refine import FeatureReader, check_sizes
 
 Floats = NDArray[np.float32]
@@ -122,6 +123,8 @@ class FeatureWalk:
         >>> refine(np.zeros((8, 8, 3), np.uint8), [even])[0][:, 0, 0]
         array([0.5, 0.5], dtype=float32)
     """
+
+    reads_network: ClassVar[bool] = True  # a run gives it its classifier
 
     def __init__(
         self,

@@ -65,14 +65,14 @@ def ablation_of(groups: Sequence[Group], names: Sequence[str]) -> Ablation | Non
 
     From one of them, and from no other, each of the others is one change away, and two changes are
     of the same settings or have none in common. A grid of choices is no ablation, nor are masks
-    beside networks.
+    beside segmenters.
 
     Args:
         groups: To be compared.
         names: Settings in which they differ.
     """
-    have_networks = {any(result.network for result in group.results) for group in groups}
-    if len(have_networks) > 1:
+    have_segmenters = {any(result.segmenter for result in group.results) for group in groups}
+    if len(have_segmenters) > 1:
         return None
     found = [group for group in groups if _is_reference(group, groups, names)]
     return Ablation(found[0], names) if len(found) == 1 else None

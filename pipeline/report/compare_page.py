@@ -21,7 +21,7 @@ from pipeline.report.comparison import (
     measure_to_sort_by,
     measures,
     shared_settings,
-    until_network,
+    until_segmenter,
 )
 from pipeline.report.page import Swatch, duration, percent
 from pipeline.report.rendering import (
@@ -122,13 +122,13 @@ class Section:
     def main_measures(self) -> dict[str, Measure]:
         """A measure of each kind, for where there is no room for all.
 
-        Those of a network are of one way to evaluate it: that of the score that decides, if it is a
-        network's, or else the first.
+        Scores of segmenters are those of one protocol: the deciding score's, if that is of a
+        segmenter, or else the first.
         """
-        notes = [measure.note for measure in self.measures if measure.is_of_network]
-        if self.decides and self.decides.is_of_network:
+        notes = [measure.note for measure in self.measures if measure.is_of_segmenter]
+        if self.decides and self.decides.is_of_segmenter:
             notes.insert(0, self.decides.note)
-        return {m.kind: m for m in self.measures if not m.is_of_network or m.note == notes[0]}
+        return {m.kind: m for m in self.measures if not m.is_of_segmenter or m.note == notes[0]}
 
     @property
     def refined(self) -> Measure:
@@ -221,7 +221,7 @@ def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent, "duration": duration, "details": details, "per_image": per_image,
-        "seeds": random_seeds, "until_network": until_network, "crossing": crossing,
+        "seeds": random_seeds, "until_segmenter": until_segmenter, "crossing": crossing,
         "class_tables": class_tables,
     }  # fmt: skip
     return render_html(TEMPLATE, page, filters)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from pipeline.report.compare_page import UNTIL_MASKS, Section, crossing
 from pipeline.report.comparison import (
     FRACTION,
-    NETWORK,
     ORACLE,
+    SEGMENTER,
     Group,
     Measure,
     Spread,
     described,
-    until_network,
+    until_segmenter,
 )
 from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BAR, _POINT, _ORACLE = "#e9b596", "#5c2410", "0.45"
-_PANELS = ("seed", "refined", NETWORK)
+_PANELS = ("seed", "refined", SEGMENTER)
 _WIDEST = 44  # letters of a label in a line
 
 
@@ -49,7 +49,7 @@ def bars(section: Section) -> bytes | None:
     """Mean scores as bars, the deviation as a line, each random seed as a point; a PNG file.
 
     The oracle is a hollow mark beside the seed. Refinements are panels side by side where there is
-    such a table and no network. None if nothing was scored.
+    such a table and no segmenter. None if nothing was scored.
     """
     labels, panels = _crossed_panels(section) or _panels(section)
     if not panels:
@@ -76,7 +76,7 @@ def _panels(section: Section) -> tuple[list[str], list[_Panel]]:
 def _crossed_panels(section: Section) -> tuple[list[str], list[_Panel]] | None:
     """Names of the rows of the short table, and the seed and each refinement."""
     table = crossing(section)
-    if table is None or any(measure.kind == NETWORK for measure in section.measures):
+    if table is None or any(measure.kind == SEGMENTER for measure in section.measures):
         return None
     seed = next(measure for measure in section.measures if measure.key == "seed")
     panels = [_Panel(seed, seed.title, [row.seed for row in table.rows])]
@@ -106,7 +106,7 @@ def _bars(axes: Axes, panel: _Panel) -> None:
             )  # fmt: skip
     note = "◇ oracle, no result" if any(panel.oracles) else " "
     axes.set_title(f"{panel.title}, %", fontsize=10, loc="left", parse_math=False)
-    axes.set_xlabel(measure.note if measure.kind == NETWORK else note, fontsize=8, color="0.35")
+    axes.set_xlabel(measure.note if measure.kind == SEGMENTER else note, fontsize=8, color="0.35")
     axes.tick_params(labelsize=8)
     plain_look(axes)
     axes.grid(visible=False, axis="y")
@@ -161,14 +161,14 @@ def _short(section: Section, group: Group) -> str:
 
 def _made(measure: Measure) -> str:
     """What a score is of."""
-    if measure.kind in (NETWORK, FRACTION):
-        return "network"
+    if measure.kind in (SEGMENTER, FRACTION):
+        return "segmenter"
     return "classifier" if measure.kind == "classifier" else "masks"
 
 
 def _seconds_before(measure: Measure, group: Group) -> float | None:
-    if _made(measure) == "network":
-        return until_network(group)  # of all rounds, and the labels between them
+    if _made(measure) == "segmenter":
+        return until_segmenter(group)
     return group.seconds(UNTIL_MASKS[:1] if _made(measure) == "classifier" else UNTIL_MASKS)
 
 

@@ -12,14 +12,13 @@ from pipeline.report.compare_page import (
     crossing,
     details,
     per_image,
-    until_network,
+    until_segmenter,
 )
 from pipeline.report.comparison import (
     COVERAGE,
     FRACTION,
-    NETWORK,
     ORACLE,
-    RELABELLED,
+    SEGMENTER,
     THRESHOLD,
     Group,
     Measure,
@@ -31,7 +30,7 @@ from pipeline.report.rendering import csv_table, markdown_table
 
 _SHORT = {
     "classifier": "AP", "seed": "seed", ORACLE: "oracle", "refined": "refined", "masks": "masks",
-    RELABELLED: "relabelled", NETWORK: "network", FRACTION: "of twin",
+    SEGMENTER: "segmenter", FRACTION: "of twin",
 }  # fmt: skip
 
 
@@ -48,7 +47,7 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     rows = []
     for group in section.groups:
         scores = [_score_text(group, measure) for measure in section.measures]
-        time = until_network(group)
+        time = until_segmenter(group)
         scores += [section.difference_text(group)] if title else []
         each = per_image(group)
         cost = [duration(time) if time is not None else "-"]
@@ -67,7 +66,7 @@ def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     rows = []
     for group in section.groups:
         spreads = [group.spread(measure.key) for measure in shown.values()]
-        time = until_network(group)
+        time = until_segmenter(group)
         cells = [section.label(group), *map(_two_lines, spreads)]
         rows.append([*cells, f"{time:.0f}" if time is not None else "-"])
     return ["choice", *shown, "s"], rows
@@ -182,7 +181,7 @@ def _numbers(section: Section, group: Group) -> Iterator[tuple[str, Any]]:
         yield "difference/n", len(difference.values)
     for stage in section.stages:
         yield f"seconds/{stage}", group.seconds([stage])
-    yield "seconds/in all", until_network(group)
+    yield "seconds/in all", until_segmenter(group)
     yield "seconds/image", per_image(group)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.scoring import NAMES_GIVEN
+from pipeline.scoring import LABEL_ORACLE
 
 TARGET = "_target_"
-COVERAGE, ORACLE, THRESHOLD, RELABELLED = "coverage", "oracle", "threshold", "relabelled"
-NETWORK, TWIN, FRACTION = "network", "twin", "fraction"
+COVERAGE, ORACLE, THRESHOLD = "coverage", "oracle", "threshold"
+SEGMENTER, TWIN, FRACTION = "segmenter", "twin", "fraction"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """What was made on one part of the way: the masks, or the network.
+    """What was made on one part of the way: the masks, or the segmenter.
 
     Attributes:
         made: Fingerprint of all that it depends on.
@@ -96,14 +96,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """One run with one random seed; ``network`` is None if the masks are all there is.
+    """One run with one random seed; ``segmenter`` is None if the masks are all there is.
 
     Attributes:
         place: The folder of the masks.
         random_seed: Of everything in it.
         images: Number of images that have masks.
         masks: From image labels to masks.
-        network: What learned from them.
+        segmenter: What learned from them.
         classes: Average precision or IoU of each class, by the key of a measure.
     """
 
@@ -111,18 +111,18 @@ class Result:
     random_seed: int
     images: int
     masks: Part
-    network: Part | None = None
+    segmenter: Part | None = None
     classes: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float | None]:
         """All scores."""
-        return {**self.masks.values, **(self.network.values if self.network else {})}
+        return {**self.masks.values, **(self.segmenter.values if self.segmenter else {})}
 
     @property
     def seconds(self) -> dict[str, float]:
         """All times."""
-        return {**self.masks.seconds, **(self.network.seconds if self.network else {})}
+        return {**self.masks.seconds, **(self.segmenter.seconds if self.segmenter else {})}
 
 
 @dataclass(frozen=True)
@@ -196,21 +196,24 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
 def grouped(results: Sequence[Result]) -> list[Group]:
     """Runs whose settings are equal, together; the same run found twice counts once.
 
-    Masks without a network join the networks that learned from equal masks, so that a run that
+    Masks without a segmenter join the segmenters that learned from equal masks, so that a run that
     is still at work is not another group.
     """
     groups = []
     for masks in _by(results, lambda result: _key(result.masks.settings)):
-        trained = [result for result in masks if result.network is not None]
-        variants = _by(trained, lambda r: _key(r.network.settings if r.network else {}))
+        trained = [result for result in masks if result.segmenter is not None]
+        variants = _by(trained, lambda r: _key(r.segmenter.settings if r.segmenter else {}))
         for variant in variants or [[]]:
             chosen = {result.masks.made: result for result in [*masks, *variant]}
             runs = [
-                result if result in variant else _without_network(result)
+                result if result in variant else _without_segmenter(result)
                 for result in chosen.values()
             ]
             head = (variant or masks)[0]
-            settings = {**head.masks.settings, **(head.network.settings if head.network else {})}
+            settings = {
+                **head.masks.settings,
+                **(head.segmenter.settings if head.segmenter else {}),
+            }
             groups.append(Group(settings, tuple(sorted(runs, key=lambda r: r.random_seed))))
     return groups
 
@@ -226,9 +229,9 @@ def _key(settings: Settings) -> Any:
     return tuple(sorted((name, setting.value) for name, setting in settings.items()))
 
 
-def _without_network(result: Result) -> Result:
+def _without_segmenter(result: Result) -> Result:
     classes = {key: scores for key, scores in result.classes.items() if "|" not in key}
-    return replace(result, network=None, classes=classes)
+    return replace(result, segmenter=None, classes=classes)
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
@@ -276,7 +279,7 @@ class Measure:
         key: Of the score.
         title: Of the column.
         note: How it was made, in small type.
-        honest: False if it was chosen with the ground truth, or its network was told the names.
+        honest: False if it was chosen with the ground truth, or its segmenter was told the names.
     """
 
     key: str
@@ -286,12 +289,12 @@ class Measure:
 
     @property
     def kind(self) -> str:
-        """The key without the words on how a network was evaluated."""
+        """The key without the words on how a segmenter was evaluated."""
         return self.key.partition("|")[0]
 
     @property
-    def is_of_network(self) -> bool:
-        """True if it depends on how a network was evaluated, which is its note then."""
+    def is_of_segmenter(self) -> bool:
+        """True if it depends on how a segmenter was evaluated, which is its note then."""
         return "|" in self.key
 
 
@@ -301,11 +304,13 @@ MASKS = (
     Measure(ORACLE, "seed mIoU, oracle", "threshold found with the masks: no result", honest=False),
     Measure("refined", "refined mIoU"),
     Measure("masks", "training masks mIoU", "void left out"),
-    Measure(RELABELLED, "relabelled mIoU", "refined, of the last round"),
 )
-_NETWORK = {NETWORK: "network mIoU", TWIN: "supervised twin mIoU", FRACTION: "of full supervision"}
-CHOICES = ("classifier", "seed", "refined", "masks", NETWORK, FRACTION, "seconds")
-_LAST_FIRST = (NETWORK, "refined", "seed", "classifier")
+_SEGMENTER = {
+    SEGMENTER: "segmenter mIoU",
+    TWIN: "supervised twin mIoU",
+    FRACTION: "of full supervision",
+}
+_LAST_FIRST = (SEGMENTER, "refined", "seed", "classifier")
 
 
 def measures(groups: Sequence[Group]) -> list[Measure]:
@@ -315,21 +320,23 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
     )
     found = [measure for measure in MASKS if measure.key in keys]
     for protocol in _protocols(groups):
-        for kind, title in _NETWORK.items():
+        for kind, title in _SEGMENTER.items():
             key = f"{kind}|{protocol}"
             if key in keys:
-                found.append(Measure(key, title, protocol, honest=NAMES_GIVEN not in protocol))
+                found.append(Measure(key, title, protocol, honest=LABEL_ORACLE not in protocol))
     return found
 
 
 def _protocols(groups: Sequence[Group]) -> list[str]:
-    """How networks were evaluated: what no oracle helped first, then what most groups have."""
+    """How segmenters were evaluated: what no oracle helped first, then what most groups have."""
     found = [
         {key.partition("|")[2] for result in group.results for key in result.values if "|" in key}
         for group in groups
     ]
     count = Counter(protocol for some in found for protocol in some)
-    return sorted(count, key=lambda protocol: (NAMES_GIVEN in protocol, -count[protocol], protocol))
+    return sorted(
+        count, key=lambda protocol: (LABEL_ORACLE in protocol, -count[protocol], protocol)
+    )
 
 
 def measure_to_sort_by(groups: Sequence[Group], wanted: str | None) -> Measure | None:
@@ -359,12 +366,12 @@ def ordered(groups: Sequence[Group], by: Measure | None) -> list[Group]:
 
 
 def ordered_by_cost(groups: Sequence[Group]) -> list[Group]:
-    """Fastest first, up to the network or to the masks."""
-    return sorted(groups, key=lambda group: until_network(group) or 0.0)
+    """Fastest first, up to the segmenter or to the masks."""
+    return sorted(groups, key=lambda group: until_segmenter(group) or 0.0)
 
 
-def until_network(group: Group) -> float | None:
-    """Seconds in all, up to the network or to the masks, without scoring."""
+def until_segmenter(group: Group) -> float | None:
+    """Seconds in all, up to the segmenter or to the masks, without scoring."""
     return group.seconds(stage for stage in group.stages if stage != "evaluate")
 
 

@@ -35,7 +35,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Rung:
+class ScoreStep:
     """One mIoU in the order in which the pipeline gets there.
 
     Attributes:
@@ -130,7 +130,7 @@ class Page:
     folder: str
     created: str
     headlines: Sequence[Headline] = ()
-    rungs: Sequence[Rung] = ()
+    steps: Sequence[ScoreStep] = ()
     stages: Sequence[StageState] = ()
     data: Table | None = None
     tables: Sequence[Table] = ()

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Self, TypeVar
 
@@ -16,11 +15,17 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pipeline.base.errors import (
+    DataError,
+    PipelineError,
+    StageIncompleteError,
+    StorageError,
+    at_most,
+)
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import TargetedImages, single_threaded
-from pipeline.errors import DataError, PipelineError, StageIncompleteError, StorageError, at_most
-from pipeline.stages.context import Run
-from pipeline.stages.training import make_trainer
+from pipeline.stages.job import Job
+from pipeline.stages.trainer import make_trainer
 
 Failures = dict[str, str]  # id -> what went wrong
 T = TypeVar("T")
@@ -28,25 +33,23 @@ R = TypeVar("R")
 
 
 def predict(
-    run: Run,
-    folder: Path,
+    job: Job,
     task: pl.LightningModule,
     items: Sequence[Item],
     write: Callable[[Item, Tensor], None],
 ) -> Failures:
-    """Predict every image and hand each result to ``write``; images that fail are returned.
+    """Predict every image and hand each result to ``write``; return the images that failed.
 
     Gradients are allowed, since saliency needs them.
     """
-    images = TargetedImages(items)
     loader = DataLoader(
-        images,
+        TargetedImages(items),
         batch_size=1,
-        num_workers=run.config.trainer.workers,
+        num_workers=job.settings.trainer.workers,
         worker_init_fn=single_threaded,
     )
     writer = _Writer(items, write)
-    trainer = make_trainer(run, folder, callbacks=[writer], logger=False, inference_mode=False)
+    trainer = make_trainer(job, callbacks=[writer], inference_mode=False)
     trainer.predict(task, loader, return_predictions=False)
     return writer.failures
 

@@ -7,32 +7,35 @@ from functools import cache
 
 from torch import nn
 
+from pipeline.base.config import TrainerConfig
 from pipeline.masks.refine import Refinement, with_features
-from pipeline.stages import classifier
-from pipeline.stages.context import Run, build
-from pipeline.stages.training import on_gpu
-from pipeline.tasks.features import NetworkFeatures
+from pipeline.networks.device import on_gpu
+from pipeline.networks.features import NetworkFeatures
+from pipeline.stages.job import Job
+from pipeline.stages.trained import load_classifier
 
 
-def refinement(run: Run, reader: Callable[[], NetworkFeatures] | None = None) -> Refinement:
+def refinement(job: Job, reader: Callable[[], NetworkFeatures] | None = None) -> Refinement:
     """What ``refine`` describes.
 
     Args:
-        run: With the settings.
+        job: With the settings.
         reader: Called by a step that asks for features; None reads the run's trained classifier.
-
-    Raises:
-        ConfigError: Settings that a step does not know, or layers that the network does not have.
     """
-    return with_features(build(run.config.refine, "refine"), reader or shared_features(run))
+    refine: Refinement = job.build(job.settings.refine, "refine")
+    return with_features(refine, reader or shared_features(job))
 
 
-def shared_features(run: Run) -> Callable[[], NetworkFeatures]:
-    """Reads the run's trained classifier, which is loaded by the first call, for all that ask."""
-    return cache(lambda: features(run, classifier.load(run).network))
+def shared_features(job: Job) -> Callable[[], NetworkFeatures]:
+    """Reads the run's trained classifier; the first call loads it, later ones share it."""
+
+    def load() -> NetworkFeatures:
+        network = load_classifier(job.inputs["classifier"]).network
+        return features(network, job.settings.trainer)
+
+    return cache(load)
 
 
-def features(run: Run, network: nn.Module) -> NetworkFeatures:
+def features(network: nn.Module, settings: TrainerConfig) -> NetworkFeatures:
     """Reads ``network`` on the run's device."""
-    device = "cuda" if on_gpu(run.config.trainer) else "cpu"
-    return NetworkFeatures(network.eval().to(device))
+    return NetworkFeatures(network.eval().to("cuda" if on_gpu(settings) else "cpu"))

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import multilabel_soft_margin_loss
 from torchmetrics.classification import MultilabelAveragePrecision
 
-from pipeline.config import ClassifierConfig
-from pipeline.tasks.backbones import ClassifierNet, build_classifier
+from pipeline.base.config import ClassifierConfig
+from pipeline.networks.backbones import ClassifierNet, build_classifier
+from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
-from pipeline.tasks.pixels import normalise_colours
 
 
 class ClassifierTask(NetworkTask):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from pipeline.config import ClassifierConfig, SegmenterConfig
-from pipeline.tasks.depthwise import quicken_depthwise
-from pipeline.tasks.freezing import layers_before
+from pipeline.base.config import ClassifierConfig, SegmenterConfig
+from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.freezing import layers_before
 from pipeline.tasks.optimisation import batch_norms
 
 
@@ -37,8 +38,7 @@ class NetworkTask(pl.LightningModule):
         cls, config: ClassifierConfig | SegmenterConfig, classes: tuple[str, ...]
     ) -> Self:
         """A task with the plain values of a configuration."""
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-        return cls(settings, list(classes))
+        return cls({key: _plain(value) for key, value in asdict(config).items()}, list(classes))
 
     @classmethod
     def from_checkpoint(cls, path: str) -> Self:
@@ -81,3 +81,10 @@ class NetworkTask(pl.LightningModule):
         """Training mode: Lightning takes each layer in the mode that it finds it in."""
         quicken_depthwise(self.network)
         self.train()
+
+
+def _plain(value: Any) -> Any:
+    """A value that a checkpoint can hold and that is read back without running code."""
+    if isinstance(value, StrEnum):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -9,10 +9,9 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pipeline.errors import ConfigError
+from pipeline.base.config import Optimizer
 
 _POWER = 0.9  # of the polynomial schedule, as everywhere in this field
 
@@ -20,7 +19,7 @@ _POWER = 0.9  # of the polynomial schedule, as everywhere in this field
 class OptimiserSettings(Protocol):
     """The part of a configuration that an optimiser is made from."""
 
-    optimizer: str
+    optimizer: Optimizer
     learning_rate: float
     head_learning_rate: float
     weight_decay: float
@@ -31,24 +30,18 @@ def build_optimizer(
     settings: OptimiserSettings,
     backbone: Iterable[nn.Parameter],
     head: Iterable[nn.Parameter],
-) -> Optimizer:
-    """SGD with momentum or AdamW, the head with a rate of its own.
-
-    Raises:
-        ConfigError: Another name.
-    """
+) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW, the head with a rate of its own."""
     groups = [
         {"params": list(backbone), "lr": settings.learning_rate},
         {"params": list(head), "lr": settings.head_learning_rate},
     ]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
-    if settings.optimizer == "adamw":
+    if settings.optimizer == Optimizer.adamw:
         return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    raise ConfigError(f"optimizer: {settings.optimizer!r} is unknown. Choose sgd or adamw.")
+    return torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
 
 
-def polynomial_schedule(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR:
+def polynomial_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> LambdaLR:
     """Learning rates that rise over ``warmup`` of the steps, then fall to zero as (1 - t)^0.9."""
 
     def factor(step: int) -> float:

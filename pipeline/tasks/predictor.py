@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from pipeline.networks.pixels import resize
 from pipeline.tasks.classifier import ClassifierTask
-from pipeline.tasks.pixels import resize
 from pipeline.tasks.segmenter import SegmenterTask
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from pipeline.config import SaliencyConfig
-from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
+from pipeline.base.config import SaliencyConfig
+from pipeline.networks.pixels import normalise_colours, resize, scaled_size
 
 
 class SaliencyMethod(Protocol):

@@ -11,13 +11,13 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from pipeline.config import SegmenterConfig
-from pipeline.errors import ConfigError
+from pipeline.base.config import SegmenterConfig
+from pipeline.base.errors import ConfigError
+from pipeline.networks.pixels import normalise_colours, pad_to_multiple, resize
+from pipeline.networks.weights import load_strictly, read_state_dict
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
-from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
-from pipeline.tasks.weights import load_strictly, read_state_dict
 
 _STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
 

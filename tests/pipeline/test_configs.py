@@ -5,8 +5,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method
 
-from pipeline.errors import ConfigError
-from pipeline.stages.launch import plain
+from pipeline.base.errors import ConfigError
+from pipeline.commands.launch import plain
 from tests.conftest import ROOT, composed
 
 CONFIGS = ROOT / "configs"

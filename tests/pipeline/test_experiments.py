@@ -4,12 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
-from hydra.utils import get_method
 
-from pipeline.stages import chain, compare, report
-from pipeline.stages.context import Run
-from pipeline.stages.launch import plain
+from pipeline.commands import compare, report
+from pipeline.commands.launch import carry_out, plain
+from pipeline.run.run import Run
 from tests.conftest import TINY, composed
+from tests.pipeline.runs import do
 from tests.pipeline.test_configs import EXPERIMENTS
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
@@ -21,8 +21,8 @@ NOTHING_LEARNED = ("classifier.weights=none", "classifier.freeze_until=")
 def drawn(make_run):
     """The folder of the tiny built-in data, drawn."""
     run = make_run()
-    assert run.catalogue
-    return run.config.data["root"]
+    assert run.data
+    return run.settings.data["root"]
 
 
 def on_drawn(drawn, *words):
@@ -39,7 +39,7 @@ def test_every_experiment_runs_on_tiny_data(experiment, drawn, tmp_path):
     words = on_drawn(drawn, f"experiment={experiment}")
     run = Run(plain(composed(*words)), tmp_path / "run")
 
-    get_method(run.config.stage["_target_"])(run)
+    carry_out(run)
     report.run(run)
     compare.run(run)
 
@@ -66,8 +66,8 @@ def test_your_own_folder_of_images_needs_only_a_csv(drawn, tmp_path):
     labels = f"data.labels={tmp_path / 'labels.csv'}"
     run = Run(plain(composed(*SMALL, *words, labels)), tmp_path / "run")
 
-    chain.run(run)
+    do(run, "all")
 
     assert not list((run.folder / "segmentation").glob("ground_truth*"))
-    assert dict(run.lines)["pseudo-masks"]
-    assert "not scored" in str(run.lines)
+    assert dict(run.terminal.lines)["pseudo-masks"]
+    assert "not scored" in str(run.terminal.lines)

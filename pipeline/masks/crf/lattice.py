@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.masks.crf.compilation import kernel
 from pipeline.masks.crf.simplices import enclose, number_grid
 from pipeline.masks.crf.vertices import connect

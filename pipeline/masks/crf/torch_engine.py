@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 
 Floats = TypeVar("Floats", NDArray[np.float32], Tensor)
 """Arrays in, arrays out; tensors in, tensors out."""

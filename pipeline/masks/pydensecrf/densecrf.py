@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.masks.crf.engines import engine_of
 from pipeline.masks.pydensecrf.utils import deviations
 
 Floats = NDArray[np.float32]
@@ -271,9 +271,8 @@ class DenseCRF2D(DenseCRF):
 
 @cache
 def _engine() -> Any:
-    """What computes: numba where it is installed, otherwise torch."""
-    name = "numba" if find_spec("numba") else "torch"
-    return importlib.import_module(f"pipeline.masks.crf.{name}_engine")
+    """The module that computes: numba's where it is installed, otherwise torch's."""
+    return engine_of("numba" if find_spec("numba") else "torch")
 
 
 def _compat_matrix(compat: Compat, labels: int) -> Floats:

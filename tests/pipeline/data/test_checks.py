@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.base.errors import DataError
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
 from pipeline.data.images import read_image
-from pipeline.errors import DataError
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "voc-animals"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.folder import load_folder
-from pipeline.errors import ConfigError, DataError
 
 IDS = [f"photo{k}" for k in range(40)]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.base.errors import DataError
 from pipeline.data.labels import read_classes, read_csv_labels, read_xml_labels
-from pipeline.errors import DataError
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from pipeline.base.errors import DataError
 from pipeline.data.palette import (
     PALETTE,
     colourise,
@@ -16,7 +17,6 @@ from pipeline.data.palette import (
     read_label_image,
     voc_palette,
 )
-from pipeline.errors import DataError
 
 LABELS = np.array([[0, 1, 20], [255, 15, 0]], np.uint8)
 

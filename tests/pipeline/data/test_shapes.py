@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.base.errors import ConfigError, DataError, StorageError
 from pipeline.data.checks import check_catalogue, describe
 from pipeline.data.scenes import CLASSES, draw_scene
 from pipeline.data.shapes import load_shapes
-from pipeline.errors import ConfigError, DataError, StorageError
 
 SMALL = {"train": 6, "val": 3, "size": 64}
 

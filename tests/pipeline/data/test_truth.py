@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.base.errors import DataError
 from pipeline.data.palette import encode_label_image
 from pipeline.data.truth import boxes_of, masks_of
-from pipeline.errors import DataError
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 

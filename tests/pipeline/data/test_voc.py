@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.base.errors import DataError
 from pipeline.data.voc import VOC_CLASSES, load_voc
-from pipeline.errors import DataError
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "voc-animals"
 CLASSES = ["cat", "dog"]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.errors import ConfigError
-from pipeline.masks import dense_crf
+from pipeline.base.errors import ConfigError
+from pipeline.masks.crf import engines as engines_of_the_crf
 from pipeline.masks.dense_crf import DenseCRF, Gaussian
 
 KERNELS = (Gaussian(sxy=3, compat=1),)
@@ -17,23 +17,20 @@ def test_the_engine_for_gpus_needs_one():
 
 
 def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
-    import_module = dense_crf.importlib.import_module
+    def missing():
+        raise ImportError("No module named 'numba'")
 
-    def without_numba(name):
-        if "numba" in name:
-            raise ImportError("No module named 'numba'")
-        return import_module(name)
-
-    monkeypatch.setattr(dense_crf.importlib, "import_module", without_numba)
-    dense_crf._installed.cache_clear()
-    dense_crf._engine.cache_clear()
+    monkeypatch.setitem(engines_of_the_crf._ENGINES, "numba", missing)
+    caches = (engines_of_the_crf.installed_engine, engines_of_the_crf.engine_of)
+    for function in caches:
+        function.cache_clear()
     try:
         engines = [DenseCRF(KERNELS)._engine for _ in range(2)]
         with pytest.raises(ConfigError, match="engine 'numba' cannot be used: No module named"):
             DenseCRF(KERNELS, engine="numba")
     finally:
-        dense_crf._installed.cache_clear()
-        dense_crf._engine.cache_clear()
+        for function in caches:
+            function.cache_clear()
 
     assert engines == ["torch", "torch"]
     assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, and slower"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.masks.crf.lattice import Lattice
 from pipeline.masks.crf.simplices import enclose, number_grid
 from pipeline.masks.crf.vertices import connect

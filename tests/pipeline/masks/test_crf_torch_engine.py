@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 from pipeline.masks.crf import torch_engine
 from pipeline.masks.crf.torch_engine import Lattice, mean_field
 

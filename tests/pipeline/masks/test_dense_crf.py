@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks import dense_crf
 from pipeline.masks.dense_crf import (
     Bilateral,
@@ -18,9 +18,11 @@ from pipeline.masks.dense_crf import (
 @pytest.fixture(autouse=True)
 def _every_engine(engine, monkeypatch):
     """All tests of this module run with each engine."""
-    installed = dense_crf._installed
+    installed = dense_crf.installed_engine
     chosen = {"auto": engine}
-    monkeypatch.setattr(dense_crf, "_installed", lambda name: chosen.get(name) or installed(name))
+    monkeypatch.setattr(
+        dense_crf, "installed_engine", lambda name: chosen.get(name) or installed(name)
+    )
 
 
 KERNELS = (Gaussian(sxy=3, compat=1), Bilateral(sxy=6, srgb=20, compat=2))

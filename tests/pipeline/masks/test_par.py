@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.par import PixelAdaptiveRefinement
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (7, 9, 3)).astype(np.uint8)

@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks import pydensecrf as ours
 from pipeline.masks.pydensecrf import DenseCRF, DenseCRF2D
 

@@ -17,9 +17,9 @@ def part(made, values, seconds, **groups):
 
 
 def result(
-    method="a.TSGB", random_seed=0, network=None, made=None, refine=None, classes=None, **scores
+    method="a.TSGB", random_seed=0, segmenter=None, made=None, refine=None, classes=None, **scores
 ):
-    """A run; ``network`` is its mIoU, or a pair of that and of the number of epochs."""
+    """A run; ``segmenter`` is its mIoU, or a pair of that and of the number of epochs."""
     saliency = {"method": {"_target_": method, "kappa": 0.5}, "flip": True}
     made = made or f"{method} {refine} {random_seed}"
     masks = part(
@@ -27,9 +27,9 @@ def result(
         refine=refine or {"_target_": "a.None"},
     )  # fmt: skip
     learned = None
-    if network is not None:
-        miou, epochs = network if isinstance(network, tuple) else (network, 2)
-        values, seconds = {"network|val": miou}, {"segmentation": 100.0, "evaluate": 5.0}
+    if segmenter is not None:
+        miou, epochs = segmenter if isinstance(segmenter, tuple) else (segmenter, 2)
+        values, seconds = {"segmenter|val": miou}, {"segmentation": 100.0, "evaluate": 5.0}
         learned = part(f"{made} {epochs}", values, seconds, segmenter={"epochs": epochs})
     return Result(f"masks of {made}", random_seed, 4, masks, learned, classes or {})
 

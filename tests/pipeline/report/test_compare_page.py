@@ -12,7 +12,7 @@ from pipeline.report import compare_page as page
 from pipeline.report import compare_tables as tables
 from pipeline.report import comparison
 from pipeline.report.rendering import Pictures
-from pipeline.scoring import NAMES_GIVEN
+from pipeline.scoring import LABEL_ORACLE
 from tests.pipeline.report.results import CRF, PAR, crossed_runs, filled, result, section
 
 
@@ -29,26 +29,26 @@ def test_only_a_score_that_decides_something_is_called_best():
 
 
 def test_time_counts_the_way_without_scoring():
-    (group,) = comparison.grouped([result(network=0.5)])
+    (group,) = comparison.grouped([result(segmenter=0.5)])
 
-    assert page.until_network(group) == 190.0
+    assert page.until_segmenter(group) == 190.0
     assert page.per_image(group) == 30.0 / 4
 
 
 def evaluated(method, **scores):
-    """A run whose network and twin have several evaluations; "_" in a protocol is a blank."""
-    run = result(method, network=0.0)
+    """A run whose segmenter and twin have several evaluations; "_" in a protocol is a blank."""
+    run = result(method, segmenter=0.0)
     values = {}
-    for protocol, (network, twin) in scores.items():
+    for protocol, (segmenter, twin) in scores.items():
         how = protocol.replace("_", " ")
-        values[f"network|{how}"] = network
+        values[f"segmenter|{how}"] = segmenter
         if twin is not None:
-            values |= {f"twin|{how}": twin, f"fraction|{how}": network / twin}
-    return replace(run, network=replace(run.network, values=values))
+            values |= {f"twin|{how}": twin, f"fraction|{how}": segmenter / twin}
+    return replace(run, segmenter=replace(run.segmenter, values=values))
 
 
-def test_where_there_is_room_for_one_evaluation_of_a_network_it_is_that_which_decides():
-    told = NAMES_GIVEN.replace(" ", "_")
+def test_where_there_is_room_for_one_evaluation_of_a_segmenter_it_is_that_which_decides():
+    told = LABEL_ORACLE.replace(" ", "_")
     runs = [
         evaluated("a.A", **{told: (0.9, 0.9), "flip": (0.8, 0.8), "val": (0.5, 0.6)}),
         evaluated("a.B", **{told: (0.9, 0.9), "val": (0.4, 0.8)}),
@@ -56,27 +56,33 @@ def test_where_there_is_room_for_one_evaluation_of_a_network_it_is_that_which_de
     content = section(runs)
     titles, rows = tables.short_rows(content)
 
-    assert content.order == "best network mIoU (val) first"
-    assert {content.main_measures[kind].note for kind in ("network", "twin", "fraction")} == {"val"}
-    assert [dict(zip(titles, row, strict=True))["network"] for row in rows] == ["50.0", "40.0"]
+    assert content.order == "best segmenter mIoU (val) first"
+    assert {content.main_measures[kind].note for kind in ("segmenter", "twin", "fraction")} == {
+        "val"
+    }
+    assert [dict(zip(titles, row, strict=True))["segmenter"] for row in rows] == ["50.0", "40.0"]
     assert [dict(zip(titles, row, strict=True))["of twin"] for row in rows] == ["83.3", "50.0"]
-    assert [m.note for m in content.measures if m.kind == "network"] == ["val", "flip", NAMES_GIVEN]
+    assert [m.note for m in content.measures if m.kind == "segmenter"] == [
+        "val",
+        "flip",
+        LABEL_ORACLE,
+    ]
 
 
-def test_a_fraction_of_a_rarer_way_to_evaluate_brings_its_network_along():
+def test_a_fraction_of_a_rarer_way_to_evaluate_brings_its_segmenter_along():
     runs = [
         evaluated("a.A", val=(0.5, None), flip=(0.8, 0.9)),
         evaluated("a.B", val=(0.4, None)),
     ]
     content = section(runs, "fraction")
 
-    assert [m.note for m in content.measures if m.kind == "network"] == ["val", "flip"]
-    assert {content.main_measures[kind].note for kind in ("network", "fraction")} == {"flip"}
+    assert [m.note for m in content.measures if m.kind == "segmenter"] == ["val", "flip"]
+    assert {content.main_measures[kind].note for kind in ("segmenter", "fraction")} == {"flip"}
 
 
 def test_small_print_says_spread_number_threshold_and_share():
     runs = [
-        result(random_seed=0, threshold=0.3, network=0.5),
+        result(random_seed=0, threshold=0.3, segmenter=0.5),
         result(random_seed=1, threshold=0.36, refined=0.65),
     ]
     content = section(runs)
@@ -86,7 +92,7 @@ def test_small_print_says_spread_number_threshold_and_share():
     assert found["refined"] == ["± 7.1, n = 2"]
     assert found["oracle"] == ["± 0.0, n = 2", "at 0.30 to 0.36"]
     assert found["masks"][-1] == "80.0 % of pixels"
-    assert found["network|val"] == ["n = 1 of 2"]
+    assert found["segmenter|val"] == ["n = 1 of 2"]
 
 
 def test_text_is_escaped_and_nothing_is_fetched():
@@ -109,7 +115,7 @@ def test_a_single_group_without_repetition_is_named_by_its_method():
 
 
 def test_csv_holds_means_deviations_and_numbers_in_full():
-    runs = [result(random_seed=s, refined=r, network=0.5) for s, r in ((0, 1 / 3), (1, 2 / 3))]
+    runs = [result(random_seed=s, refined=r, segmenter=0.5) for s, r in ((0, 1 / 3), (1, 2 / 3))]
     content = section(runs)
 
     (row,) = csv.DictReader(io.StringIO(tables.as_csv([content])))
@@ -168,9 +174,9 @@ def test_there_is_no_such_table_where_it_would_say_nothing(runs):
     assert page.crossing(section(runs)) is None
 
 
-def test_two_networks_on_equal_masks_are_not_put_into_one_cell():
-    runs = [result("a.CAM", network=(0.5, 2)), result("a.CAM", refine=CRF), result(refine=CRF)]
-    runs.append(result("a.CAM", network=(0.7, 9)))
+def test_two_segmenters_on_equal_masks_are_not_put_into_one_cell():
+    runs = [result("a.CAM", segmenter=(0.5, 2)), result("a.CAM", refine=CRF), result(refine=CRF)]
+    runs.append(result("a.CAM", segmenter=(0.7, 9)))
 
     table = page.crossing(section(runs))
 

@@ -14,7 +14,7 @@ from tests.pipeline.report.results import CRF, SCORES, crossed_runs, result, sec
 
 def test_plots_are_pictures_and_grow_with_the_groups():
     few = section([result(random_seed=s) for s in (0, 1)] + [result("a.CAM", refined=0.3)])
-    many = section([result(f"a.M{index}", network=0.3) for index in range(12)])
+    many = section([result(f"a.M{index}", segmenter=0.3) for index in range(12)])
 
     heights = [_decoded(compare_plots.bars(content)).shape[0] for content in (few, many)]
     assert heights[1] > 2 * heights[0]
@@ -42,18 +42,20 @@ def test_refinements_are_panels_of_a_shorter_plot():
     assert _decoded(compare_plots.bars(section(crossed_runs()))).ndim == 3
 
 
-def test_a_network_needs_the_longer_plot():
+def test_a_segmenter_needs_the_longer_plot():
     runs = crossed_runs()
-    with_network = section(
-        [*runs, result("a.CAM", refine=CRF, refined=0.68, seed=0.4, network=0.5)]
+    with_segmenter = section(
+        [*runs, result("a.CAM", refine=CRF, refined=0.68, seed=0.4, segmenter=0.5)]
     )
 
-    assert page.crossing(with_network)
-    assert compare_plots._crossed_panels(with_network) is None
+    assert page.crossing(with_segmenter)
+    assert compare_plots._crossed_panels(with_segmenter) is None
 
 
 def test_nothing_that_is_drawn_is_cut_off():
-    content = section([result(network=0.95), result(random_seed=1, network=0.85), result("a.CAM")])
+    content = section(
+        [result(segmenter=0.95), result(random_seed=1, segmenter=0.85), result("a.CAM")]
+    )
     _, panels = compare_plots._panels(content)
 
     furthest = compare_plots._furthest(panels)
@@ -70,9 +72,9 @@ def test_nothing_is_plotted_without_scores():
 
 
 def test_a_second_round_costs_what_its_labels_cost_too():
-    once = result(network=0.5)
-    again = replace(once.network, seconds={**once.network.seconds, "relabel": 700.0})
-    content = section([once, replace(result("a.CAM", network=0.6), network=again)])
+    once = result(segmenter=0.5)
+    again = replace(once.segmenter, seconds={**once.segmenter.seconds, "relabel": 700.0})
+    content = section([once, replace(result("a.CAM", segmenter=0.6), segmenter=again)])
 
     costs = {compare_plots._seconds_before(content.decides, group) for group in content.groups}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.report import comparison
 from pipeline.report.comparison import flattened
-from pipeline.scoring import NAMES_GIVEN
+from pipeline.scoring import LABEL_ORACLE
 from tests.pipeline.report.results import SCORES, result, section
 
 
@@ -66,27 +66,27 @@ def test_random_seeds_are_one_group_in_order():
 
 
 def test_the_same_run_found_twice_counts_once():
-    (group,) = comparison.grouped([result(), result(), result(network=0.5)])
+    (group,) = comparison.grouped([result(), result(), result(segmenter=0.5)])
 
     assert group.random_seeds == [0]
-    assert group.spread("network|val").values == (0.5,)
+    assert group.spread("segmenter|val").values == (0.5,)
 
 
-def test_masks_that_have_no_network_yet_stay_in_the_group():
-    (group,) = comparison.grouped([result(network=0.5), result(random_seed=1)])
+def test_masks_that_have_no_segmenter_yet_stay_in_the_group():
+    (group,) = comparison.grouped([result(segmenter=0.5), result(random_seed=1)])
 
     assert group.random_seeds == [0, 1]
-    assert group.spread("network|val").values == (0.5,)
+    assert group.spread("segmenter|val").values == (0.5,)
     assert len(group.spread("refined").values) == 2
 
 
-def test_two_networks_on_the_same_masks_are_two_groups_with_the_same_masks():
-    runs = [result(network=(0.5, 2)), result(network=(0.7, 9)), result(random_seed=1)]
+def test_two_segmenters_on_the_same_masks_are_two_groups_with_the_same_masks():
+    runs = [result(segmenter=(0.5, 2)), result(segmenter=(0.7, 9)), result(random_seed=1)]
 
     groups = comparison.grouped(runs)
 
     assert [group.random_seeds for group in groups] == [[0, 1], [0, 1]]
-    assert [group.spread("network|val").mean for group in groups] == [0.5, 0.7]
+    assert [group.spread("segmenter|val").mean for group in groups] == [0.5, 0.7]
     assert comparison.differing(groups) == ["segmenter.epochs"]
 
 
@@ -113,43 +113,46 @@ def test_an_option_that_one_of_two_equals_has_differs():
     assert {group.text("refine.new") for group in groups} == {"-", "1"}
 
 
-def test_a_network_is_no_difference_in_settings():
-    groups = comparison.grouped([result(network=0.5), result("a.CAM")])
+def test_a_segmenter_is_no_difference_in_settings():
+    groups = comparison.grouped([result(segmenter=0.5), result("a.CAM")])
 
     assert comparison.differing(groups) == ["saliency.method"]
 
 
 def test_scoring_has_no_say_in_what_is_fastest():
-    slow, fast = result("a.Slow", network=0.5), result("a.Fast", network=0.5)
-    seconds = {**fast.network.seconds, "segmentation": 99.0, "evaluate": 900.0}
-    fast = replace(fast, network=replace(fast.network, seconds=seconds))
+    slow, fast = result("a.Slow", segmenter=0.5), result("a.Fast", segmenter=0.5)
+    seconds = {**fast.segmenter.seconds, "segmentation": 99.0, "evaluate": 900.0}
+    fast = replace(fast, segmenter=replace(fast.segmenter, seconds=seconds))
 
     first, _ = comparison.ordered_by_cost(comparison.grouped([slow, fast]))
 
     assert first.text("saliency.method") == "Fast"
 
 
-def test_a_network_that_was_told_the_names_never_decides():
-    told = f"network|val, {NAMES_GIVEN}"
-    scores = {"a.CAM": {told: 0.6, "network|val": 0.5}, "a.TSGB": {told: 0.9, "network|val": 0.4}}
+def test_a_segmenter_that_was_told_the_names_never_decides():
+    told = f"segmenter|val, {LABEL_ORACLE}"
+    scores = {
+        "a.CAM": {told: 0.6, "segmenter|val": 0.5},
+        "a.TSGB": {told: 0.9, "segmenter|val": 0.4},
+    }
     runs = []
     for method, values in scores.items():
-        run = result(method, network=0.0)
-        runs.append(replace(run, network=replace(run.network, values=values)))
+        run = result(method, segmenter=0.0)
+        runs.append(replace(run, segmenter=replace(run.segmenter, values=values)))
     groups = comparison.grouped(runs)
 
     by = comparison.measure_to_sort_by(groups, None)
 
-    assert by.key == "network|val"
+    assert by.key == "segmenter|val"
     assert {m.key: m.honest for m in comparison.measures(groups)}[told] is False
-    assert "CAM" in names(section(runs, "network"))[0]
+    assert "CAM" in names(section(runs, "segmenter"))[0]
 
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([{"network": 0.1}, {"network": 0.2}], "network|val"),
-        ([{"network": 0.1}, {}], "refined"),
+        ([{"segmenter": 0.1}, {"segmenter": 0.2}], "segmenter|val"),
+        ([{"segmenter": 0.1}, {}], "refined"),
         ([{}, {"refined": None}], "seed"),
         ([{}, dict.fromkeys(("seed", "refined", "masks", "oracle"))], "classifier"),
         ([{}, dict.fromkeys(SCORES)], None),

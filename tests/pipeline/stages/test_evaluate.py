@@ -1,56 +1,204 @@
-"""What is scored, in which way, and what the evaluation server gets."""
+"""What is predicted and scored, in which way, and what the evaluation server gets."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from pipeline.errors import DataError
-from pipeline.stages import evaluate
-from tests.pipeline.stages.runs import with_settings
+from pipeline.base.errors import DataError, MissingArtifactError
+from pipeline.data.images import read_image
+from pipeline.data.palette import read_label_image
+from pipeline.networks.pixels import resize
+from pipeline.run.building import build
+from pipeline.run.run import Run
+from pipeline.stages.trained import load_classifier
+from pipeline.tasks.segmenter import SegmenterTask
+from tests.pipeline.runs import do, with_settings
+
+WALK = {
+    "_target_": "pipeline.masks.walk.FeatureWalk", "layers": ["backbone.layer2"],
+    "size": 64, "scale": 1.0, "nodes": 8,
+}  # fmt: skip
 
 
-def test_a_folder_of_masks_can_be_scored_and_the_truth_scores_one(finished, tmp_path, shapes_root):
-    truth = shapes_root / "VOCdevkit" / "VOC2012" / "SegmentationClass"
-    run = with_settings(finished, evaluate={"masks": str(truth)})
-    run.folder = tmp_path / "run"
-
-    stage = evaluate.run(run)
-
-    assert stage.summary["scores"]["mIoU"] == 1.0
-    assert stage.summary["scores"]["protocol"] == "val, given masks"
+def tensor_of(item):
+    return torch.from_numpy(read_image(item.image)).permute(2, 0, 1)[None]
 
 
-def test_a_missing_prediction_is_an_error_not_a_better_score(finished, tmp_path):
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    run = with_settings(finished, evaluate={"masks": str(masks)})
-    run.folder = tmp_path / "run"
+@torch.no_grad()
+def planes_by_hand(network, item, scales, *, flip):
+    """The mean of the probabilities over scales and mirrors, at the size of the image."""
+    image = tensor_of(item).float()
+    height, width = image.shape[-2:]
+    found = []
+    for scale in scales:
+        view = resize(image, (round(height * scale), round(width * scale)))
+        logits = [network(view)] + ([network(view.flip(-1)).flip(-1)] if flip else [])
+        found += [resize(one, (height, width)).softmax(1)[0] for one in logits]
+    return sum(found) / len(found)
 
-    with pytest.raises(DataError, match="4 of 4 images of 'val' have no prediction"):
-        evaluate.run(run)
+
+def predicted(stage, item):
+    return read_label_image(stage.path / "predictions" / f"{item.id}.png")
 
 
-def test_scales_flip_crf_and_export_for_the_server(copied):
-    run = with_settings(
-        copied, evaluate={"scales": [1.0, 1.5], "flip": True, "crf": True, "export": True}
-    )
+@pytest.mark.parametrize("refine", [False, True], ids=["plain", "refined"])
+@pytest.mark.parametrize(
+    ("scales", "flip"), [([1.0], False), ([1.0], True), ([1.0, 0.5, 1.5], False)]
+)
+def test_predictions_are_the_mean_of_probabilities_then_refined(copied, scales, flip, refine):
+    ways = {"scales": scales, "flip": flip, "refine": refine}
+    run = with_settings(copied, evaluate=ways)
 
-    stage = evaluate.run(run)
+    stage = do(run, "evaluate")
+
+    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    refinement = build(run.settings.refine, "refine")
+    agree = []
+    for item in run.data.val.items:
+        planes = planes_by_hand(network, item, scales, flip=flip).numpy()
+        if refine:
+            planes = refinement(read_image(item.image), [planes])[0]
+        agree.append((predicted(stage, item) == planes.argmax(0)).mean())
+    assert min(agree) > 0.999  # ties by rounding
+
+
+def test_each_way_of_predicting_changes_the_predictions_of_these_networks(copied):
+    """Or the test above could not tell them apart."""
+    ways = [{}, {"flip": True}, {"scales": [1.0, 0.5, 1.5]}, {"refine": True}]
+    stages = [do(with_settings(copied, evaluate=way), "evaluate") for way in ways]
+
+    made = [
+        b"".join(predicted(stage, item).tobytes() for item in copied.data.val.items)
+        for stage in stages
+    ]
+    assert len(set(made)) == len(ways)
+    assert len({stage.path for stage in stages}) == len(ways)  # beside each other
+
+
+def test_the_protocol_says_how_it_was_scored(copied):
+    ways = {"scales": [1.0, 1.5], "flip": True, "refine": True, "export": True}
+    run = with_settings(copied, evaluate=ways)
+
+    stage = do(run, "evaluate")
 
     assert stage.summary["scores"]["protocol"] == "val, scales 1 1.5, flip, refined"
     exported = stage.path / "results/VOC2012/Segmentation/comp6_test_cls"
-    files = {path.stem for path in exported.glob("*.png")}
-    assert files == set(run.catalogue.val.ids)
+    assert {path.stem for path in exported.glob("*.png")} == set(run.data.val.ids)
     with Image.open(next(exported.glob("*.png"))) as image:
         assert image.mode == "P"
         assert image.size == (64, 64)
 
 
-def test_other_scales_are_scored_beside_the_first_ones(copied):
-    first = evaluate.folder(copied)
-    other = with_settings(copied, evaluate={"scales": [0.5]})
+def test_the_classifier_prior_multiplies_by_its_odds_and_is_named(copied):
+    run = with_settings(copied, evaluate={"classifier_prior": True})
 
-    second = evaluate.run(other)
+    stage = do(run, "evaluate")
 
-    assert first.is_done
-    assert first.path != second.path
-    assert second.summary["scores"]["protocol"] == "val, scale 0.5, no flip, no CRF"
+    plain = copied.stage("evaluate").summary["scores"]["protocol"]
+    assert stage.summary["scores"]["protocol"] == f"{plain}, classifier prior"
+    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    classifier = load_classifier(run.stage("classifier").path)
+    for item in run.data.val.items:
+        planes = planes_by_hand(network, item, [1.0], flip=False)
+        with torch.no_grad():
+            shares = classifier(resize(tensor_of(item).float(), (64, 64)))[0].sigmoid()
+        planes[1:] *= (shares / (1 - shares)).clamp(max=1)[:, None, None]
+        assert (predicted(stage, item) == planes.argmax(0).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_the_label_oracle_leaves_only_the_classes_of_the_label(copied, refine):
+    run = with_settings(copied, evaluate={"label_oracle": True, "refine": refine})
+
+    stage = do(run, "evaluate")
+
+    assert stage.summary["scores"]["protocol"].endswith(", label oracle")
+    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    refinement = build(run.settings.refine, "refine")
+    for item in run.data.val.items:
+        shown = np.array([0, *(label + 1 for label in item.labels)])
+        planes = planes_by_hand(network, item, [1.0], flip=False)[shown]
+        planes = (planes / planes.sum(0)).numpy()
+        if refine:
+            planes = refinement(read_image(item.image), [planes])[0]
+        assert (predicted(stage, item) == shown[planes.argmax(0)]).mean() > 0.999
+
+
+def test_the_twin_is_scored_by_the_same_protocol(copied):
+    run = with_settings(copied, evaluate={"classifier_prior": True})
+
+    do(run, "all")
+
+    protocols = {r.stage("evaluate").summary["scores"]["protocol"] for r in (run, run.twin)}
+    assert len(protocols) == 1
+
+
+def test_a_refinement_that_looks_with_the_classifier_does_so_for_predictions_too(copied):
+    truth = {"labels": "ground_truth"}  # whose segmenter does not depend on the refinement
+    crf = with_settings(copied, evaluate={"refine": True}, segmenter=truth)
+    run = Run(replace(crf.settings, refine=WALK), crf.folder)
+
+    stage = do(run, "evaluate")
+
+    name = run.stage("classifier").path.name
+    assert name in stage.parts["from"]
+    assert name not in crf.stage("evaluate").parts["from"]
+    assert stage.summary["scores"]["mIoU"] is not None
+
+
+def test_the_prior_of_a_classifier_that_is_gone_is_asked_for(copied):
+    checkpoint = copied.folder / "x.ckpt"
+    checkpoint.touch()
+    settings = {"classifier_prior": True, "checkpoint": str(checkpoint)}
+    run = with_settings(copied, evaluate=settings)
+    (run.stage("classifier").path / "manifest.json").unlink()
+
+    with pytest.raises(MissingArtifactError, match="stage=classifier`"):
+        do(run, "evaluate")
+
+
+def test_a_folder_of_masks_can_be_scored_and_the_truth_scores_one(copied, shapes_root):
+    truth = shapes_root / "VOCdevkit" / "VOC2012" / "SegmentationClass"
+    run = with_settings(copied, evaluate={"masks": str(truth)})
+
+    stage = do(run, "evaluate")
+
+    assert stage.summary["scores"]["mIoU"] == 1.0
+    assert stage.summary["scores"]["protocol"] == "val, given masks"
+
+
+def test_another_network_can_be_scored(copied):
+    own = copied.twin.stage("segmentation").path / "last.ckpt"
+    run = with_settings(copied, evaluate={"checkpoint": str(own)})
+
+    stage = do(run, "evaluate")
+
+    twin = copied.twin.stage("evaluate").summary["scores"]
+    assert stage.summary["scores"] == twin
+    assert stage.path != copied.twin.stage("evaluate").path
+
+
+def test_a_missing_prediction_is_an_error_not_a_better_score(copied, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    run = with_settings(copied, evaluate={"masks": str(masks)})
+
+    with pytest.raises(DataError, match="4 of 4 images of 'val' have no label image"):
+        do(run, "evaluate")
+
+
+def test_training_images_can_be_scored_and_corrected_truth_scores_them_anew(copied, other_data):
+    run = with_settings(copied, evaluate={"split": "train"}, data={"root": str(other_data)})
+    before = do(run, "evaluate").summary["scores"]
+    item = run.data.train.items[0]
+    with Image.open(item.mask) as image:
+        turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(item.mask)
+
+    after = do(with_settings(run), "evaluate").summary["scores"]
+
+    assert before["images"] == len(run.data.train.items)
+    assert before["mIoU"] != after["mIoU"]

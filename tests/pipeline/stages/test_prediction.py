@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipeline.errors import DataError, StorageError
+from pipeline.base.errors import DataError, StorageError
 from pipeline.stages.prediction import Beside, in_parallel
 
 

@@ -1,21 +1,24 @@
 """Which settings of the seed are refused, and that each of them reaches the label images."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import SeedConfig
+from pipeline.base.config import SeedConfig
+from pipeline.base.errors import ConfigError
 from pipeline.data.catalogue import VOID, Item
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
-from pipeline.errors import ConfigError
 from pipeline.masks.refine import NoRefinement
 from pipeline.masks.seed import compete, normalise
-from pipeline.stages import classifier, pseudo_labels, saliency
-from pipeline.tasks.features import NetworkFeatures
-from tests.pipeline.stages.runs import with_settings
+from pipeline.networks.features import NetworkFeatures
+from pipeline.run.checks import check_thresholds
+from pipeline.stages import pseudo_labels
+from pipeline.stages.label_images import KINDS, mask_path
+from pipeline.stages.maps import map_path, read_maps
+from pipeline.stages.seed_maps import SeedMaps, seed_maps
+from pipeline.stages.trained import load_classifier
+from tests.pipeline.runs import check, do, job, with_settings
 
 MAPS = np.array([[[1.0, 0.36, 0.09, 0.0]] * 4, [[0.5, 0.25, 1.0, 0.04]] * 4], np.float32)
 
@@ -26,16 +29,15 @@ def made(tmp_path):
     photo = tmp_path / "photo.png"
     Image.effect_noise((4, 4), 90).convert("RGB").save(photo)
     item = Item("photo", photo, (0, 2))
-    folder = SimpleNamespace(path=tmp_path)
-    path = saliency.map_path(folder, item)
+    path = map_path(tmp_path, item)
     path.parent.mkdir()
     np.savez(path, maps=MAPS, classes=item.labels)
 
     def make(refine=None, logits=None, **settings):
         seed = SeedConfig(**settings)
-        maker = pseudo_labels._Maker(folder, folder, seed, refine or NoRefinement(), logits)
-        maker.make(item)
-        kinds = {k: pseudo_labels.mask_path(folder, k, item) for k in pseudo_labels.KINDS}
+        maps = SeedMaps(tmp_path, seed, logits)
+        pseudo_labels._Maker(tmp_path, maps, refine or NoRefinement()).make(item)
+        kinds = {kind: mask_path(tmp_path, kind, item) for kind in KINDS}
         return {kind: read_label_image(path) for kind, path in kinds.items()}
 
     return make
@@ -76,48 +78,47 @@ def test_classes_compete_before_the_root(made):
 
 def test_the_logits_are_the_classifiers_for_the_labels(copied):
     run = with_settings(copied, seed={"competition": 3.0})
-    item = next(item for item in run.catalogue.train.items if len(item.labels) > 1)
+    item = next(item for item in run.data.train.items if len(item.labels) > 1)
 
-    maker = pseudo_labels._maker(run)
+    maps = seed_maps(job(run, "pseudo_labels"))
 
-    size = run.config.saliency.size * max(run.config.saliency.scales)
-    reader = NetworkFeatures(classifier.load(run).network)
+    size = run.settings.saliency.size * max(run.settings.saliency.scales)
+    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network)
     logits = reader.logits(read_image(item.image), size)[list(item.labels)]
-    maps = normalise(saliency.read_maps(saliency.folder(run), item))
-    expected = compete(maps, logits, 3.0) ** run.config.seed.power
-    np.testing.assert_allclose(maker.read(item), expected, atol=1e-5)
-    assert pseudo_labels.folder(run).path != pseudo_labels.folder(copied).path
+    stored = normalise(read_maps(run.stage("saliency").path, item))
+    expected = compete(stored, logits, 3.0) ** run.settings.seed.power
+    np.testing.assert_allclose(maps.read(item), expected, atol=1e-5)
+    assert run.stage("pseudo_labels").path != copied.stage("pseudo_labels").path
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"power": 0.0}, r"seed\.power: 0\.0\. Maps would turn over"),
+        ({"power": 0.0}, r"seed\.power: 0\.0\. Choose a power above 0"),
         ({"foreground": 0.3}, "foreground=0.3 are not in order"),
         ({"background": 0.0}, "background=0.0, threshold=0.5"),
         ({"competition": -1.0}, r"compete: temperature is -1\.0"),
-        ({"plane": "powr"}, "plane is 'powr'"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
-        pseudo_labels.check_thresholds(SeedConfig(**settings))
+        check_thresholds(SeedConfig(**settings))
 
 
 def test_an_unknown_class_to_score_is_refused_before_any_work(copied):
     with pytest.raises(ConfigError, match=r"evaluate\.classes: catt not among the classes"):
-        pseudo_labels.check_settings(with_settings(copied, evaluate={"classes": ["catt"]}))
+        check(with_settings(copied, evaluate={"classes": ["catt"]}), "pseudo_labels")
 
 
 def test_means_over_the_chosen_classes_have_a_line_of_their_own(copied):
-    first, second, *_ = copied.catalogue.classes
+    first, second, *_ = copied.data.classes
     run = with_settings(copied, evaluate={"classes": [first, second]})
 
-    done = pseudo_labels.run(run)
+    done = do(run, "pseudo_labels")
 
     iou = done.summary["scores"]["refined"]["IoU"]
     mean = (iou["background"] + iou[first] + iou[second]) / 3
-    line = dict(run.lines)[f"  over background, {first}, {second}"]
+    line = dict(run.terminal.lines)[f"  over background, {first}, {second}"]
     assert f"refined {mean:.3f}" in line
     assert line.startswith("seed ")
     assert "training masks " in line

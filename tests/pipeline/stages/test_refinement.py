@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.base.errors import ConfigError
 from pipeline.data.images import read_image
-from pipeline.errors import ConfigError, MissingArtifactError
 from pipeline.masks.refine import CRFRefinement
 from pipeline.masks.walk import FeatureWalk
-from pipeline.stages import classifier, pseudo_labels
-from pipeline.stages.context import Run
+from pipeline.networks.features import NetworkFeatures
+from pipeline.run.run import Run
+from pipeline.run.table import STAGES
+from pipeline.stages import refinement as refinement_of_a_run
 from pipeline.stages.refinement import refinement
-from pipeline.tasks.features import NetworkFeatures
-from tests.pipeline.stages.runs import with_settings
+from pipeline.stages.trained import load_classifier
+from tests.pipeline.runs import check, do, job, with_settings
 
 LAYERS = ["backbone.layer2", "backbone.layer4"]
 WALK = {"_target_": "pipeline.masks.walk.FeatureWalk", "layers": LAYERS, "size": 65}
@@ -30,18 +32,18 @@ def own(copied):
     """A copy of the finished run, with a refinement of the test's choice."""
 
     def make(node):
-        return Run(replace(copied.config, refine=node), copied.folder)
+        return Run(replace(copied.settings, refine=node), copied.folder)
 
     return make
 
 
 def test_the_walk_sees_what_the_trained_classifier_sees(own):
     run = own(WALK)
-    image = read_image(run.catalogue.train.items[0].image)
+    image = read_image(run.data.train.items[0].image)
 
-    refined = refinement(run)(image, [planes_of(image)])[0]
+    refined = refinement(job(run, "pseudo_labels"))(image, [planes_of(image)])[0]
 
-    reader = NetworkFeatures(classifier.load(run).network)
+    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network)
     expected = FeatureWalk(LAYERS, size=65).bound(lambda: reader)(image, [planes_of(image)])[0]
     np.testing.assert_allclose(refined, expected, atol=1e-6)
 
@@ -50,47 +52,36 @@ def test_a_chain_with_a_walk_makes_masks(own):
     chain = {"_target_": "pipeline.masks.refine.Chain", "steps": {"walk": WALK, "crf": CRF}}
     run = own(chain)
 
-    stage = pseudo_labels.run(run)
+    stage = do(run, "pseudo_labels")
 
     assert stage.path.name.startswith("Chain-")
-    assert len(list((stage.path / "masks").iterdir())) == len(run.catalogue.train.items)
+    assert len(list((stage.path / "masks").iterdir())) == len(run.data.train.items)
 
 
 def test_no_classifier_is_read_where_none_is_needed(own):
     run = own(CRF)
-    (classifier.folder(run).path / "manifest.json").unlink()
+    (run.stage("classifier").path / "last.ckpt").unlink()
 
-    assert isinstance(refinement(run), CRFRefinement)
-    with pytest.raises(MissingArtifactError, match="stage=classifier"):
-        refinement(own(WALK))
+    assert isinstance(refinement(job(run, "pseudo_labels")), CRFRefinement)
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+        refinement(job(own(WALK), "pseudo_labels"))
 
 
-def test_competition_walk_and_scoring_share_one_classifier(own, monkeypatch):
+def test_competition_and_walk_share_one_classifier(own, monkeypatch):
     run = with_settings(own(WALK), seed={"competition": 3.0})
-    load, loaded = classifier.load, []
-    monkeypatch.setattr(classifier, "load", lambda run: loaded.append(run) or load(run))
+    load, loaded = refinement_of_a_run.load_classifier, []
+    monkeypatch.setattr(
+        refinement_of_a_run, "load_classifier", lambda path: loaded.append(path) or load(path)
+    )
+    do(run, "saliency")
 
-    stage = pseudo_labels.run(run)
+    STAGES["pseudo_labels"].work(job(run, "pseudo_labels"))
 
-    assert stage.summary["scores"]["refined"]["mIoU"] > 0
-    assert loaded == [run]
-
-
-def test_beside_saliency_they_still_share_one(own, monkeypatch):
-    """The way it goes where the network is on a GPU: masks are made while maps still are."""
-    run = with_settings(own(WALK), seed={"competition": 3.0}, saliency={"size": 97})
-    monkeypatch.setattr(pseudo_labels, "on_gpu", lambda _: True)
-    load, loaded = classifier.load, []
-    monkeypatch.setattr(classifier, "load", lambda run: loaded.append(run) or load(run))
-
-    stage = pseudo_labels.run(run)
-
-    assert stage.summary["scores"]["refined"]["mIoU"] > 0
-    assert loaded == [run, run]  # one is explained, one is looked at
+    assert loaded == [run.stage("classifier").path]
 
 
 def test_a_layer_that_is_not_there_fails_before_any_work(own):
     run = own({**WALK, "layers": ["backbone.layer9"]})
 
     with pytest.raises(ConfigError, match=r"no layer 'backbone\.layer9'.*backbone\.layer4"):
-        pseudo_labels.check_settings(run)
+        check(run, "pseudo_labels")

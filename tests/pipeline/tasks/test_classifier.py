@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.config import ClassifierConfig
-from pipeline.errors import ConfigError
+from pipeline.base.config import ClassifierConfig
+from pipeline.base.errors import ConfigError
 from pipeline.tasks.classifier import ClassifierTask
 from tests.pipeline.tasks.trained import fitted
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.predictor import ClassifierPrior, LabelledPredictor, Predictor
 from pipeline.tasks.segmenter import SegmenterTask

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.tasks.pixels import pad_to_multiple, scaled_size
+from pipeline.networks.pixels import pad_to_multiple, scaled_size
 from pipeline.tasks.pseudo_labeler import PseudoLabeler, smooth
 
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.config import SegmenterConfig
-from pipeline.errors import ConfigError
-from pipeline.tasks.backbones import build_classifier
+from pipeline.base.config import SegmenterConfig
+from pipeline.base.errors import ConfigError
+from pipeline.networks.backbones import build_classifier
 from pipeline.tasks.optimisation import build_optimizer, polynomial_schedule
 from pipeline.tasks.segmenter import SegmenterTask
 from tests.pipeline.tasks.trained import fitted
@@ -173,8 +173,3 @@ def test_the_result_is_the_mean_of_weights_where_asked():
 def test_a_mean_that_never_moves_is_refused(decay):
     with pytest.raises(ConfigError, match=rf"segmenter\.ema: {decay}"):
         task(ema=decay)
-
-
-def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(ConfigError, match="Choose sgd or adamw"):
-        build_optimizer(SegmenterConfig(optimizer="lion"), [], [])

@@ -1,0 +1,1 @@
+"""What `stage=` can name beside the stages: pages and pictures made from what runs left."""

@@ -1,0 +1,185 @@
+"""A chain of finished stages as one plain result: settings, scores, seconds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.base.errors import ConfigError
+from pipeline.base.files import fingerprint
+from pipeline.report.comparison import (
+    COVERAGE,
+    FRACTION,
+    ORACLE,
+    SEGMENTER,
+    THRESHOLD,
+    TWIN,
+    Part,
+    Result,
+    Setting,
+    flattened,
+)
+from pipeline.run.lineage import Lineage, Record
+from pipeline.scoring import miou
+
+Scores = Mapping[str, Any]
+
+_DOTTED = {"numerics": "trainer"}  # under what name a person sets it
+_KINDS = {"seed": "seeds", "refined": "refined", "masks": "masks"}  # measures, label images
+_LEFT_OUT = ("learned", "learned_from", "given", "images")  # facts about data, no choices
+
+
+def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
+    """What the masks of a lineage are worth, and the segmenter that learned from them.
+
+    Args:
+        way: Of finished stages.
+        classes: Every mIoU is the mean over background and these; None for all that occur.
+
+    Raises:
+        ConfigError: A class that the data do not have.
+    """
+    stages = way.masks.ancestors()
+    masks = Part(
+        made=str(way.masks.manifest["fingerprint"]),
+        settings=_settings(stages, "code of the masks"),
+        values=_mask_scores(stages, classes),
+        seconds={stage.kind: stage.seconds for stage in stages},
+    )
+    return Result(
+        place=str(way.masks.path),
+        random_seed=int(way.masks.parts["random_seed"]),
+        images=int(way.masks.summary["images"]),
+        masks=masks,
+        segmenter=_segmenter(way, classes),
+        classes=_by_class(way),
+    )
+
+
+def _segmenter(way: Lineage, classes: Sequence[str] | None) -> Part | None:
+    if way.segmenter is None:
+        return None
+    seconds: dict[str, float] = {}
+    for stage in way.training:  # a second segmenter's, the first one's included
+        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + stage.seconds
+    if way.scored:
+        seconds["evaluate"] = sum(stage.seconds for stage in way.scored)
+    return Part(
+        made=str(way.segmenter.manifest["fingerprint"]),
+        settings=_settings(way.training, "code of the segmenter"),
+        values=_segmenter_scores(way, classes),
+        seconds=seconds,
+    )
+
+
+def _settings(stages: Iterable[Record], code: str) -> dict[str, Setting]:
+    """All choices by dotted name, and the version of the code.
+
+    Versions are compared only where all choices are equal: another method has other code anyway.
+    """
+    found: dict[str, Setting] = {}
+    versions = []
+    for stage in stages:
+        versions.append(stage.parts["code"])
+        for name, value in stage.settings.items():
+            if name not in _LEFT_OUT and value is not None:  # null is what was not used
+                found |= flattened(_DOTTED.get(name, name), value)
+    chosen = fingerprint({name: setting.value for name, setting in found.items()})
+    return {**found, code: Setting(fingerprint(versions)[:6], chosen)}
+
+
+def _mask_scores(
+    stages: Sequence[Record], classes: Sequence[str] | None
+) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for stage in stages:
+        if stage.kind == "classifier":
+            values["classifier"] = _mean_precision(stage.summary, classes)
+    scores = stages[-1].summary.get("scores")
+    if scores:
+        values |= {key: _miou(scores[kind], classes) for key, kind in _KINDS.items()}
+        values[COVERAGE] = scores["masks"].get("coverage")
+        values |= _oracle(scores["oracle"], classes)
+    return values
+
+
+def _oracle(found: Mapping[str, Any], classes: Sequence[str] | None) -> dict[str, float | None]:
+    """The best mIoU over thresholds, and the threshold."""
+    if not classes:
+        return {ORACLE: found["mIoU"], THRESHOLD: found["threshold"]}
+    curves = found["IoU"]  # of each class, along the thresholds
+    chosen = [curve for name in ("background", *classes) if None not in (curve := curves[name])]
+    means = [statistics.fmean(values) for values in zip(*chosen, strict=True)]
+    best = means.index(max(means))
+    return {ORACLE: means[best], THRESHOLD: found["thresholds"][best]}
+
+
+def _mean_precision(summary: Mapping[str, Any], classes: Sequence[str] | None) -> float | None:
+    if not classes:
+        value: float | None = summary.get("mAP")
+        return value
+    known = [ap for name in classes if (ap := summary.get("AP", {}).get(name)) is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _miou(scores: Scores, classes: Sequence[str] | None) -> float | None:
+    unknown = [name for name in classes or () if name not in scores["IoU"]]
+    if unknown:
+        known = ", ".join(name for name in scores["IoU"] if name != "background")
+        raise ConfigError(
+            f"compare.classes: {', '.join(unknown)} not among the classes of the data ({known}). "
+            "Their mean could not be shown. Correct the names."
+        )
+    return miou(scores, classes or ())
+
+
+def _segmenter_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, float | None]:
+    """By protocol the segmenter, its twin where there is one, and the share of the first."""
+    values: dict[str, float | None] = {}
+    for protocol, stage in _protocols(way.scored).items():
+        own, twin = _miou(_scores(stage), classes), _twin_of(stage, way)
+        values[f"{SEGMENTER}|{protocol}"] = own
+        if twin is not None:
+            full = _miou(_scores(twin), classes)
+            values[f"{TWIN}|{protocol}"] = full
+            values[f"{FRACTION}|{protocol}"] = own / full if own is not None and full else None
+    return values
+
+
+def _protocols(evaluations: Iterable[Record]) -> dict[str, Record]:
+    """Evaluations by how they were scored; the last of those that are told apart by no word."""
+    return {_scores(stage)["protocol"]: stage for stage in evaluations if _scores(stage)}
+
+
+def _scores(evaluation: Record) -> Scores:
+    """What it found; empty without ground truth."""
+    return evaluation.summary.get("scores") or {}
+
+
+def _twin_of(evaluation: Record, way: Lineage) -> Record | None:
+    """The twin's evaluation that used the same protocol, refinement and classifier."""
+    alike = (twin for twin in way.twin_scored if _how(twin) == _how(evaluation))
+    return next((twin for twin in alike if _scores(twin)), None)
+
+
+def _how(evaluation: Record) -> Any:
+    """All that scores depend on but the segmenter."""
+    classifiers = [parent.path for parent in evaluation.parents if parent.kind == "classifier"]
+    return evaluation.settings, classifiers
+
+
+def _by_class(way: Lineage) -> dict[str, Mapping[str, float | None]]:
+    """AP and IoU of each class by the key of their mean."""
+    found: dict[str, Mapping[str, float | None]] = {}
+    for stage in way.masks.ancestors():
+        if stage.kind == "classifier":
+            found["classifier"] = stage.summary.get("AP", {})
+    scores = way.masks.summary.get("scores") or {}
+    found |= {key: scores[kind]["IoU"] for key, kind in _KINDS.items() if kind in scores}
+    for protocol, stage in _protocols(way.scored).items():
+        found[f"{SEGMENTER}|{protocol}"] = _scores(stage)["IoU"]
+        twin = _twin_of(stage, way)
+        if twin is not None:
+            found[f"{TWIN}|{protocol}"] = _scores(twin)["IoU"]
+    return found

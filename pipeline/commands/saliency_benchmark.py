@@ -1,0 +1,325 @@
+"""Any saliency methods on the same images under one classifier: a table, a plot, a page of maps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.base.config import Truth
+from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
+from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
+from pipeline.commands import benchmark_method
+from pipeline.commands.benchmark_method import Contest, box_path, read_maps
+from pipeline.commands.explained import Explained, library_model, logits_of, own_model
+from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
+from pipeline.data.images import read_image
+from pipeline.data.truth import masks_of
+from pipeline.networks.pixels import scaled_size
+from pipeline.report import benchmark_page as page
+from pipeline.report.page import data_address
+from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, overlay_map, thumbnail
+from pipeline.report.rendering import Pictures
+from pipeline.run.folders import StageFolder
+from pipeline.run.provenance import made_by
+from pipeline.run.run import Run
+from pipeline.stages.predictions import named_split
+
+METHODS = Path(__file__).parents[2] / "configs" / "saliency"
+CENTRE = "centre"  # the yardstick that is always there
+_BOX = "the union of the boxes of VOC's annotations"
+_MASK = "the ground-truth masks; void pixels left out"
+
+Settings = dict[str, Any]
+
+
+def run(run: Run) -> None:
+    """Score every method, or take its scores from an earlier run; then write table and page.
+
+    Raises:
+        StageIncompleteError: Some images failed; everything else is written.
+    """
+    methods = check_settings(run)
+    contest = _contest(run)
+    problems, stages = [], {}
+    for name, settings in methods.items():
+        stages[name] = benchmark_method.folder(run, contest, name, settings)
+        try:
+            benchmark_method.run(run, contest, name, settings)
+        except StageIncompleteError as error:
+            problems.append(str(error))
+    _write(run, contest, stages)
+    if problems:
+        raise StageIncompleteError("\n".join(problems))
+
+
+def check_settings(run: Run) -> dict[str, Settings]:
+    """The methods by name, once every setting that can be checked before any work was.
+
+    Raises:
+        ConfigError: A method, a split or a number that does not exist or cannot work.
+    """
+    config = run.settings.benchmark
+    if not 0 < config.threshold <= 1:
+        raise ConfigError(
+            f"benchmark.threshold: {config.threshold} is no share of a maximum. Every pixel or "
+            "none would be foreground. Choose a number above 0 and at most 1."
+        )
+    for name, least in {"images": 1, "faithfulness_images": 0, "steps": 1, "pictures": 0}.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ConfigError(
+                f"benchmark.{name}: {value} is below {least}. Nothing could be made of it. "
+                "Choose a whole number from there."
+            )
+    if not config.methods:
+        raise ConfigError(
+            "benchmark.methods: empty. There is nothing to compare. "
+            "Name files of configs/saliency, as in benchmark.methods=[tsgb,grad_cam]."
+        )
+    return {Path(name).stem: _settings(run, name) for name in config.methods} | {
+        CENTRE: {"_target_": "pipeline.commands.map_scores.Centre"}
+    }
+
+
+def _settings(run: Run, name: str) -> Settings:
+    """The ``method`` of a saliency YAML, its references resolved in this run's configuration."""
+    path = Path(name).expanduser() if name.endswith(".yaml") else METHODS / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in METHODS.glob("*.yaml"))
+        close = get_close_matches(name, known)
+        hint = f"Did you mean {', '.join(close)}? " if close else ""
+        raise ConfigError(
+            f"benchmark.methods: {name!r} is neither a method nor a .yaml file. {hint}"
+            f"Methods are {', '.join(known)}."
+        )
+    try:
+        values = {**asdict(run.settings), "saliency": OmegaConf.load(path)}
+        method = OmegaConf.to_container(OmegaConf.create(values).saliency.method, resolve=True)
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        raise ConfigError(
+            f"benchmark.methods: {path} cannot be used ({error}). It needs a `method` with a "
+            "_target_, as the files in configs/saliency have."
+        ) from error
+    return {str(key): value for key, value in dict(method).items()}  # type: ignore[arg-type]
+
+
+def _contest(run: Run) -> Contest:
+    config = run.settings.benchmark
+    device = _device(run)
+    if config.model is None:
+        explained = own_model(run, config.checkpoint, "benchmark")
+        outputs = _own_outputs(run, explained)
+    else:
+        explained = library_model(run, config.model, config.model_weights, "benchmark")
+        outputs = _mapped_outputs(run, explained)
+    explained.network.to(device)
+    items, truth = _items(run, _split(run), outputs)
+    parts, upstream = _origin(run)
+    word = (config.model or "classifier").rpartition("/")[2]
+    return Contest(word, explained, parts, upstream, items, outputs, truth, device)
+
+
+def _origin(run: Run) -> tuple[Settings, list[StageFolder]]:
+    """What the network was made from: plain values, and stages."""
+    config = run.settings.benchmark
+    if config.model is not None:
+        path = Path(config.model_weights).expanduser()
+        weights = file_fingerprint(path) if path.is_file() else config.model_weights
+        return {"model": config.model, "weights": weights}, []
+    if config.checkpoint is not None:
+        return {"checkpoint": file_fingerprint(Path(config.checkpoint).expanduser())}, []
+    return {}, [run.stage("classifier")]
+
+
+def _device(run: Run) -> torch.device:
+    wanted, there = run.settings.trainer.accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not there:
+        raise ConfigError(
+            "trainer.accelerator: gpu, but torch sees none. Nothing would run. Choose cpu or auto."
+        )
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+
+
+def _own_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int]]:
+    index = {name: k for k, name in enumerate(explained.classes)}
+    unknown = [name for name in run.data.classes if name not in index]
+    if unknown:
+        raise ConfigError(
+            f"benchmark.checkpoint: the classifier does not know {', '.join(unknown)} of "
+            f"{run.data.name}. Their maps could not be asked for. Choose the data that it was "
+            "trained on."
+        )
+    return {k: [index[name]] for k, name in enumerate(run.data.classes)}
+
+
+def _mapped_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int]]:
+    config, names = run.settings.benchmark, run.data.classes
+    given = config.class_map if isinstance(config.class_map, Mapping) else {}
+    side = scaled_size(1, 1, config.size or explained.size)
+    count = logits_of(explained, torch.zeros(1, 3, *side), "benchmark.model").shape[1]
+    found = {
+        names.index(name): _indices(name, ranges, count)
+        for name, ranges in given.items()
+        if name in names
+    }
+    if not found:
+        raise ConfigError(
+            f"benchmark.class_map: names no class of {run.data.name} "
+            f"({', '.join(names)}). Which logits of {explained.name} are meant is open. Add "
+            "benchmark=imagenet_voc for the classes of VOC, or benchmark.class_map={cat:[281-285]}."
+        )
+    return found
+
+
+def _indices(name: str, ranges: Sequence[str], count: int) -> list[int]:
+    """``["7", "9-11"]`` as 7, 9, 10, 11.
+
+    Example:
+        >>> _indices("bird", ["7", "9-11"], 1000)
+        [7, 9, 10, 11]
+    """
+    try:
+        ends = [(part.split("-")[0], part.split("-")[-1]) for part in map(str, ranges)]
+        indices = [k for first, last in ends for k in range(int(first), int(last) + 1)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"benchmark.class_map.{name}: {ranges} cannot be read ({error}). "
+            "Give indices from 0 and ranges of them, as in [7, 151-268]."
+        ) from error
+    if not indices or not all(0 <= k < count for k in indices):
+        raise ConfigError(
+            f"benchmark.class_map.{name}: {ranges} does not lie within the {count} classes "
+            f"of the network. There is no such logit. Use 0 to {count - 1}."
+        )
+    return indices
+
+
+def _split(run: Run) -> Split:
+    return named_split(run.settings.benchmark.split, run.data)
+
+
+def _items(run: Run, split: Split, outputs: Mapping[int, Any]) -> tuple[list[Item], str | None]:
+    """Images with a class that can be asked for and with ground truth, and its fingerprint."""
+    config = run.settings.benchmark
+    items = [item for item in split.items if any(label in outputs for label in item.labels)]
+    if config.truth == Truth.boxes:
+        items = [item for item in items if box_path(config.annotations, item).is_file()]
+    elif config.truth == Truth.masks and any(item.mask is not None for item in items):
+        items = [item for item in items if item.mask is not None]
+    items = spaced(items, config.images)
+    if not items:
+        raise ConfigError(
+            f"benchmark: no image of {split.name} can be scored (truth={config.truth}). There is "
+            "nothing to compare methods on. Choose another benchmark.split or benchmark.truth, or "
+            "the folder of the boxes with benchmark.annotations."
+        )
+    return items, _truth_version(run, items)
+
+
+def _truth_version(run: Run, items: Sequence[Item]) -> str | None:
+    config = run.settings.benchmark
+    if config.truth == Truth.boxes:
+        paths = [(item.id, box_path(config.annotations, item)) for item in items]
+        return fingerprint([(name, file_fingerprint(path)) for name, path in paths])
+    if config.truth == Truth.none or items[0].mask is None:
+        return None
+    return run.truth_version(Split("", tuple(items)))
+
+
+def _write(run: Run, contest: Contest, stages: Mapping[str, StageFolder]) -> None:
+    results = [
+        page.Result(name, stage.summary if stage.is_done else {"unfinished": True}, name == CENTRE)
+        for name, stage in stages.items()
+    ]
+    config, finished = run.settings.benchmark, {n: s for n, s in stages.items() if s.is_done}
+    folder = run.output / "saliency_benchmark" / f"{contest.word}_{_split(run).name}"
+    plot = page.plot(results)
+    content = page.Page(
+        title=f"Saliency on {run.data.name}, {_split(run).name}",
+        folder=str(folder),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        results=page.ordered(results),
+        notes=_notes(run, contest),
+        threshold=config.threshold,
+        plot=data_address(plot, "image/png") if plot else None,
+        rows=[
+            row
+            for item in spaced(contest.items, config.pictures)
+            for row in _rows(run, item, finished)
+        ],
+    )
+    write_bytes(folder / "index.html", page.render(content).encode())
+    write_bytes(folder / "table.csv", page.as_csv(results).encode())
+    write_bytes(folder / "table.md", page.as_markdown(content).encode())
+    if plot:
+        write_bytes(folder / "plot.png", plot)
+    for line in page.summary_lines(content):
+        run.terminal.say(*line)
+    run.terminal.say("page, table.csv, table.md, plot.png", str(folder / "index.html"))
+
+
+def _notes(run: Run, contest: Contest) -> dict[str, str]:
+    """How the numbers were made, for the page."""
+    config, split = run.settings.benchmark, _split(run)
+    truth = {"masks": _MASK, "boxes": _BOX}.get(config.truth, "")
+    counts = Counter(label for item in contest.items for label in item.labels)
+    left = [
+        f"{run.data.classes[k]} ({count} images)"
+        for k, count in sorted(counts.items())
+        if k not in contest.outputs
+    ]
+    size = config.size or contest.explained.size
+    return {
+        "classifier": contest.explained.name
+        + (f", weights {config.model_weights}" if config.model else "")
+        + (f", {config.checkpoint}" if config.checkpoint else ""),
+        "images": f"{len(contest.items)} of {len(split.items)} of {split.name}",
+        "ground truth": truth if contest.truth_version else "none: localisation was not scored",
+        "classes left out": f"{', '.join(left)}: the network has no such class" if left else "none",
+        "maps": "raw, as the method returns them: one scale, no mirror, no smoothing; longer side "
+        f"of the image {size} px; then stretched bilinearly",
+        "deletion and insertion": f"{min(config.faithfulness_images, len(contest.items))} images, "
+        f"{config.steps} steps",
+        "device": f"{contest.device.type}, {torch.get_num_threads()} threads",
+        "code": str(made_by()["git"]),
+    }
+
+
+def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictures]:
+    """For each class in an image the image, its ground truth, and the map of each method."""
+    maps = {name: read_maps(stage, item) for name, stage in stages.items()}
+    labels = sorted({label for found in maps.values() for label in found})
+    try:
+        image = thumbnail(read_image(item.image))
+        truth = None if item.mask is None else masks_of(item.mask)
+    except PipelineError:  # it is among the failures already
+        return []
+    rows = []
+    for label in labels:
+        pictures = {"image": image}
+        if truth is not None:
+            mask = np.where(truth.objects.get(label, False), label + 1, BACKGROUND)
+            mask = np.where(truth.void, VOID, mask).astype(np.uint8)
+            pictures["ground truth"] = overlay_labels(image, mask)
+        pictures |= {
+            name: overlay_map(image, found[label]) for name, found in maps.items() if label in found
+        }
+        rows.append(Pictures(item.id, run.data.classes[label], _addresses(pictures)))
+    return rows
+
+
+def _addresses(pictures: Mapping[str, Image]) -> dict[str, str]:
+    return {
+        caption: data_address(encode_jpeg(picture), "image/jpeg")
+        for caption, picture in pictures.items()
+    }

@@ -1,0 +1,1 @@
+"""Networks: backbones, their features and weights, where and in which precision they run."""

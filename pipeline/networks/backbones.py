@@ -1,0 +1,115 @@
+"""Classification networks by name, cut before their pooling, with one linear layer on top."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import cast
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pipeline.base.errors import ConfigError
+from pipeline.networks.weights import load_strictly, read_state_dict
+from tsgb._networks import Library, make_network
+
+
+class ClassifierNet(nn.Module):
+    """Backbone, global average pooling, linear layer.
+
+    The layers of the backbone are named ``backbone.<its own name>``; for torchvision networks that
+    keep their layers in ``features`` that word is left out (``backbone.13`` of MobileNetV2).
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of normalised images [B, 3, H, W]."""
+        return self.logits(self.backbone(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [B, classes] of what the backbone gives, [B, C, h, w]."""
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
+
+def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
+    """A classifier for ``classes`` classes on a backbone of torchvision or timm.
+
+    Args:
+        library: ``torchvision`` or ``timm``.
+        name: Of the network there, for example ``resnet50``.
+        weights: Of the backbone: ``none``, ``download`` (from the library), or the path of a
+            state dict of the whole network; a head in it is left out.
+        classes: Number of outputs.
+
+    Raises:
+        ConfigError: Unknown library or name, weights that do not fit, or a network without a
+            feature map [B, C, h, w] before its classifier.
+    """
+    backbone = _cut(library, name, library_network(library, name, weights))
+    channels = _channels(backbone, f"{library}/{name}")
+    return ClassifierNet(backbone, channels, classes)
+
+
+def library_network(library: str, name: str, weights: str) -> nn.Module:
+    """A whole network of torchvision or timm with its own head.
+
+    Args:
+        library: As for :func:`build_classifier`, like the next two.
+        name: Of the network.
+        weights: Of the whole network.
+    """
+    if library not in ("torchvision", "timm"):
+        raise ConfigError(
+            f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
+        )
+    try:
+        network = make_network(cast(Library, library), name, download=weights == "download")
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
+            " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
+            "path of a weights file where there is no network connection."
+        ) from error
+    if weights not in ("none", "download"):
+        load_strictly(network, read_state_dict(weights), weights)
+    return network
+
+
+def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
+    if library == "timm":
+        network.reset_classifier(0, "")  # type: ignore[operator]  # then it gives its features
+        return network
+    if isinstance(network, torchvision.models.DenseNet):
+        return nn.Sequential(*network.features, nn.ReLU())
+    if hasattr(network, "features"):
+        return cast(nn.Module, network.features)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for child_name, child in network.named_children():
+        if child_name in ("avgpool", "fc"):
+            return nn.Sequential(layers)
+        if child_name.startswith("aux"):
+            break
+        layers[child_name] = child
+    raise ConfigError(
+        f"classifier.backbone: torchvision/{name} has no plain chain of layers before its "
+        "classifier, so its feature map cannot be found. Take the same network from timm "
+        "(classifier.library=timm)."
+    )
+
+
+def _channels(backbone: nn.Module, name: str) -> int:
+    training = backbone.training
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    backbone.train(training)
+    if features.ndim != 4:
+        raise ConfigError(
+            f"classifier.backbone: {name} gives features of shape {tuple(features.shape)}, not "
+            "[B, C, h, w]. Saliency maps need a convolutional network; choose one."
+        )
+    return int(features.shape[1])

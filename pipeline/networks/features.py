@@ -1,0 +1,159 @@
+"""Feature maps of an image, as a network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.base.errors import ConfigError
+from pipeline.networks.pixels import normalise_colours, resize, scaled_size
+
+_COARSE = 6  # a map this many times smaller than the image, or more, has a stride of 8 or more
+
+
+class NetworkFeatures:
+    """Reads feature maps of a network by the names of its layers.
+
+    Several threads may share it; they take turns. The network is left as it is.
+
+    Args:
+        network: Takes normalised images; in eval mode.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.ReLU())
+        >>> image = np.zeros((100, 200, 3), dtype=np.uint8)
+        >>> [maps.shape for maps in NetworkFeatures(network)(image, ["0", "1"], size=65)]
+        [torch.Size([5, 16, 32]), torch.Size([5, 16, 32])]
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._turn = Lock()
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Refuse names of layers that the network does not have.
+
+        Raises:
+            ConfigError: With the first such name.
+        """
+        known = dict(self._network.named_modules())
+        for layer in layers:
+            if not layer or layer not in known:
+                top = [name for name in known if 0 < name.count(".") + bool(name) <= 2]
+                raise ConfigError(
+                    f"layers: the network has no layer {layer!r}. There are no features to read. "
+                    f"Its top layers are {', '.join(top)}."
+                )
+
+    @torch.no_grad()
+    def __call__(
+        self, image: NDArray[np.uint8], layers: Sequence[str], size: float
+    ) -> list[Tensor]:
+        """Maps [C, h, w] of each layer, on the network's device.
+
+        Args:
+            image: RGB, uint8 [H, W, 3], not empty.
+            layers: Names; each must run and give one map [1, C, h, w]. None named: the last one
+                at each size of an eighth of the image or less, of the parts of the backbone.
+            size: Longer side of what the network sees, px; sides are rounded to 32 k + 1.
+
+        Raises:
+            ConfigError: A layer is unknown, or gives something else than a map; or none is named
+                and there is none of that size.
+        """
+        self.check(layers)
+        pixels = self._pixels(image, size)
+        with self._turn, _captured(self._network, layers or _parts(self._network)) as outputs:
+            self._network(pixels)
+        if not layers:
+            return _last_of_each_size(list(outputs.values()), max(pixels.shape[-2:]))
+        return [_map(layer, outputs.get(layer)) for layer in layers]
+
+    @torch.no_grad()
+    def logits(self, image: NDArray[np.uint8], size: float) -> NDArray[np.float32]:
+        """Logits by place, [classes, h, w]: their mean over the places is the logit of the image.
+
+        Args:
+            image: RGB, uint8 [H, W, 3], not empty.
+            size: Longer side of what the network sees, px; sides are rounded to 32 k + 1.
+
+        Raises:
+            ConfigError: The network has no ``backbone`` that gives a feature map and no linear
+                ``head`` on its mean.
+        """
+        backbone = getattr(self._network, "backbone", None)
+        head = getattr(self._network, "head", None)
+        if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
+            raise ConfigError(
+                f"{type(self._network).__name__}: it has no backbone and linear head, so no logits "
+                "by place, over which classes could compete. Use the classifier of a run, or "
+                "leave the competition out."
+            )
+        pixels = self._pixels(image, size)
+        with self._turn:  # a call in another thread would take what this one's layers give
+            features = backbone(pixels)
+        bias = 0 if head.bias is None else head.bias[:, None, None]
+        planes = torch.einsum("kc,chw->khw", head.weight, features[0]) + bias
+        return np.asarray(planes.float().cpu().numpy())
+
+    def _pixels(self, image: NDArray[np.uint8], size: float) -> Tensor:
+        device = next(self._network.parameters()).device
+        pixels = torch.tensor(image.copy(), device=device).permute(2, 0, 1)[None]
+        height, width = image.shape[:2]
+        return normalise_colours(resize(pixels, scaled_size(height, width, size)))
+
+
+@contextmanager
+def _captured(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
+    outputs: dict[str, Any] = {}
+
+    def keep(layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[layer] = output  # in the order in which layers run
+
+    with ExitStack() as stack:
+        for layer in dict.fromkeys(layers):
+            hook = network.get_submodule(layer).register_forward_hook(partial(keep, layer))
+            stack.callback(hook.remove)
+        yield outputs
+
+
+def _parts(network: nn.Module) -> list[str]:
+    """Names of the backbone's blocks; what is only a sequence counts as what it consists of."""
+    found = []
+    waiting = [("backbone", getattr(network, "backbone", nn.Sequential()))]
+    while waiting:
+        name, module = waiting.pop()
+        if type(module) is nn.Sequential or name == "backbone":
+            waiting += [(f"{name}.{child}", part) for child, part in module.named_children()]
+        else:
+            found.append(name)
+    return found
+
+
+def _last_of_each_size(outputs: list[Any], side: int) -> list[Tensor]:
+    maps = [output[0] for output in outputs if isinstance(output, Tensor) and output.ndim == 4]
+    last = {tuple(m.shape[-2:]): m for m in maps if side > _COARSE * max(m.shape[-2:])}
+    if not last:
+        raise ConfigError(
+            "layers: the network has no backbone with feature maps of an eighth of the image or "
+            "less, so the layers cannot be chosen for you. Name one or more."
+        )
+    return list(last.values())
+
+
+def _map(layer: str, output: Any) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(
+            f"layers: {layer!r} gives {what}, not one feature map [1, C, h, w]. Places of the "
+            "image could not be told apart. Choose a layer before the pooling."
+        )
+    return output[0]

@@ -1,0 +1,1 @@
+"""How stages are run: the table of stages, the executor, folders, fingerprints."""

@@ -1,0 +1,240 @@
+"""Settings that cannot work, found before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pipeline.base.config import GROUND_TRUTH, PSEUDO, MaskedSplit, SeedConfig
+from pipeline.base.errors import ConfigError, DataError, at_most
+from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.data.checks import mask_problems, require_labels
+from pipeline.masks.refine import with_features
+from pipeline.masks.seed import compete, with_background
+from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
+from pipeline.networks.device import processes
+from pipeline.run.building import build
+from pipeline.stages.predictions import evaluated_split, predictions_folder
+from pipeline.stages.refinement import features
+from pipeline.tasks.optimisation import build_optimizer
+from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
+
+if TYPE_CHECKING:
+    from pipeline.run.run import Run
+
+_WORDS = ("none", "download", "classifier")  # for weights that are not files
+
+
+class Checks:
+    """Checks of the settings of one run, a method a stage; each raises what is wrong.
+
+    Raises:
+        ConfigError: A setting, or a combination of settings, that cannot work.
+        DataError: Data that lack what a setting asks for.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.settings = run.settings
+
+    @cached_property
+    def network(self) -> ClassifierNet:
+        """The classifier as it is before any weights are read or learned."""
+        config = self.settings.classifier
+        return build_classifier(config.library, config.backbone, "none", len(self.run.data.classes))
+
+    def classifier(self) -> None:
+        """Network, weights, layers, one process."""
+        config, trainer = self.settings.classifier, self.settings.trainer
+        if processes(trainer) != 1:
+            raise ConfigError(
+                f"trainer.devices={trainer.devices}, WORLD_SIZE={processes(trainer)}: a run of "
+                "several processes is not supported. Use one device; split the list of images "
+                "over several runs instead."
+            )
+        _check_frozen("classifier", config.freeze_until, config.weights)
+        if config.weights not in _WORDS:
+            library_network(config.library, config.backbone, config.weights)
+        layers = dict(self.network.named_modules())
+        for name in ("middle_layer", "last_layer"):
+            layer = getattr(config, name)
+            if layer not in layers:
+                top = (f"backbone.{name}" for name, _ in self.network.backbone.named_children())
+                raise ConfigError(
+                    f"classifier.{name}: {config.backbone} has no layer {layer!r}. Its top layers "
+                    f"are {', '.join(top)}."
+                )
+
+    def saliency(self) -> None:
+        """Method, split, number of images."""
+        config = self.settings.saliency
+        if config.split == MaskedSplit.val:
+            require_labels(self.run.data.val, "saliency.split=val")
+        if config.images is not None and config.images < 1:
+            raise ConfigError(
+                f"saliency.images: {config.images}. Choose 1 or more, or null for every image of "
+                "saliency.split."
+            )
+        build({**config.method, "model": self.network.eval()}, "saliency.method")
+
+    def pseudo_labels(self) -> None:
+        """Thresholds and refinement."""
+        _ = self.run.chosen_classes  # which checks them
+        check_thresholds(self.settings.seed)
+        self._refinement()
+
+    def segmentation(self) -> None:
+        """Network, weights, labels, loss."""
+        config = self.settings.segmenter
+        _check_frozen("segmenter", config.freeze_until, config.weights)
+        self._labels()
+        weights = "none" if config.weights == "download" else config.weights
+        task = SegmenterTask.from_config(replace(config, weights=weights), self.run.data.classes)
+        tensors = initial_encoder_weights(config)
+        if config.weights == "classifier":
+            tensors = self.network.state_dict()
+        if tensors is not None:
+            task.load_encoder(tensors, f"segmenter.weights={config.weights}")
+        build_optimizer(config, task.parameters(), [])
+        self._loss()
+
+    def relabel(self) -> None:
+        """Scales and confidence."""
+        config = self.settings.relabel
+        if not 0 <= config.min_confidence < 1:
+            raise ConfigError(
+                f"relabel.min_confidence: {config.min_confidence}. Pixels of a lower probability "
+                "become void. Choose a number from 0 (none does) to below 1."
+            )
+        _check_scales("relabel", config.scales)
+        if config.refine:
+            self._refinement()
+
+    def evaluate(self) -> None:
+        """Split, classes, given masks or checkpoint."""
+        config, data = self.settings.evaluate, self.run.data
+        _ = self.run.chosen_classes  # which checks them
+        _check_scales("evaluate", config.scales)
+        split = evaluated_split(config, data)
+        if config.label_oracle:
+            require_labels(split, "evaluate.label_oracle=true")
+        if config.checkpoint is not None and not Path(config.checkpoint).expanduser().is_file():
+            raise ConfigError(
+                f"evaluate.checkpoint: {config.checkpoint!r} does not exist. Give the path of a "
+                ".ckpt file that stage=segmentation wrote."
+            )
+        if config.masks is not None:
+            self._given("evaluate.masks", predictions_folder(config, Path()), split.ids, split.name)
+        if config.refine:
+            self._refinement()
+
+    def _refinement(self) -> None:
+        """Build the refinement, with the untrained network where it looks with one."""
+        refine = build(self.settings.refine, "refine")
+        with_features(refine, lambda: features(self.network, self.settings.trainer))
+
+    def _labels(self) -> None:
+        """Whether there is a label image for every training image."""
+        config, data = self.settings.segmenter, self.run.data
+        if config.labels == PSEUDO:
+            self._pseudo_masks()
+        elif config.labels == GROUND_TRUTH:
+            without = [item.id for item in data.train.items if item.mask is None]
+            if without:
+                raise DataError(
+                    f"segmenter.labels=ground_truth: {len(without)} of {len(data.train.items)} "
+                    f"images of {data.train.name!r} have no mask, the first is {without[0]!r}. "
+                    "Set segmenter.twin=false, or give masks for all of them (on VOC: "
+                    "data.train_masks=SegmentationClassAug)."
+                )
+        else:
+            folder = Path(config.labels).expanduser()
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"segmenter.labels: {config.labels!r} is not a folder. Choose {PSEUDO}, "
+                    f"{GROUND_TRUTH}, or a folder of label images <id>.png."
+                )
+            self._given("segmenter.labels", folder, data.train.ids, data.train.name)
+            self._label_images(folder)
+
+    def _pseudo_masks(self) -> None:
+        config = self.settings.saliency
+        if config.split != MaskedSplit.train or config.images is not None:
+            setting, value = ("images", config.images) if config.images else ("split", config.split)
+            raise ConfigError(
+                f"saliency.{setting}: {value}. Only some images have masks then, or images that "
+                "the segmenter is tested on. Set saliency.split=train saliency.images=null, or "
+                "stop at the masks with stage=masks."
+            )
+
+    def _given(self, setting: str, folder: Path, ids: tuple[str, ...], split: str) -> None:
+        missing = [f"{name}: no {folder / f'{name}.png'}" for name in ids
+                   if not (folder / f"{name}.png").is_file()]  # fmt: skip
+        if missing:
+            raise DataError(
+                f"{setting}: {len(missing)} of {len(ids)} images of {split!r} have no label image. "
+                f"Add them, or choose a split that lists only what is there.\n{at_most(missing)}"
+            )
+
+    def _label_images(self, folder: Path) -> None:
+        """Values and sizes of the label images that a segmenter is to learn."""
+        classes, problems = len(self.run.data.classes), []
+        for item in self.run.data.train.items:
+            problems += mask_problems(item, folder / f"{item.id}.png", classes)
+        if problems:
+            raise DataError(f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}")
+
+    def _loss(self) -> None:
+        """Let the loss judge two pixels, one of them void."""
+        node = self.settings.segmenter.loss
+        loss = build(node, "segmenter.loss")
+        logits = torch.zeros(1, len(self.run.data.classes) + 1, 1, 2)
+        try:
+            value = float(loss(logits, torch.tensor([[[BACKGROUND, VOID]]])))
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"segmenter.loss: {node['_target_']} cannot judge logits [B, L, H, W] and labels "
+                f"[B, H, W] with void as {VOID} ({error}). Give its multi-class form and "
+                f"ignore_index={VOID}, as in 'segmenter.loss={{_target_: "
+                "segmentation_models_pytorch.losses.DiceLoss, mode: multiclass, "
+                f"ignore_index: {VOID}}}'."
+            ) from error
+        if not np.isfinite(value):
+            raise ConfigError(
+                f"segmenter.loss: {node['_target_']} is {value} for one background and one void "
+                f"pixel. Give it ignore_index={VOID}."
+            )
+
+
+def check_thresholds(seed: SeedConfig) -> None:
+    """Raise unless 0 < background <= threshold <= foreground < 1 and the rest is in its range."""
+    if seed.power <= 0:
+        raise ConfigError(f"seed.power: {seed.power}. Choose a power above 0.")
+    if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
+        raise ConfigError(
+            f"seed: background={seed.background}, threshold={seed.threshold}, "
+            f"foreground={seed.foreground} are not in order. "
+            "Choose 0 < background <= threshold <= foreground < 1."
+        )
+    nothing = np.zeros((0, 1, 1), np.float32)
+    with_background(nothing, seed.threshold, seed.plane)
+    if seed.competition:
+        compete(nothing, nothing, seed.competition)
+
+
+def _check_frozen(group: str, layer: str, weights: str) -> None:
+    if layer and weights == "none":
+        raise ConfigError(
+            f"{group}.freeze_until: {layer!r} with {group}.weights=none. Layers before it would "
+            f"stay random. Give weights, or let all layers learn: {group}.freeze_until=''."
+        )
+
+
+def _check_scales(group: str, scales: list[float]) -> None:
+    if not scales or min(scales) <= 0:
+        raise ConfigError(f"{group}.scales: {list(scales)}. Give one scale or more, each above 0.")

@@ -1,0 +1,162 @@
+"""Stages in order: checked before any work, skipped where they are done, resumed where killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.base.config import Command
+from pipeline.base.errors import MissingArtifactError
+from pipeline.run.building import build
+from pipeline.run.checks import Checks
+from pipeline.run.fingerprint import code_version
+from pipeline.run.folders import StageFolder, check_layout
+from pipeline.run.run import Run
+from pipeline.run.stage import Outcome, Stage
+from pipeline.run.table import CHAINS, STAGES, in_order
+from pipeline.stages.job import Job, Summary
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a run, or of its twin."""
+
+    run: Run
+    stage: Stage
+
+    @property
+    def folder(self) -> StageFolder:
+        """Where its result is, or will be."""
+        return self.run.stage(self.stage.name)
+
+    @property
+    def command(self) -> str:
+        """The words that make it."""
+        stage = "pseudo_labels" if self.stage.name == "saliency" else self.stage.name
+        labels = self.run.settings.segmenter.labels
+        words = f" segmenter.labels={labels}" if stage in ("segmentation", "evaluate") else ""
+        return f"stage={stage}{words}"
+
+
+def steps_of(run: Run, command: Command) -> list[Step]:
+    """What a command makes, in order: one stage, or a chain with everything that it needs.
+
+    Maps are a stage of their own, but nobody asks for them alone: `pseudo_labels` makes both.
+    """
+    if command in CHAINS:
+        stages = in_order(CHAINS[command], run.settings)
+        steps = [Step(run, stage) for stage in stages]
+        if command is Command.all and run.has_twin:
+            twin = run.twin
+            steps += [Step(twin, STAGES[name]) for name in ("segmentation", "evaluate")]
+        return steps
+    names = ("saliency", "pseudo_labels") if command is Command.pseudo_labels else (str(command),)
+    return [Step(run, STAGES[name]) for name in names]
+
+
+def execute(steps: Sequence[Step]) -> None:
+    """Make every step, in order; what is done already is skipped.
+
+    Raises:
+        ConfigError: Settings of a step cannot work. Nothing was done.
+        MissingArtifactError: A step needs what is not done and not among the steps.
+    """
+    for run in {step.run.folder: step.run for step in steps}.values():
+        check_layout(run.folder)
+    checks = {id(step.run): Checks(step.run) for step in steps}
+    for step in steps:
+        step.stage.check(checks[id(step.run)])
+    _require_inputs(steps)
+    for step in steps:
+        make(step.run, step.folder, partial(_work, step))
+        _score(step)
+        _tell(step)
+
+
+def _require_inputs(steps: Sequence[Step]) -> None:
+    """Raise if a stage that a step reads is neither made by the steps nor done."""
+    made = {step.folder.path for step in steps}
+    for step in steps:
+        for need in _needs(step):
+            if need.folder.path not in made:
+                require(need)
+
+
+def _needs(step: Step) -> Iterable[Step]:
+    return (Step(step.run, STAGES[name]) for name in step.stage.needs(step.run.settings))
+
+
+def require(step: Step) -> None:
+    """Raise unless a stage is done.
+
+    Raises:
+        MissingArtifactError: Names the command that makes it.
+    """
+    folder = step.folder
+    if folder.is_done:
+        return
+    state = "was made by other code, or is not whole" if folder.manifest else "is missing"
+    if folder.manifest.get("state") == "running":
+        state = "is not finished; it was killed, or another command is at it"
+    raise MissingArtifactError(
+        f"{folder.path}: {state}. Run `python scripts/run.py {step.command}` with the same "
+        "settings first, or stage=all."
+    )
+
+
+def _work(step: Step) -> Summary:
+    return step.stage.work(job_of(step))
+
+
+def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
+    """Do the work of a stage unless it is done, or another process does it; say which."""
+    name, terminal = folder.path.relative_to(run.folder).as_posix(), run.terminal
+    if not folder.is_done:
+        with _turn(run, folder):
+            if not folder.is_done:  # unless the other process did it
+                resumed = folder.begin()
+                terminal.note(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
+                folder.finish(work())
+                terminal.note(f"[green]{name}[/]: done in {folder.manifest['seconds']:.0f} s")
+                return
+    terminal.note(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+
+
+def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
+    name = folder.path.relative_to(run.folder).as_posix()
+    busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
+    return folder.alone(lambda: run.terminal.note(busy))
+
+
+def job_of(step: Step) -> Job:
+    """What the work of a stage is given."""
+    run = step.run
+    inputs = {need.stage.name: need.folder.path for need in _needs(step)}
+    return Job(run.settings, run.data, step.folder.path, inputs, run.terminal, build)
+
+
+def _score(step: Step) -> None:
+    """Add scores to a finished stage unless the same ground truth and code have scored it.
+
+    Not part of the work: ground truth that is corrected or added later changes no result of it.
+    """
+    score = step.stage.score
+    if score is None:
+        return
+    truth = step.run.truth_version(score.split(step.run.settings, step.run.data))
+    by = {"truth": truth, "code": code_version(score.work.__module__)}
+    if step.folder.summary.get("scored_by") != by:
+        with _turn(step.run, step.folder):
+            if step.folder.summary.get("scored_by") != by:
+                step.folder.amend(scored_by=by, scores=score.work(job_of(step)))
+
+
+def _tell(step: Step) -> None:
+    run, stage, folder = step.run, step.stage, step.folder
+    for line in stage.lines(Outcome(run.settings, folder.path, folder.summary)):
+        run.terminal.say(*line)
+    if stage.afterwards is not None:
+        for line in stage.afterwards(job_of(step)):
+            run.terminal.say(*line)

@@ -1,0 +1,101 @@
+"""What the summary at the end of a command says of each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.base.terminal import number
+from pipeline.run.stage import Lines, Outcome
+from pipeline.scoring import miou
+from pipeline.stages.predictions import predictions_folder
+from pipeline.stages.trained import CHECKPOINT
+
+
+def of_classifier(done: Outcome) -> Lines:
+    """Average precision and where the checkpoint is."""
+    yield "classifier mAP (val, classes that occur)", number(done.summary["mAP"])
+    yield "classifier", str(done.folder / CHECKPOINT)
+
+
+def of_saliency(done: Outcome) -> Lines:
+    """How many maps there are, and where."""
+    yield "saliency", f"{done.summary['images']} images, {done.folder / 'maps'}"
+
+
+def of_pseudo_labels(done: Outcome) -> Lines:
+    """The honest scores, the oracle beside the seed's, and where the masks are."""
+    scores = done.summary.get("scores")
+    if scores:
+        oracle, split = scores["oracle"], scores["split"]
+        seed = number(scores["seeds"]["mIoU"])
+        best = (
+            f"{number(oracle['mIoU'])}, threshold {oracle['threshold']:.2f} chosen with the masks"
+        )
+        yield f"seed mIoU ({split}, honest)", f"{seed}, threshold fixed beforehand"
+        yield f"seed mIoU ({split}, oracle)", best
+    yield from _masks(done, "pseudo-masks", "seed")
+
+
+def of_relabel(done: Outcome) -> Lines:
+    """The scores, and where the masks are."""
+    scores = done.summary.get("scores")
+    if scores:
+        own = number(scores["seeds"]["mIoU"])
+        yield f"relabelled: segmenter's own mIoU ({scores['split']}, honest)", own
+    yield from _masks(done, "relabelled masks", "segmenter's own")
+    again = f"segmenter.labels={done.folder / 'masks'}"
+    yield "a segmenter that learns these", f"the same settings with {again}"
+
+
+def of_segmentation(done: Outcome) -> Lines:
+    """Where the checkpoint is."""
+    yield f"segmenter ({_learned(done)})", str(done.folder / CHECKPOINT)
+
+
+def of_evaluate(done: Outcome) -> Lines:
+    """The score with its protocol, and where the predictions are."""
+    scores, config = done.summary.get("scores"), done.settings.evaluate
+    if scores:
+        yield f"mIoU, {_learned(done)} ({scores['protocol']})", number(scores["mIoU"])
+        yield from _means(done, {"mIoU": scores})
+    else:
+        yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
+    yield "predictions", str(predictions_folder(config, done.folder))
+
+
+def label_scores(summary: Mapping[str, Any], seeds: str) -> dict[str, dict[str, Any]]:
+    """Honest scores by what is scored, ``seeds/`` by a word; empty without ground truth."""
+    scores = summary.get("scores")
+    kinds = {seeds: "seeds", "refined": "refined", "training masks": "masks"}
+    return {title: scores[kind] for title, kind in kinds.items()} if scores else {}
+
+
+def _masks(done: Outcome, name: str, seeds: str) -> Iterator[tuple[str, str]]:
+    """Scores of refined and training masks, means over chosen classes, and the folder."""
+    scores = done.summary.get("scores")
+    if scores:
+        split, masks = scores["split"], scores["masks"]
+        covered = f"{number(masks['mIoU'])} on {masks['coverage'] or 0.0:.0%} of the pixels"
+        yield f"refined mIoU ({split}, honest)", number(scores["refined"]["mIoU"])
+        yield f"training masks ({split}, void left out)", covered
+        yield from _means(done, label_scores(done.summary, seeds))
+    else:
+        yield name, "not scored: there is no ground truth"
+    yield name, str(done.folder / "masks")
+
+
+def _means(done: Outcome, scores: Mapping[str, Mapping[str, Any]]) -> Lines:
+    """Means over background and the chosen classes, if there is a choice."""
+    chosen = done.settings.evaluate.classes
+    if chosen:
+        means = [f"{word} {number(miou(values, chosen))}" for word, values in scores.items()]
+        yield f"  over background, {', '.join(chosen)}", ", ".join(means)
+
+
+def _learned(done: Outcome) -> str:
+    """What the segmenter learned from, or that it was given."""
+    config = done.settings.evaluate
+    if config.masks is not None or config.checkpoint is not None:
+        return "given"
+    return f"{done.settings.segmenter.labels} labels"

@@ -1,0 +1,43 @@
+"""Saliency maps as files, and which images get some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.config import MaskedSplit, SaliencyConfig
+from pipeline.data.catalogue import Catalogue, Item, Split, spaced
+
+
+def masked_split(config: SaliencyConfig, data: Catalogue) -> Split:
+    """The images that get maps and masks: a whole split, or evenly spaced ones that are scored."""
+    split, scored = _splits(config, data)
+    if config.images is None:
+        return split
+    return Split(split.name, tuple(spaced(scored.items or split.items, config.images)))
+
+
+def scored_split(config: SaliencyConfig, data: Catalogue) -> Split:
+    """The images of ``masked_split`` that masks are scored on where they have ground truth."""
+    made, scored = set(masked_split(config, data).ids), _splits(config, data)[1]
+    return Split(scored.name, tuple(item for item in scored.items if item.id in made))
+
+
+def _splits(config: SaliencyConfig, data: Catalogue) -> tuple[Split, Split]:
+    """The images that may get masks, and those of them on which masks are scored."""
+    if config.split == MaskedSplit.val:
+        return data.val, data.val
+    return data.train, data.scored
+
+
+def map_path(folder: Path, item: Item) -> Path:
+    """The file that holds the maps of an image."""
+    return folder / "maps" / f"{item.id}.npz"
+
+
+def read_maps(folder: Path, item: Item) -> NDArray[np.float32]:
+    """Maps [K, h, w] in [0, 1] of the classes in the label, a quarter of the image's sides."""
+    with np.load(map_path(folder, item)) as content:
+        return np.asarray(content["maps"], dtype=np.float32)

@@ -1,0 +1,107 @@
+"""Scores of label images against ground truth. Nothing that a run makes depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.config import EvaluateConfig
+from pipeline.base.errors import DataError
+from pipeline.data.catalogue import Item, Split
+from pipeline.data.palette import read_label_image
+from pipeline.scoring import LABEL_ORACLE, ConfusionMatrix, ThresholdSweep
+from pipeline.stages.job import Job
+from pipeline.stages.label_images import KINDS, mask_path
+from pipeline.stages.maps import scored_split
+from pipeline.stages.predictions import evaluated_split, prediction_path
+from pipeline.stages.seed_maps import seed_maps
+
+Scores = dict[str, Any]
+LabelImage = NDArray[np.uint8]
+
+
+def score_pseudo_masks(job: Job) -> Scores | None:
+    """All three kinds of label images, and the seed at its best threshold, which is an oracle."""
+    split = scored_split(job.settings.saliency, job.data)
+    if not split.has_masks:
+        return None
+    sweep, maps = ThresholdSweep(len(job.data.classes) + 1), seed_maps(job)
+    scores = _score_kinds(job, split, lambda i, truth: sweep.update(maps.read(i), i.labels, truth))
+    return {**scores, "oracle": sweep.as_dict(job.data.classes)}
+
+
+def score_relabelled(job: Job) -> Scores | None:
+    """All three kinds of label images that a segmenter made."""
+    split = job.data.scored
+    return _score_kinds(job, split, lambda _item, _truth: None) if split.has_masks else None
+
+
+def score_predictions(job: Job) -> Scores | None:
+    """Predictions of a segmenter, or given masks."""
+    config = job.settings.evaluate
+    split = evaluated_split(config, job.data)
+    if not split.has_masks:
+        return None
+    matrix = ConfusionMatrix(len(job.data.classes) + 1)
+
+    def update(item: Item, truth: LabelImage) -> None:
+        matrix.update(read_label_image(prediction_path(config, job.folder, item)), truth)
+
+    _go_through(job, split, update)
+    scores = matrix.as_dict(job.data.classes)
+    return {**scores, **_about(split), "protocol": protocol(config, split)}
+
+
+def _score_kinds(job: Job, split: Split, more: Callable[[Item, LabelImage], None]) -> Scores:
+    """Scores of seeds, refined and training masks; ``more`` sees each image and its truth."""
+    classes = len(job.data.classes) + 1
+    matrices = {kind: ConfusionMatrix(classes) for kind in KINDS}
+    matrices["masks"] = ConfusionMatrix(classes, void="excluded")
+
+    def update(item: Item, truth: LabelImage) -> None:
+        for kind, matrix in matrices.items():
+            matrix.update(read_label_image(mask_path(job.folder, kind, item)), truth)
+        more(item, truth)
+
+    _go_through(job, split, update)
+    scores = {kind: matrix.as_dict(job.data.classes) for kind, matrix in matrices.items()}
+    return {**scores, **_about(split)}
+
+
+def _go_through(job: Job, split: Split, update: Callable[[Item, LabelImage], None]) -> None:
+    """Call ``update`` with each image and its ground truth; an error names the image."""
+    with job.terminal.progress("scoring", len(split.items)) as step:
+        for count, item in enumerate(split.items, start=1):
+            try:
+                update(item, read_label_image(item.mask or Path()))
+            except DataError as error:
+                raise DataError(f"{item.id}: {error}") from error
+            step(count, len(split.items))
+
+
+def _about(split: Split) -> Scores:
+    return {"split": split.name, "images": len(split.items)}
+
+
+def protocol(config: EvaluateConfig, split: Split) -> str:
+    """In one line, how predictions were made and scored.
+
+    Example:
+        >>> protocol(EvaluateConfig(flip=True), Split("val", ()))
+        'val, scale 1, flip, not refined'
+        >>> protocol(EvaluateConfig(refine=True), Split("val", ()))
+        'val, scale 1, no flip, refined'
+    """
+    if config.masks is not None:
+        return f"{split.name}, given masks"
+    scales = "scale" if len(config.scales) == 1 else "scales"
+    values = " ".join(f"{scale:g}" for scale in config.scales)
+    flip = "flip" if config.flip else "no flip"
+    refined = "refined" if config.refine else "not refined"  # by the run's own refinement
+    prior = ", classifier prior" if config.classifier_prior else ""
+    oracle = f", {LABEL_ORACLE}" if config.label_oracle else ""
+    return f"{split.name}, {scales} {values}, {flip}, {refined}{prior}{oracle}"

@@ -1,0 +1,53 @@
+"""The Lightning trainer as this project uses it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+
+from pipeline.base.quiet import silence_lightning
+from pipeline.stages.job import Job
+
+
+def make_trainer(job: Job, **options: Any) -> pl.Trainer:
+    """A trainer that logs to ``logs`` in the stage's folder, on the device that the run names."""
+    settings = job.settings.trainer
+    silence_lightning()
+    # Deterministic mode would fill every new tensor before it is written: a tenth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    callbacks: list[Callback] = list(options.pop("callbacks", []))
+    if settings.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=1 if os.isatty(2) else 20))
+    defaults: dict[str, Any] = {
+        "accelerator": str(settings.accelerator),
+        "devices": settings.devices,
+        "precision": "32-true",
+        "logger": False,
+        "callbacks": callbacks,
+        "enable_progress_bar": settings.progress,
+        "enable_model_summary": False,
+        "deterministic": "warn",
+        "log_every_n_steps": 1,
+        "default_root_dir": job.folder,
+        "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
+    }
+    return pl.Trainer(**{**defaults, **options})
+
+
+def loggers(job: Job) -> list[Any]:
+    """CSV files, and the loggers that the run asks for."""
+    csv = CSVLogger(job.folder, name="", version=_free_name(job.folder))
+    chosen = job.settings.logger.values()
+    return [csv, *(job.build({**node, "save_dir": str(job.folder)}, "logger") for node in chosen)]
+
+
+def _free_name(folder: Path) -> str:
+    """A log folder of its own for each session, since the logger empties what it is given."""
+    sessions = len(list(folder.glob("logs*")))
+    return f"logs-{sessions + 1}" if sessions else "logs"

@@ -1,0 +1,308 @@
+"""The page, and the stage that fills it from a run's folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+
+from pipeline.base.config import Plane, RunConfig
+from pipeline.base.files import write_bytes
+from pipeline.commands import report as report_stage
+from pipeline.data.catalogue import Split
+from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.report import page as report
+from pipeline.run.run import Run
+from pipeline.scoring import ConfusionMatrix
+from pipeline.stages.label_images import KINDS, mask_path
+from pipeline.stages.maps import map_path
+from tests.pipeline.runs import again
+
+SCORES = {
+    "mIoU": 0.6,
+    "IoU": {"background": 0.9, "cat": 0.3, "dog": None},
+    "coverage": 0.8,
+    "void": "excluded",
+}
+
+
+def outside_addresses(html):
+    found = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    return [address for address in found if not address.startswith(("data:", "#"))]
+
+
+def test_an_empty_page_says_what_is_missing():
+    stages = [report.StageState("classifier", "missing", remedy="stage=classifier")]
+
+    html = report.render(report.Page("shapes", "runs/x", "today", stages=stages))
+
+    assert "No stage has left a number yet" in html
+    assert "<code>stage=classifier</code>" in html
+
+
+def test_text_is_escaped():
+    evil = "<script>alert(1)</script>"
+    row = report.Row(evil, [evil], 0.5, [report.Tile(evil, "data:,")])
+    page = report.Page(
+        evil, evil, evil,
+        headlines=[report.Headline(evil, evil, evil)],
+        steps=[report.ScoreStep(evil, 0.5, evil)],
+        tables=[report.Table(evil, [evil], [[evil]], hint=evil)],
+        galleries=[report.Gallery(evil, evil, {evil: [row]})],
+        legend=[report.Swatch(evil, None)],
+        facts={evil: evil},
+        config=evil,
+    )  # fmt: skip
+
+    html = report.render(page)
+
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_iou_table_names_both_means():
+    table = report.iou_table({"seed": SCORES}, ["cat", "dog"], ["cat"])
+
+    assert table.columns == ["class", "seed"]
+    assert table.rows == [["background", 0.9], ["cat", 0.3], ["dog", None]]
+    assert table.totals[0] == ["mean over all classes that occur", 0.6]
+    assert table.totals[1] == ["mean over background + cat", pytest.approx(0.6)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (SCORES, "predicted void left out: 80.0 % of pixels scored"),
+        ({"void": "background"}, "predicted void counts as background"),
+    ],
+)
+def test_void_in_words(scores, expected):
+    assert report.void_in_words(scores) == expected
+
+
+def test_loss_curve_starts_at_the_left_and_ends_at_the_right():
+    curve = report.loss_curve("x", [(0, 2.0), (10, 1.0), (20, float("nan")), (30, 0.5)])
+
+    assert curve is not None
+    assert curve.path == f"M0.0,0.0 L{curve.width / 3:.1f},90.0 L{curve.width}.0,135.0"
+    assert (curve.highest, curve.last, curve.steps) == (2.0, 0.5, 31)
+
+
+@pytest.mark.parametrize("points", [[], [(0, 1.0)], [(0, 1.0), (1, float("nan"))]])
+def test_loss_curve_needs_two_points(points):
+    assert report.loss_curve("x", points) is None
+
+
+def test_worst_and_best_shows_every_image_of_a_few():
+    assert report.worst_and_best({"b": 0.2, "a": 0.9}) == {"All, worst first": ["b", "a"]}
+    assert report.worst_and_best({}) == {}
+
+
+@pytest.mark.parametrize("count", [14, 15, 40, 1449])
+def test_worst_and_best_never_shows_an_image_twice(count):
+    scores = {str(index): index / count for index in range(count)}
+
+    chosen = report.worst_and_best(scores)
+
+    shown = [name for names in chosen.values() for name in names]
+    assert len(set(shown)) == len(shown) == 13
+    assert chosen["Worst"][0] == "0"
+    assert chosen["Best"][0] == str(count - 1)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.run.run.code_version", lambda module: module)
+    config = RunConfig()
+    config.data = {
+        "_target_": "pipeline.data.shapes.load_shapes",
+        "root": str(tmp_path / "shapes"), "train": 16, "val": 4, "size": 64,
+    }  # fmt: skip
+    config.saliency.method = {"_target_": "tsgb.TSGB", "kappa": 0.5}
+    config.refine = {"_target_": "pipeline.masks.refine.NoRefinement"}
+    config.trainer.progress = False
+    return Run(config, tmp_path / "run")
+
+
+def page_of(run):
+    fresh = again(run)  # as the next command would see it
+    fresh.data = run.data
+    report_stage.run(fresh)
+    return (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def leave_classifier(run):
+    stage = run.stage("classifier")
+    stage.begin()
+    (stage.path / "logs").mkdir()
+    (stage.path / "logs" / "metrics.csv").write_text("epoch,loss,step\n0,0.7,0\n0,,\n1,0.5,10\n")
+    classes = run.data.classes
+    average = {**dict.fromkeys(classes, 0.5), classes[0]: float("nan")}
+    stage.finish({"mAP": 0.731, "AP": average, "images": dict.fromkeys(classes, 2)})
+
+
+def leave_masks(run):
+    maps, made, classes = run.stage("saliency"), run.stage("pseudo_labels"), run.data.classes
+    maps.begin()
+    made.begin()
+    matrix = ConfusionMatrix(len(classes) + 1, void="excluded")
+    for item in run.data.train.items:
+        map_path(maps.path, item).parent.mkdir(exist_ok=True)
+        np.savez(map_path(maps.path, item), maps=np.ones((len(item.labels), 16, 16), "f2"))
+        truth = read_label_image(item.mask)
+        for kind in KINDS:
+            write_bytes(mask_path(made.path, kind, item), encode_label_image(truth))
+        matrix.update(truth, truth)
+    maps.finish({})
+    scores = dict.fromkeys(KINDS, matrix.as_dict(classes))
+    oracle = {"threshold": 0.26, "mIoU": 0.777}
+    made.finish({"scores": {**scores, "oracle": oracle, "split": "train", "images": 16}})
+
+
+def leave_relabelled(run):
+    stage, matrix = run.stage("relabel"), ConfusionMatrix(len(run.data.classes) + 1)
+    stage.begin()
+    for item in run.data.train.items:
+        truth = read_label_image(item.mask)
+        path = mask_path(stage.path, "masks", item)
+        write_bytes(path, encode_label_image(truth))
+        matrix.update(truth, truth)
+    scores = dict.fromkeys(KINDS, matrix.as_dict(run.data.classes))
+    stage.finish({"scores": {**scores, "split": "train", "images": 16}})
+
+
+def leave_segmenter(run, miou, **iou):
+    segmenter, scored = run.stage("segmentation"), run.stage("evaluate")
+    segmenter.begin()
+    segmenter.finish({})
+    scored.begin()
+    classes = run.data.classes
+    matrix = ConfusionMatrix(len(classes) + 1)
+    for item in run.data.val.items:
+        truth = read_label_image(item.mask)
+        matrix.update(truth, truth)
+        write_bytes(scored.path / "predictions" / f"{item.id}.png", encode_label_image(truth))
+    scores = {**matrix.as_dict(classes), "mIoU": miou, "protocol": "val, scale 1, not refined"}
+    scores["IoU"] |= iou
+    scored.finish({"scores": scores})
+
+
+def test_the_page_of_a_run_that_did_nothing(run):
+    html = page_of(run)
+
+    assert html.count(">missing<") == 7
+    assert "stage=segmentation segmenter.labels=ground_truth" in html
+
+
+def test_the_page_of_a_whole_run(run):
+    leave_classifier(run)
+    leave_masks(run)
+    leave_segmenter(run, 0.612)
+    leave_segmenter(run.twin, 0.765)
+
+    html = page_of(run)
+
+    assert outside_addresses(html) == []
+    assert "<script" not in html
+    for text in ("61.2 %", "76.5 %", "80.0 %", "73.1 %", "of full supervision", "77.7",
+                 "oracle: threshold chosen with the masks"):  # fmt: skip
+        assert text in html
+    assert html.count(">done<") == 7
+    assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
+    assert html.count(">supervised twin</figcaption>") == len(run.data.val.items)
+    assert len(html) < 8 * 2**20
+
+
+def test_headlines_are_means_over_the_chosen_classes(run):
+    first = run.data.classes[0]
+    run.settings.evaluate.classes = [first]
+    leave_masks(run)
+    leave_segmenter(run, 0.612, background=0.8, **{first: 0.7})
+    leave_segmenter(run.twin, 0.765, background=1.0, **{first: 0.9})
+
+    html = page_of(run)
+    headlines = html[: html.index("<table")]
+
+    for text in ("75.0 %", "95.0 %", "78.9 %", "(61.2 % over all that occur)", "100.0 %"):
+        assert text in headlines
+    assert headlines.count("background + 1 chosen classes") == 3  # networks and masks
+    assert f"mean over background + {first}" in html
+
+
+def test_all_that_shaped_a_seed_stands_beside_its_threshold(run):
+    leave_masks(run)
+    maps = "of the maximum of maps to the power 0.5"
+    html = unescape(page_of(run))
+    assert f"train, constant background at 0.5 {maps}, fixed beforehand" in html
+
+    run = again(run)
+    run.settings.seed = replace(run.settings.seed, plane=Plane.power)
+    leave_masks(run)
+
+    html = unescape(page_of(run))
+    plane = "background (1 - strongest map)^alpha, tied"
+    assert f"train, {plane} at 0.5 {maps}, fixed beforehand" in html
+    assert f"train, {plane} at 0.26 {maps}" in html  # the oracle
+    assert f"{plane}: object from 0.5, background below 0.4 {maps}" in html
+    assert f"{plane} at 0.5, for training masks at 0.5 and 0.4 {maps}" in html  # also unscored
+
+
+def test_relabelled_masks_have_their_lines_and_pictures(run):
+    leave_masks(run)
+    leave_segmenter(run, 0.612)
+    leave_relabelled(run)
+    html = page_of(run)
+
+    names = (
+        "seed", "training mask", "seed, relabelled", "refined mask, relabelled",
+        "training mask, relabelled", "segmenter",
+    )  # fmt: skip
+    places = [html.index(f"<td>{name}</td>") for name in names]
+    assert places == sorted(places)
+    assert html.count(">training mask, relabelled</figcaption>") == 13
+
+
+def test_the_page_without_any_ground_truth(run):
+    full = run.data
+    blind = replace(
+        full, train=without_masks(full.train), scored=Split("none", ()), val=without_masks(full.val)
+    )
+    leave_classifier(run)
+    leave_masks(run)
+    run.data = blind
+    run.stage("pseudo_labels").amend(scores=None)
+
+    html = page_of(run)
+
+    assert "No ground truth" in html
+    assert "without ground truth there is no worst or best" in html
+    assert html.count(">training mask</figcaption>") == 8
+    assert ">ground truth</figcaption>" not in html
+    assert "segmentation_twin" not in html
+
+
+def without_masks(split):
+    return Split(split.name, tuple(replace(item, mask=None) for item in split.items))
+
+
+def test_a_stage_made_with_other_settings_is_not_shown(run):
+    leave_classifier(run)
+    run.settings.classifier.epochs += 1
+
+    html = page_of(run)
+
+    assert html.count(">missing<") == 7
+    assert "73.1 %" not in html
+
+
+def test_resumed_and_killed_stages_are_named_as_such(run):
+    stage = run.stage("classifier")
+    stage.begin()
+    assert "not finished" in page_of(run)
+
+    stage.begin()
+    stage.finish({"mAP": 0.5, "AP": {}})
+    assert "in several sessions" in page_of(run)

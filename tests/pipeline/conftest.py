@@ -1,0 +1,35 @@
+"""A finished run on tiny data, made once in each test process."""
+
+import shutil
+
+import pytest
+
+from pipeline.commands.launch import plain
+from pipeline.run.run import Run
+from tests.conftest import TINY, composed
+from tests.pipeline.runs import do
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, shapes_root):
+    """A finished run; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run = Run(plain(composed(*TINY, f"data.root={shapes_root}")), folder)
+    do(run, "all")
+    return run
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run that a test may damage."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    return Run(finished.settings, folder)
+
+
+@pytest.fixture
+def other_data(shapes_root, tmp_path):
+    """A copy of the tiny data that a test may damage."""
+    folder = tmp_path / "data"
+    shutil.copytree(shapes_root, folder)
+    return folder

@@ -1,0 +1,107 @@
+"""Classification networks by name, and weights that fit or are refused."""
+
+import pytest
+import torch
+import torchvision
+
+from pipeline.base.errors import ConfigError
+from pipeline.networks.backbones import build_classifier, library_network
+from pipeline.networks.weights import load_strictly, read_state_dict
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "layer"),
+    [
+        ("torchvision", "resnet18", "backbone.layer3"),
+        ("torchvision", "vgg11_bn", "backbone.28"),
+        ("torchvision", "mobilenet_v2", "backbone.13"),
+        ("torchvision", "densenet121", "backbone.0"),
+        ("torchvision", "squeezenet1_0", "backbone.12"),
+        ("timm", "test_resnet", "backbone.layer3"),
+        ("timm", "efficientnet_b0", "backbone.blocks"),
+    ],
+)
+def test_a_backbone_by_name_gives_logits_and_named_layers(library, name, layer):
+    network = build_classifier(library, name, "none", 7).eval()
+
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 64, 96)).shape == (2, 7)
+    assert layer in dict(network.named_modules())
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_the_features_are_those_of_the_library(library):
+    torch.manual_seed(0)
+    network = build_classifier(library, "resnet18", "none", 3).eval()
+    images = torch.rand(1, 3, 64, 64)
+    if library == "timm":
+        import timm
+
+        whole = timm.create_model("resnet18").eval()
+        expected = whole.forward_features
+    else:
+        whole = torchvision.models.resnet18().eval()
+        expected = torch.nn.Sequential(*list(whole.children())[:-2])
+    state = network.backbone.state_dict()
+    whole.load_state_dict({k: state.get(k, v) for k, v in whole.state_dict().items()})
+
+    with torch.no_grad():
+        torch.testing.assert_close(network.backbone(images), expected(images))
+
+
+def test_weights_of_the_whole_network_start_the_backbone(tmp_path):
+    whole = torchvision.models.mobilenet_v2()
+    torch.save(whole.state_dict(), tmp_path / "weights.pth")
+
+    network = build_classifier("torchvision", "mobilenet_v2", str(tmp_path / "weights.pth"), 5)
+
+    torch.testing.assert_close(network.backbone[0][0].weight, whole.features[0][0].weight)
+
+
+def test_googlenet_scales_its_input_with_weights_from_a_file_too(tmp_path):
+    """The published weights expect it, and torchvision sets it with those only."""
+    published = torchvision.models.googlenet(transform_input=True, init_weights=False)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+
+    network = library_network("torchvision", "googlenet", str(tmp_path / "weights.pth"))
+
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), published.eval()(images))
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
+
+    with pytest.raises(ConfigError, match=r"does not fit MobileNetV2[\s\S]*features.0.0.weight"):
+        build_classifier("torchvision", "mobilenet_v2", str(tmp_path / "weights.pth"), 5)
+
+
+def test_a_tensor_of_another_shape_is_refused_with_both_shapes():
+    layer = torch.nn.Linear(2, 3)
+
+    with pytest.raises(ConfigError, match=r"weight: shape \(3, 9\) in the file, \(3, 2\)"):
+        load_strictly(layer, {"weight": torch.zeros(3, 9), "bias": torch.zeros(3)}, "x.pth")
+
+
+def test_a_file_that_could_run_code_is_not_opened(tmp_path):
+    torch.save({"state_dict": torch.nn.Linear(1, 1)}, tmp_path / "pickled.pth")
+
+    with pytest.raises(ConfigError, match="cannot be read as a file of tensors"):
+        read_state_dict(tmp_path / "pickled.pth")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("keras", "resnet18", "none"), "Choose torchvision or timm"),
+        (("torchvision", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: resnet1"),
+        (("torchvision", "fcn_resnet50", "none"), "torchvision has no classifier 'fcn_resnet50'"),
+        (("timm", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: .*resnet18"),
+        (("torchvision", "googlenet", "none"), "Take the same network from timm"),
+        (("torchvision", "resnet18", "nowhere.pth"), "no file 'nowhere.pth'"),
+    ],
+)
+def test_what_cannot_work_says_what_to_do(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        build_classifier(*arguments, 5)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.tasks.dilation import OUTPUT_STRIDES, dilate
-from pipeline.tasks.weights import load_strictly, read_state_dict
-from tsgb._networks import Library, make_network
+from tsgb.explain.networks import NetworkError, load_network
+from tsgb.explain.state_dicts import WeightsError
 
 
 class ClassifierNet(nn.Module):
@@ -75,35 +75,19 @@ def library_network(library: str, name: str, weights: str, **options: Any) -> nn
 
     Args:
         library: As for :func:`build_classifier`, like the next two.
-        name: Of the network.
-        weights: Of the whole network.
+        name: Name of the network.
+        weights: Weights of the whole network.
         options: Further arguments of the library's network, for example ``output_stride=16``.
+
+    Raises:
+        ConfigError: Unknown library or name, a refused option, or weights that do not fit.
     """
-    if library not in ("torchvision", "timm"):
-        raise ConfigError(
-            f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
-        )
     try:
-        network = make_network(
-            cast(Library, library), name, download=weights == "download", **options
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ConfigError(
-            f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
-            " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
-            "path of a weights file where there is no network connection."
-        ) from error
-    except (TypeError, AssertionError, NotImplementedError) as error:
-        if not options:
-            raise
-        raise ConfigError(
-            f"classifier: {library}/{name} does not take {options}: {str(error) or 'refused'}. "
-            "Its feature map would be another one. Leave output_stride at null, or choose another "
-            "backbone, as resnet50."
-        ) from error
-    if weights not in ("none", "download"):
-        load_strictly(network, read_state_dict(weights), weights)
-    return network
+        return load_network(library, name, weights, **options)
+    except NetworkError as error:
+        raise ConfigError(f"classifier.backbone: {error}") from error
+    except WeightsError as error:
+        raise ConfigError(f"classifier.weights: {error}") from error
 
 
 def _cut(library: str, name: str, network: nn.Module) -> nn.Module:

@@ -1,14 +1,18 @@
 """The index of the methods, and what is derived from it."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 from hydra.utils import get_method
 from omegaconf import OmegaConf
+from PIL import Image
 
 import tsgb
+from scripts.write_method_index import table
 from tsgb import GradCAM, Method
+from tsgb.explain.command import main
 from tsgb.facts import Facts
 from tsgb.index import methods
 
@@ -42,8 +46,20 @@ def throwaway(monkeypatch):
     monkeypatch.setattr(tsgb, "Throwaway", Throwaway, raising=False)
 
 
-def test_a_new_method_is_found_by_its_export(throwaway):
+def test_a_new_method_needs_nothing_but_its_export(throwaway, tmp_path, capsys):
+    image = tmp_path / "image.png"
+    Image.effect_noise((90, 70), 50).save(image)
+    words = ("--model", "squeezenet1_1", "--weights", "none", "--target", "tabby")
+
     assert methods()["throwaway"] is Throwaway
+    assert main(["methods"]) == 0
+    assert main(["explain", str(image), *words, "--method", "Throwaway",
+                 "--out", str(tmp_path / "map.png")]) == 0  # fmt: skip
+
+    said = capsys.readouterr().out
+    assert re.search(r"^throwaway +Throwaway +last map +A method that is not part", said, re.M)
+    assert "map.png: Throwaway of torchvision/squeezenet1_1 (random weights): tabby [281]" in said
+    assert "| `Throwaway` | Nobody, Nowhere 2000 | last map | 1 + K | yes |" in table()
 
 
 def test_methods_that_are_not_exported_are_not_found():

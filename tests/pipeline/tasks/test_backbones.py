@@ -95,9 +95,9 @@ def test_a_file_that_could_run_code_is_not_opened(tmp_path):
     ("arguments", "message"),
     [
         (("keras", "resnet18", "none"), "Choose torchvision or timm"),
-        (("torchvision", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: resnet1"),
+        (("torchvision", "resnet81", "none"), "no classifier 'resnet81'.*Similar are: resnet1"),
         (("torchvision", "fcn_resnet50", "none"), "torchvision has no classifier 'fcn_resnet50'"),
-        (("timm", "resnet81", "none"), "cannot make 'resnet81'.*Similar are: .*resnet18"),
+        (("timm", "resnet81", "none"), "no classifier 'resnet81'.*Similar are: .*resnet18"),
         (("torchvision", "googlenet", "none"), "Take the same network from timm"),
         (("torchvision", "resnet18", "nowhere.pth"), "no file 'nowhere.pth'"),
     ],

@@ -20,11 +20,11 @@ from pipeline.data.images import read_image
 from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
 from pipeline.errors import ConfigError, PipelineError, StorageError
 from pipeline.stages.context import Run, build
-from pipeline.stages.explained import Explained, fitted
+from pipeline.stages.explained import ExplainedNetwork, fitted
 from pipeline.stages.prediction import Failures, raise_if_any
 from pipeline.tasks.map_scores import Faithfulness, Record, localisation, summarise
 from pipeline.tasks.measuring import peak_bytes, timed
-from pipeline.tasks.pixels import normalise_colours, resize, scaled_size
+from pipeline.tasks.pixels import resize, scaled_size
 from pipeline.tasks.pseudo_labeler import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
@@ -48,7 +48,7 @@ class Contest:
     """
 
     word: str
-    explained: Explained
+    explained: ExplainedNetwork
     parts: dict[str, Any]
     upstream: Sequence[StageFolder]
     items: Sequence[Item]
@@ -103,7 +103,9 @@ def _score_all(
     options = fitted(settings, contest.explained)
     missing = [item for item in contest.items if not _score_path(stage, item).exists()]
     try:
-        method = build({**options, "model": contest.explained.network}, "benchmark.methods")
+        method = build(
+            {**options, "model": contest.explained.classifier.network}, "benchmark.methods"
+        )
         judge = _Judge(run, contest, method, stage)
         judge.warm_up([*missing, *contest.items])
     except (ConfigError, LayerError, UnsupportedModelError) as error:
@@ -137,12 +139,12 @@ class _Judge:
         self.config = config
         self.classes = run.catalogue.classes
         self.contest = contest
-        self.explained = contest.explained
+        self.classifier = contest.explained.classifier
         self.method = method
         self.stage = stage
         self.faithfulness = Faithfulness(
-            self.explained.network,
-            self.explained.probabilities,
+            self.classifier.network,
+            self.classifier.probabilities,
             config.steps,
             _AT_ONCE[contest.device.type],
         )
@@ -211,10 +213,10 @@ class _Judge:
             np.savez_compressed(stream, maps=values, classes=np.asarray(labels))
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        longer = self.config.size or self.explained.size
+        longer = self.config.size or self.classifier.preprocessing.size
         size = scaled_size(image.shape[0], image.shape[1], longer)
         pixels = resize(to_tensor(image)[None].float(), size).to(self.contest.device)
-        return self.explained.colours(normalise_colours(pixels))
+        return self.classifier.preprocessing.normalise(pixels)
 
     def _truth(self, item: Item, size: tuple[int, int]) -> ObjectMasks | None:
         if self.contest.truth_version is None:
@@ -225,7 +227,7 @@ class _Judge:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            logits: Tensor = self.explained.network(pixels)
+            logits: Tensor = self.classifier.network(pixels)
         return logits
 
     def _target(self, logits: Tensor, label: int) -> int:

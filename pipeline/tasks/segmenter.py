@@ -17,7 +17,7 @@ from pipeline.tasks.losses import build_loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 from pipeline.tasks.pixels import normalise_colours, pad_to_multiple, resize
-from pipeline.tasks.weights import load_strictly, read_state_dict
+from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
 
 _STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
 
@@ -62,7 +62,10 @@ class SegmenterTask(NetworkTask):
         wanted = set(self.encoder.state_dict())
         best = max((_renamed(tensors, a, b) for a in _TAKEN for b in _GIVEN),
                    key=lambda names: len(wanted & set(names)))  # fmt: skip
-        load_strictly(self.encoder, best, source)
+        try:
+            load_strictly(self.encoder, best, source, allow_unused=True)
+        except WeightsError as error:
+            raise ConfigError(str(error)) from error
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
@@ -128,7 +131,7 @@ def _check_decay(decay: float) -> None:
 def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
     download = settings.weights == "download"
     try:
-        return smp.create_model(
+        network: nn.Module = smp.create_model(
             settings.arch,
             encoder_name=settings.encoder,
             encoder_weights="imagenet" if download else None,
@@ -142,10 +145,18 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
             "without a network connection give a weights file."
         ) from error
+    return network
 
 
 def initial_encoder_weights(settings: SegmenterConfig) -> dict[str, Tensor] | None:
-    """Tensors of ``segmenter.weights`` if that is a file's path, else None."""
+    """Tensors of ``segmenter.weights`` if that is a file's path, else None.
+
+    Raises:
+        ConfigError: The file does not exist, or holds no tensors.
+    """
     if settings.weights in ("none", "download", "classifier"):
         return None
-    return read_state_dict(settings.weights)
+    try:
+        return read_state_dict(settings.weights)
+    except WeightsError as error:
+        raise ConfigError(f"segmenter.weights: {error}") from error

@@ -3,12 +3,12 @@
     python scripts/run.py stage=classifier            # once, about a minute
     python scripts/draw_method_pictures.py runs/shapes
 
-writes docs/images/methods/<page>.jpg, one for each page of docs/methods, and overview.jpg. Another
-folder is named with --out, a single page with --pages tsgb.
+writes docs/images/methods/<page>.jpg, one for each module of tsgb/methods, and overview.jpg. --out
+names another folder, --pages some of the pages. A new method needs no picture.
 
-The pictures are the first held-out ones of data=shapes that show two classes, both of which the
-classifier names with a probability above one half. Nothing is chosen by looking at maps. Methods
-have the settings of configs/saliency and see each picture once, enlarged twice, not mirrored.
+They show the first held-out images of data=shapes with two classes, both of which the classifier
+finds with a probability above one half. No image was chosen by its maps. Methods have the settings
+of configs/saliency and see each image once, enlarged twice, not mirrored.
 """
 
 from __future__ import annotations
@@ -36,57 +36,50 @@ from pipeline.run.schema import register_schema
 from pipeline.tasks.classifier import ClassifierTask
 from tsgb import Method
 from tsgb.draw import Picture, colours, grid
+from tsgb.index import methods
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {
-    "tsgb": ["tsgb"],
-    "ggm": ["ggm"],
-    "pane": ["pane"],
-    "gradual_extrapolation": ["gradual_extrapolation"],
-    "product": ["product"],
-    "cam": ["cam"],
-    "grad_cam": ["grad_cam"],
-    "grad_cam_plus_plus": ["grad_cam_plus_plus"],
-    "layer_cam": ["layer_cam"],
-    "hires_cam": ["hires_cam"],
-    "gradient": ["gradient", "input_x_gradient"],
-    "guided_backprop": ["guided_backprop", "deconvnet"],
-    "excitation_backprop": ["excitation_backprop", "contrastive_excitation_backprop"],
-    "integrated_gradients": ["integrated_gradients"],
-    "smooth_grad": ["smooth_grad"],
-}
-BESIDE = "grad_cam"  # on every page, to compare
-SIDE = 128  # of a picture, px
-ZOOM = 2  # of what the network sees
-SHOWN = (3, 2)  # pictures on the page of one method, of two methods
+BESIDE = "grad_cam"  # on every page, for comparison
+SIDE = 128  # side of an image, px
+ZOOM = 2  # how much an image is enlarged for the network
+SHOWN = 3  # images on the page of one method; pages of several methods have one less
 HELD_OUT = 1  # the second stream of random numbers of data=shapes
 COLUMNS = 7  # of the overview
-QUALITY = 65  # of the files
+QUALITY = 65  # of the JPEG files
 BRIGHTEST = 0.005  # share of the pixels that have the last colour
 NAMES = tuple(CLASSES)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, what the network sees of it, and the two classes in it."""
+    """An image, what the network sees of it, and the two classes in it."""
 
     scene: Scene
     images: Tensor
     targets: tuple[int, int]
 
 
+def pages() -> dict[str, list[str]]:
+    """Names of the methods by the page that describes them, which is named after their module."""
+    found: dict[str, list[str]] = {}
+    for name, kind in methods().items():
+        found.setdefault(kind.__module__.rpartition(".")[2], []).append(name)
+    return found
+
+
 def main() -> int:
-    """Write the pictures and name them."""
+    """Write the pictures and list them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a run on data=shapes: runs/shapes")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "methods")
-    parser.add_argument("--pages", nargs="+", choices=[*PAGES, "overview"], metavar="PAGE")
+    known = pages()
+    parser.add_argument("--pages", nargs="+", choices=[*known, "overview"], metavar="PAGE")
     wanted = parser.parse_args()
     network = trained(wanted.run)
-    examples = list(islice(recognised(network), max(SHOWN)))
-    for page in wanted.pages or [*PAGES, "overview"]:
+    examples = list(islice(recognised(network), SHOWN))
+    for page in wanted.pages or [*known, "overview"]:
         drawn = overview(network, examples[0]) if page == "overview" else sheet(
-            network, examples, PAGES[page])  # fmt: skip
+            network, examples, known[page])  # fmt: skip
         path = wanted.out / f"{page}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(drawn).save(path, quality=QUALITY, optimize=True, progressive=True)
@@ -109,7 +102,7 @@ def trained(run: Path) -> nn.Module:
 
 
 def recognised(network: nn.Module) -> Iterator[Example]:
-    """Held-out pictures of two classes that the network names."""
+    """Held-out images with two classes, both of which the network finds."""
     for index in count():
         scene = draw_scene(np.random.default_rng((0, HELD_OUT, index)), SIDE)
         if len(scene.labels) != 2:
@@ -124,10 +117,10 @@ def recognised(network: nn.Module) -> Iterator[Example]:
 
 
 def sheet(network: nn.Module, examples: Sequence[Example], names: Sequence[str]) -> Picture:
-    """A row for each example: the picture, the maps of the methods, and Grad-CAM's."""
+    """A row for each example: the image, the maps of the methods, and Grad-CAM's."""
     shown = [*names, *({BESIDE} - set(names))]
     cells: list[tuple[str, Picture]] = []
-    for example in examples[: SHOWN[len(names) - 1]]:
+    for example in examples[: SHOWN if len(names) == 1 else SHOWN - 1]:
         cells.append(("image", example.scene.image))
         for name in shown:
             cells += maps(network, name, example)
@@ -136,9 +129,8 @@ def sheet(network: nn.Module, examples: Sequence[Example], names: Sequence[str])
 
 def overview(network: nn.Module, example: Example) -> Picture:
     """All methods on one example, the first class over the second one."""
-    names = [name for page in PAGES.values() for name in page]
     pairs = [[("image", example.scene.image), ("against ... for\nzero ... highest", scales())]]
-    pairs += [maps(network, name, example) for name in names]
+    pairs += [maps(network, name, example) for name in methods()]
     cells, blank = [], np.full((SIDE, SIDE, 3), 255, np.uint8)
     for start in range(0, len(pairs), COLUMNS):
         row = pairs[start : start + COLUMNS]
@@ -149,7 +141,7 @@ def overview(network: nn.Module, example: Example) -> Picture:
 
 
 def scales() -> Picture:
-    """What the colours mean: from the lowest to the highest value, with signs and without."""
+    """The colours from the lowest to the highest value, signed and unsigned."""
     bars = [
         colours(torch.linspace(low, 1, SIDE).expand(SIDE // 8, -1), signed=low < 0)
         for low in (-1.0, 0.0)
@@ -174,8 +166,8 @@ def maps(network: nn.Module, name: str, example: Example) -> list[tuple[str, Pic
     signed = bool((values < 0).any())
     cells: list[tuple[str, Picture]] = []
     for target, value in zip(example.targets, values, strict=True):
-        highest = value.abs().quantile(1 - BRIGHTEST)
-        picture = colours(value.clamp(-highest, highest), signed=signed)
+        highest = float(value.abs().quantile(1 - BRIGHTEST))
+        picture = colours(value, signed=signed, maximum=highest or None)
         caption = NAMES[target] if cells else f"{name.replace('_', ' ')}\n{NAMES[target]}"
         cells.append((caption, outlined(picture, example.scene.mask == target + 1)))
     return cells

@@ -1,5 +1,6 @@
 """What the pages say is true: links, code, commands, options and messages."""
 
+import argparse
 import ast
 import inspect
 import re
@@ -19,18 +20,18 @@ import tsgb
 from pipeline.base.errors import PipelineError
 from pipeline.commands.launch import plain
 from pipeline.data.voc import load_voc
-from pipeline.networks.backbones import build_classifier, library_network
+from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
 from scripts import draw_method_pictures as drawing
+from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed
-from tsgb import cli, metrics
+from tsgb import metrics
+from tsgb.explain import command
+from tsgb.index import methods
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 METHOD_PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
-YAMLS = sorted(path.stem for path in (ROOT / "configs" / "saliency").glob("*.yaml"))
-LARGEST_PICTURE = 60 * 1024  # bytes, of one method
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-every_method_page = pytest.mark.parametrize("page", METHOD_PAGES, ids=lambda page: page.stem)
 
 
 def blocks(page, *languages):
@@ -97,7 +98,7 @@ def namespace_of(page):
         execute(blocks(ROOT / "docs" / "saliency.md", "python")[0], namespace)
         return namespace
     if page.name == "command_line.md":
-        return {"image": np.zeros((8, 8, 3), np.uint8), "maps": torch.rand(1, 1, 4, 4)}
+        return {"image": np.zeros((64, 64, 3), np.uint8), "maps": torch.rand(1, 1, 4, 4)}
     return {}
 
 
@@ -123,7 +124,7 @@ def commands(text):
 
 COMMANDS = [
     *(words for page in PAGES for code in blocks(page, "", "sh") for words in commands(code)),
-    *commands(cli._EXAMPLES.replace("    (", "  # (")),
+    *commands(command.EXAMPLES.replace("    (", "  # (")),
 ]
 
 
@@ -134,11 +135,18 @@ def test_commands_exist_and_understand_their_words(words):
     )
 
 
+def parsed(words):
+    """What the parser of the command ``tsgb`` makes of its words."""
+    parser = argparse.ArgumentParser()
+    command.add_commands(parser.add_subparsers())
+    return parser.parse_args(words)
+
+
 def check_tsgb(words):
-    wanted = cli._parser().parse_args(words)
+    wanted = parsed(words)
     if words[0] == "explain":
-        method = cli._method_class(wanted.method)
-        cli._options(wanted.method, method, wanted.layer, wanted.option)
+        method = command.method_named(wanted.method)
+        command.method_options(method, wanted.layer, wanted.option)
 
 
 def check_script(words):
@@ -197,11 +205,11 @@ def test_settings_in_the_text_exist(setting):
 
 def test_the_table_of_the_command_names_every_option():
     page = (ROOT / "docs" / "command_line.md").read_text()
-    explain = cli._parser().parse_args(["explain", "x", "--model", "y"])
+    explain = parsed(["explain", "x", "--model", "y"])
 
     named = re.findall(r"^\| `--([a-z]+)", page, re.MULTILINE)
 
-    assert sorted(named) == sorted(set(vars(explain)) - {"run", "image"})
+    assert sorted(named) == sorted(set(vars(explain)) - {"answer", "image"})
 
 
 def classes_of(page):
@@ -210,38 +218,19 @@ def classes_of(page):
     return [c for word in words if isinstance(c := getattr(tsgb, word), type)]
 
 
-def test_every_method_has_a_page_and_stands_in_the_index():
-    index = (ROOT / "docs" / "methods.md").read_text()
-    pages = {c.__name__: page for page in METHOD_PAGES for c in classes_of(page)}
+def test_every_method_has_the_page_of_its_module():
+    pages = {c: page.stem for page in METHOD_PAGES for c in classes_of(page)}
 
-    assert sorted(pages) == sorted(method.__name__ for method in cli.methods().values())
-    for name, page in pages.items():
-        row = next(line for line in index.splitlines() if line.startswith(f"| `{name}` |"))
-        assert f"(methods/{page.name})" in row
+    assert pages == {c: c.__module__.rpartition(".")[2] for c in methods().values()}
 
 
-@pytest.mark.parametrize("name", YAMLS)
-def test_every_configuration_stands_on_the_page_of_its_class(name):
-    settings = (ROOT / "configs" / "saliency" / f"{name}.yaml").read_text()
-    method = re.search(r"^  _target_: tsgb\.(\w+)", settings, re.MULTILINE).group(1)
-    (page,) = (p for p in METHOD_PAGES if method in [c.__name__ for c in classes_of(p)])
+def test_the_index_says_what_the_classes_say():
+    page = method_index.PAGE.read_text()
 
-    assert f"saliency={name}" in inline(page)
+    assert page == method_index.with_index(page), "run python scripts/write_method_index.py"
 
 
-@every_method_page
-def test_a_method_page_has_all_its_parts(page):
-    text = page.read_text()
-    picture = ROOT / "docs" / "images" / "methods" / f"{page.stem}.jpg"
-
-    assert blocks(page, "text")  # the formula
-    assert f"](../images/methods/{page.stem}.jpg)" in text
-    assert picture.stat().st_size <= LARGEST_PICTURE
-    for part in ("Picture", "Source", "What differs", "Read-out", "Cost", "Use ", "Not"):
-        assert f"**{part}" in text, part
-
-
-@every_method_page
+@pytest.mark.parametrize("page", METHOD_PAGES, ids=lambda page: page.stem)
 def test_the_options_and_their_defaults_are_those_of_the_class(page):
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", page.read_text(), re.MULTILINE)
     said = {name: default.strip("`") for name, default in rows}
@@ -286,9 +275,6 @@ PROVOKED = {
     ),
     "Key 'foregruond' not in 'SeedConfig'": lambda folder: composed("seed.foregruond=0.4"),
     "neither VOCdevkit/VOC2012 nor VOC2012 is in it": load_voc,
-    "cannot make ... with weights='download'": lambda folder: library_network(
-        "timm", "no_such_network", "download"
-    ),
     "holds files, but no manifest.json, so no stage made it": lambda folder: StageFolder(
         folder, {"settings": 1}
     ).begin(),
@@ -321,11 +307,6 @@ def test_messages_in_titles_are_those_of_the_source(title, tmp_path):
 
 def test_what_is_provoked_is_a_title():
     assert set(PROVOKED) <= set(TITLES)
-
-
-def test_pictures_are_drawn_for_every_page_and_every_configuration():
-    assert sorted(drawing.PAGES) == [page.stem for page in METHOD_PAGES]
-    assert sorted(name for names in drawing.PAGES.values() for name in names) == YAMLS
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Packages that ``tsgb`` works without, asked for where they are needed."""
+"""Optional packages, imported where they are needed."""
 
 import importlib
 from typing import Any
@@ -11,10 +11,10 @@ class MissingPackageError(TSGBError, ImportError):
 
 
 def optional_package(name: str, who: str) -> Any:
-    """The module ``name`` of a package that ``tsgb`` works without.
+    """A module of an optional package.
 
     Args:
-        name: Of the module, for example ``PIL.Image``.
+        name: Name of the module, for example ``PIL.Image``.
         who: What needs it, for the message.
 
     Raises:
@@ -29,8 +29,8 @@ def optional_package(name: str, who: str) -> Any:
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
-            raise  # it is installed, and lacks something itself
+            raise  # the package is installed, but one that it needs is not
         raise MissingPackageError(
-            f"{who}: the package {package} is not installed. tsgb makes maps without it, but "
-            "this needs it. Install it with: pip install -e '.[draw]' in a checkout of tsgb."
+            f"{who}: the package {package} is not installed. It belongs to an extra: run "
+            "pip install -e '.[draw]' in a checkout of tsgb."
         ) from error

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,6 +25,7 @@ from tsgb.errors import (
     UnsupportedModelError,
     named,
 )
+from tsgb.facts import Facts
 
 
 class Method(ABC):
@@ -43,6 +45,8 @@ class Method(ABC):
         LayerError: The model has no such layer.
         UnsupportedModelError: The model is TorchScript, exported or wrapped for several devices.
     """
+
+    facts: ClassVar[Facts]
 
     def __init__(self, model: nn.Module, *, layer: str | None = None) -> None:
         self._model = getattr(model, "_orig_mod", model)  # what torch.compile wraps

@@ -231,7 +231,7 @@ class ExplainConfig:
     """One image, some classes, one picture."""
 
     image: str | None = None
-    classes: list[str] | None = None  # names; None means the three most probable
+    classes: list[str] | None = None  # names, parts of them or indices; None: the 3 most probable
     checkpoint: str | None = None  # a classifier; None means the run's own
     model: str | None = None  # instead: torchvision/NAME or timm/NAME with its own weights
     model_weights: str = "download"  # of ``model``: download, none, or the path of a state dict

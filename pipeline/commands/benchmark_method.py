@@ -16,14 +16,14 @@ from torch import Tensor
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StorageError
 from pipeline.base.files import atomic_path, read_json, write_json
-from pipeline.commands.explained import Explained, fitted
+from pipeline.commands.explained import ExplainedNetwork, fitted
 from pipeline.commands.map_scores import Faithfulness, Record, localisation, summarise
 from pipeline.commands.measuring import peak_bytes, timed
 from pipeline.data.catalogue import Item, spaced
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
 from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
-from pipeline.networks.pixels import normalise_colours, resize, scaled_size
+from pipeline.networks.pixels import resize, scaled_size
 from pipeline.run.building import build
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
@@ -52,7 +52,7 @@ class Contest:
     """
 
     word: str
-    explained: Explained
+    explained: ExplainedNetwork
     parts: dict[str, Any]
     upstream: Sequence[StageFolder]
     items: Sequence[Item]
@@ -113,7 +113,9 @@ def _score_all(
     options = fitted(settings, contest.explained)
     missing = [item for item in contest.items if not _score_path(stage, item).exists()]
     try:
-        method = build({**options, "model": contest.explained.network}, "benchmark.methods")
+        method = build(
+            {**options, "model": contest.explained.classifier.network}, "benchmark.methods"
+        )
         judge = _Judge(run, contest, method, stage)
         judge.warm_up([*missing, *contest.items])
     except (ConfigError, LayerError, UnsupportedModelError) as error:
@@ -147,12 +149,12 @@ class _Judge:
         self.config = config
         self.classes = run.data.classes
         self.contest = contest
-        self.explained = contest.explained
+        self.classifier = contest.explained.classifier
         self.method = method
         self.stage = stage
         self.faithfulness = Faithfulness(
-            self.explained.network,
-            self.explained.probabilities,
+            self.classifier.network,
+            self.classifier.probabilities,
             config.steps,
             _AT_ONCE[contest.device.type],
         )
@@ -221,10 +223,10 @@ class _Judge:
             np.savez_compressed(stream, maps=values, classes=np.asarray(labels))
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        longer = self.config.size or self.explained.size
+        longer = self.config.size or self.classifier.preprocessing.size
         size = scaled_size(image.shape[0], image.shape[1], longer)
         pixels = resize(to_tensor(image)[None].float(), size).to(self.contest.device)
-        return self.explained.colours(normalise_colours(pixels))
+        return self.classifier.preprocessing.normalise(pixels)
 
     def _truth(self, item: Item, size: tuple[int, int]) -> ObjectMasks | None:
         if self.contest.truth_version is None:
@@ -235,7 +237,7 @@ class _Judge:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            logits: Tensor = self.explained.network(pixels)
+            logits: Tensor = self.classifier.network(pixels)
         return logits
 
     def _target(self, logits: Tensor, label: int) -> int:

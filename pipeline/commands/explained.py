@@ -1,94 +1,63 @@
-"""Which network is explained: the run's classifier, a checkpoint, or one of a library."""
+"""The network that is explained: the run's classifier, a checkpoint, or one of a library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 
 from pipeline.base.errors import ConfigError
-from pipeline.networks.backbones import library_network
-from pipeline.networks.pixels import normalise_colours
+from pipeline.networks.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
 from pipeline.stages.trained import load_classifier
 from pipeline.tasks.classifier import ClassifierTask
-
-_USUAL_SIZE = 224  # on which the networks of torchvision were trained, px
-_LIBRARIES = ("torchvision", "timm")
+from tsgb.explain.classifier import Classifier, Preprocessing, library_classifier
+from tsgb.explain.networks import LIBRARIES, NetworkError
+from tsgb.explain.state_dicts import WeightsError
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A network in eval mode, and how to read what it says.
+class ExplainedNetwork:
+    """A classifier, and what the layers of the run's own classifier are called in it.
 
     Attributes:
-        name: For titles.
-        network: Gives logits.
-        classes: Names of the logits.
-        size: Longer side of the image that it is asked about, px.
-        probabilities: Of logits.
-        colours: Changes images with ImageNet's mean and deviation to what the network wants.
-        layer_of: From a layer of the run's classifier to the network's own, None if it has none.
+        classifier: Network in evaluation mode, class names and preprocessing.
+        layer_of: Name in the network of a layer of the run's classifier; None if it has none.
     """
 
-    name: str
-    network: nn.Module
-    classes: Sequence[str]
-    size: int
-    probabilities: Callable[[Tensor], Tensor]
-    colours: Callable[[Tensor], Tensor]
+    classifier: Classifier
     layer_of: Callable[[str], str | None]
 
 
-@dataclass(frozen=True)
-class Colours:
-    """From ImageNet's mean and deviation to those that a network was trained with."""
-
-    mean: Sequence[float]
-    deviation: Sequence[float]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images in the network's own scale."""
-        ends = normalise_colours(torch.tensor([0.0, 255.0]).expand(1, 3, 1, 2)).to(images.device)
-        black, white = ends[..., :1], ends[..., 1:]
-        mean, deviation = (
-            torch.tensor(values, device=images.device).view(1, 3, 1, 1)
-            for values in (self.mean, self.deviation)
-        )
-        return ((images - black) / (white - black) - mean) / deviation
-
-
-def own_model(run: Run, checkpoint: str | None, who: str) -> Explained:
+def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
     """The run's classifier, or the one in a checkpoint.
 
     Args:
-        run: Whose classifier it is, and whose layer names are translated.
-        checkpoint: Path of a file that ``stage=classifier`` wrote; None is the run's own.
+        run: Run whose classifier it is, and whose layer names are translated.
+        checkpoint: Path of a file that ``stage=classifier`` wrote; None takes the run's own.
         who: Group of the setting, for messages.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         MissingArtifactError: The run has no classifier yet.
     """
     task = _own(run) if checkpoint is None else _read(checkpoint, who)
     ours, theirs = run.settings.classifier, task.settings
     same = {ours.middle_layer: theirs.middle_layer, ours.last_layer: theirs.last_layer}
-    return Explained(
-        name=f"{task.settings.library}/{task.settings.backbone}",
+    size = theirs.size
+    found = Classifier(
+        name=f"{theirs.library}/{theirs.backbone}",
         network=task.network,
         classes=task.classes,
-        size=task.settings.size,
+        preprocessing=Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear"),
         probabilities=torch.sigmoid,
-        colours=_unchanged,
-        layer_of=lambda layer: same.get(layer, layer),
     )
+    return ExplainedNetwork(found, lambda layer: same.get(layer, layer))
 
 
 def _own(run: Run) -> ClassifierTask:
@@ -107,43 +76,40 @@ def _read(checkpoint: str, who: str) -> ClassifierTask:
     return ClassifierTask.from_checkpoint(str(path))
 
 
-def library_model(run: Run, model: str, weights: str, who: str) -> Explained:
+def library_model(run: Run, model: str, weights: str, who: str) -> ExplainedNetwork:
     """A network of torchvision or timm with its own head; the data set is not touched.
 
     Args:
-        run: Whose classifier's layer names are translated.
+        run: Run whose classifier's layer names are translated.
         model: ``torchvision/NAME`` or ``timm/NAME``.
         weights: download, none, or the path of a state dict.
         who: Group of the settings, for messages.
 
     Raises:
-        ConfigError: There is no such network, or the weights do not fit.
+        ConfigError: The library has no such network, or the weights do not fit.
     """
     library, _, name = model.partition("/")
-    if library not in _LIBRARIES or not name:
+    if library not in LIBRARIES or not name:
         raise ConfigError(
-            f"{who}.model: {model!r} names no network. "
+            f"{who}.model: {model!r} does not name a network. "
             "Give torchvision/NAME or timm/NAME, for example torchvision/resnet50."
         )
-    network = library_network(library, name, weights).eval()
-    trained: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})  # timm has it
-    return Explained(
-        name=model + (" (random weights)" if weights == "none" else ""),
-        network=network,
-        classes=_imagenet_names(),
-        size=trained.get("input_size", (3, _USUAL_SIZE, _USUAL_SIZE))[-1],
-        probabilities=_softmax,
-        colours=colours_of(trained),
-        layer_of=_Translation(run, model, frozenset(dict(network.named_modules()))),
-    )
+    try:
+        found = library_classifier(library, name, weights)
+    except NetworkError as error:
+        raise ConfigError(f"{who}.model: {error}") from error
+    except WeightsError as error:
+        raise ConfigError(f"{who}.model_weights: {error}") from error
+    known = frozenset(dict(found.network.named_modules()))
+    return ExplainedNetwork(found, _Translation(run, model, known))
 
 
 @dataclass(frozen=True)
 class _Translation:
-    """Layers of the run's classifier in the words of a whole library network.
+    """Names of the layers of the run's classifier in a whole network of a library.
 
-    ``backbone.13`` is ``features.13`` or ``13`` of the same network before it was cut; of another
-    network it is nothing.
+    The layer ``backbone.13`` is ``features.13`` or ``13`` of the same network before it was cut.
+    Another network does not have it.
     """
 
     run: Run
@@ -160,36 +126,8 @@ class _Translation:
         return next((name for name in (f"features.{own}", own) if name in self.known), None)
 
 
-def logits_of(explained: Explained, images: Tensor, who: str) -> Tensor:
-    """Logits [B, classes] of normalised images, without gradients.
-
-    Args:
-        explained: The network.
-        images: [B, 3, H, W], in the colours that the network wants.
-        who: The setting to blame, for messages.
-
-    Raises:
-        ConfigError: The network cannot take images of this size, or does not give logits.
-    """
-    try:
-        with torch.no_grad():
-            logits = explained.network(images)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{who}: {explained.name} cannot take an image of {images.shape[3]} x "
-            f"{images.shape[2]} px ({error}). Saliency needs a network for images of any size. "
-            "Choose a convolutional one."
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ConfigError(
-            f"{who}: {explained.name} does not give logits [images, classes]. There is no class "
-            "to explain. Choose an image classifier."
-        )
-    return logits
-
-
-def fitted(settings: Mapping[str, Any], explained: Explained) -> dict[str, Any]:
-    """The settings of a method with every layer in the words of the network, at any depth.
+def fitted(settings: Mapping[str, Any], explained: ExplainedNetwork) -> dict[str, Any]:
+    """The settings of a method, at any depth, with the names that layers have in the network.
 
     A layer that the network does not have becomes None: the method's own default.
     """
@@ -200,21 +138,3 @@ def fitted(settings: Mapping[str, Any], explained: Explained) -> dict[str, Any]:
         else:
             result[key] = fitted(value, explained) if isinstance(value, Mapping) else value
     return result
-
-
-def colours_of(pretrained: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """What timm says about the colours of a network; torchvision's all want ImageNet's."""
-    mean, deviation = pretrained.get("mean"), pretrained.get("std")
-    return Colours(mean, deviation) if mean and deviation else _unchanged
-
-
-def _unchanged(images: Tensor) -> Tensor:
-    return images
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(-1)
-
-
-def _imagenet_names() -> list[str]:
-    return list(ResNet50_Weights.DEFAULT.meta["categories"])

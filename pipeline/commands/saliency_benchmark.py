@@ -20,7 +20,7 @@ from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteErro
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
 from pipeline.commands import benchmark_method
 from pipeline.commands.benchmark_method import Contest, box_path, read_maps
-from pipeline.commands.explained import Explained, library_model, logits_of, own_model
+from pipeline.commands.explained import ExplainedNetwork, library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.images import read_image
 from pipeline.data.truth import masks_of
@@ -33,6 +33,7 @@ from pipeline.run.folders import StageFolder
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.stages.predictions import named_split
+from tsgb.explain.classifier import ClassifierError
 
 METHODS = Path(__file__).parents[2] / "configs" / "saliency"
 CENTRE = "centre"  # the yardstick that is always there
@@ -122,7 +123,7 @@ def _contest(run: Run) -> Contest:
     else:
         explained = library_model(run, config.model, config.model_weights, "benchmark")
         outputs = _mapped_outputs(run, explained)
-    explained.network.to(device)
+    explained.classifier.network.to(device)
     items, truth = _items(run, _split(run), outputs)
     parts, upstream = _origin(run)
     word = (config.model or "classifier").rpartition("/")[2]
@@ -150,8 +151,8 @@ def _device(run: Run) -> torch.device:
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
-def _own_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int]]:
-    index = {name: k for k, name in enumerate(explained.classes)}
+def _own_outputs(run: Run, explained: ExplainedNetwork) -> Mapping[int, Sequence[int]]:
+    index = {name: k for k, name in enumerate(explained.classifier.classes)}
     unknown = [name for name in run.data.classes if name not in index]
     if unknown:
         raise ConfigError(
@@ -162,11 +163,15 @@ def _own_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int]]:
     return {k: [index[name]] for k, name in enumerate(run.data.classes)}
 
 
-def _mapped_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int]]:
+def _mapped_outputs(run: Run, explained: ExplainedNetwork) -> Mapping[int, Sequence[int]]:
     config, names = run.settings.benchmark, run.data.classes
     given = config.class_map if isinstance(config.class_map, Mapping) else {}
-    side = scaled_size(1, 1, config.size or explained.size)
-    count = logits_of(explained, torch.zeros(1, 3, *side), "benchmark.model").shape[1]
+    network = explained.classifier
+    side = scaled_size(1, 1, config.size or network.preprocessing.size)
+    try:
+        count = network.logits(torch.zeros(1, 3, *side)).shape[1]
+    except ClassifierError as error:
+        raise ConfigError(f"benchmark.model: {error}") from error
     found = {
         names.index(name): _indices(name, ranges, count)
         for name, ranges in given.items()
@@ -175,7 +180,7 @@ def _mapped_outputs(run: Run, explained: Explained) -> Mapping[int, Sequence[int
     if not found:
         raise ConfigError(
             f"benchmark.class_map: names no class of {run.data.name} "
-            f"({', '.join(names)}). Which logits of {explained.name} are meant is open. Add "
+            f"({', '.join(names)}), so that no logit of {network.name} can be scored. Add "
             "benchmark=imagenet_voc for the classes of VOC, or benchmark.class_map={cat:[281-285]}."
         )
     return found
@@ -278,9 +283,10 @@ def _notes(run: Run, contest: Contest) -> dict[str, str]:
         for k, count in sorted(counts.items())
         if k not in contest.outputs
     ]
-    size = config.size or contest.explained.size
+    network = contest.explained.classifier
+    size = config.size or network.preprocessing.size
     return {
-        "classifier": contest.explained.name
+        "classifier": network.name
         + (f", weights {config.model_weights}" if config.model else "")
         + (f", {config.checkpoint}" if config.checkpoint else ""),
         "images": f"{len(contest.items)} of {len(split.items)} of {split.name}",

@@ -10,8 +10,8 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError
-from pipeline.networks.weights import load_strictly, read_state_dict
-from tsgb._networks import Library, make_network
+from tsgb.explain.networks import NetworkError, load_network
+from tsgb.explain.state_dicts import WeightsError
 
 
 class ClassifierNet(nn.Module):
@@ -60,24 +60,18 @@ def library_network(library: str, name: str, weights: str) -> nn.Module:
 
     Args:
         library: As for :func:`build_classifier`, like the next two.
-        name: Of the network.
-        weights: Of the whole network.
+        name: Name of the network.
+        weights: Weights of the whole network.
+
+    Raises:
+        ConfigError: Unknown name, or weights that do not fit.
     """
-    if library not in ("torchvision", "timm"):
-        raise ConfigError(
-            f"classifier.library: {library!r} is unknown. Choose torchvision or timm."
-        )
     try:
-        network = make_network(cast(Library, library), name, download=weights == "download")
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ConfigError(
-            f"classifier.backbone: {library} cannot make {name!r} with weights={weights!r}: {error}"
-            " Check the name (timm.list_models(), torchvision.models.list_models()), or give the "
-            "path of a weights file where there is no network connection."
-        ) from error
-    if weights not in ("none", "download"):
-        load_strictly(network, read_state_dict(weights), weights)
-    return network
+        return load_network(library, name, weights)
+    except NetworkError as error:
+        raise ConfigError(f"classifier.backbone: {error}") from error
+    except WeightsError as error:
+        raise ConfigError(f"classifier.weights: {error}") from error
 
 
 def _cut(library: str, name: str, network: nn.Module) -> nn.Module:

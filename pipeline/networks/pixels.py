@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
-_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of each channel of RGB in [0, 1]
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def normalise_colours(images: Tensor) -> Tensor:
@@ -17,8 +17,8 @@ def normalise_colours(images: Tensor) -> Tensor:
         >>> normalise_colours(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
         tensor(2.2489)
     """
-    mean = torch.tensor(_MEAN, device=images.device).view(1, 3, 1, 1)
-    deviation = torch.tensor(_DEVIATION, device=images.device).view(1, 3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
+    deviation = torch.tensor(IMAGENET_DEVIATION, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / deviation
 
 

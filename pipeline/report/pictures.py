@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,21 +11,15 @@ from numpy.typing import NDArray
 
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import colourise
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from tsgb.draw import colours
 
 Image = NDArray[np.uint8]  # RGB [H, W, 3]
 LabelImage = NDArray[np.uint8]  # [H, W], 0 background, 255 void
 
-COLOUR_MAP = "inferno"
 _TALLEST, _WIDEST = 220, 400  # of a thumbnail, px
 _LARGEST_ZOOM = 2.0  # small pictures are enlarged at most so much
 _STRIPE = 4  # width of the stripes that mark void, px
 _QUALITY = 85  # of JPEG
-_PANEL = 3.0  # side of a panel of ``explain_picture``, inches
-_NARROWEST = 6.0  # whole picture, inches, so that its title fits
-_DPI = 110
 
 
 def thumbnail(image: Image) -> Image:
@@ -44,7 +37,7 @@ def thumbnail(image: Image) -> Image:
 
 
 def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
-    """A map in [0, 1] of any size over the greyed image, bright where the map is high.
+    """A map in [0, 1] of any size over the greyed image, in the colours of ``tsgb.draw``.
 
     Example:
         >>> overlay_map(np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2))).max()
@@ -52,14 +45,8 @@ def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
     """
     values = _resized_map(saliency, image)
     strength = (0.8 * values**0.5)[..., None]
-    return _to_uint8(_grey(image) * (1 - strength) + coloured_map(values) * strength)
-
-
-def coloured_map(values: NDArray[np.floating[Any]]) -> Image:
-    """A map in [0, 1] in colours from black over red to light yellow, RGB [H, W, 3]."""
-    from matplotlib import colormaps  # takes half a second, and only pictures of maps need it
-
-    return _to_uint8(colormaps[COLOUR_MAP](np.clip(values, 0, 1))[..., :3] * 255)
+    coloured = colours(values, signed=False, maximum=1.0)
+    return _to_uint8(_grey(image) * (1 - strength) + coloured * strength)
 
 
 def overlay_labels(image: Image, labels: LabelImage) -> Image:
@@ -98,71 +85,24 @@ def _outline(labels: LabelImage) -> NDArray[np.bool_]:
 
 def encode_jpeg(image: Image) -> bytes:
     """The image as a JPEG file."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+
+
+def encode_png(image: Image) -> bytes:
+    """The image as a PNG file."""
+    return _encoded(".png", image, [])
+
+
+def _encoded(suffix: str, image: Image, options: Sequence[int]) -> bytes:
+    _, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return bytes(content)
-
-
-def explain_picture(
-    image: Image, maps: NDArray[np.floating[Any]], names: Sequence[str], title: str = ""
-) -> bytes:
-    """One picture: the image, and for each class its map and the map over the image.
-
-    Args:
-        image: RGB [H, W, 3].
-        maps: [K, h, w] in [0, 1]; any size, they are stretched over the image.
-        names: K titles, class names for example.
-        title: Of the whole picture.
-
-    Returns:
-        A PNG file.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    height, width = _panel_size(image)
-    size = (max((len(names) + 1) * width, _NARROWEST), 2 * height + 1.0)
-    figure = Figure(figsize=size, dpi=_DPI)
-    figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
-    axes = figure.subplots(2, len(names) + 1, squeeze=False)
-    figure.suptitle(title, fontsize=11, color="0.35", parse_math=False)
-    _show(axes[0, 0], image, "image")
-    _scale_bar(axes[1, 0])
-    for column, (name, saliency) in enumerate(zip(names, maps, strict=True), start=1):
-        _show(axes[0, column], coloured_map(_resized_map(saliency, image)), name)
-        _show(axes[1, column], overlay_map(image, saliency), "")
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream)
-    return stream.getvalue()
-
-
-def _panel_size(image: Image) -> tuple[float, float]:
-    """Height and width in inches with the image's aspect ratio, the longer one ``_PANEL``."""
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    return _PANEL * max(height / longer, 0.4), _PANEL * max(width / longer, 0.65)
-
-
-def _show(axes: Axes, picture: Image, title: str) -> None:
-    axes.imshow(picture)
-    axes.set_title(title, fontsize=12, parse_math=False)
-    axes.set_axis_off()
-
-
-def _scale_bar(axes: Axes) -> None:
-    """What the colours mean, in the panel that has no picture."""
-    axes.set_axis_off()
-    bar = axes.inset_axes((0.15, 0.55, 0.7, 0.08))
-    bar.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=COLOUR_MAP)
-    bar.set_yticks([])
-    bar.set_xticks([0, 255], ["0", "maximum"], fontsize=9)
-    bar.set_title("evidence for the class", fontsize=10)
 
 
 def _resized_map(saliency: NDArray[np.floating[Any]], image: Image) -> NDArray[np.float32]:
     size = (image.shape[1], image.shape[0])
     large = cv2.resize(saliency.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return np.clip(large, 0, 1)
+    clipped: NDArray[np.float32] = np.clip(large, 0, 1)
+    return clipped
 
 
 def _grey(image: Image) -> NDArray[np.float32]:
@@ -172,4 +112,5 @@ def _grey(image: Image) -> NDArray[np.float32]:
 
 
 def _to_uint8(picture: NDArray[Any]) -> Image:
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    rounded: Image = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    return rounded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import pytorch_lightning as pl
@@ -32,6 +32,7 @@ class PseudoLabeler(pl.LightningModule):
         size: Longer side at scale 1, px.
         scales: Of the longer side.
         flip: Add the maps of the mirrored image.
+        normalise: Makes the input of the classifier of RGB [B, 3, H, W] in [0, 255].
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PseudoLabeler(pl.LightningModule):
         size: int,
         scales: Sequence[float],
         flip: bool,
+        normalise: Callable[[Tensor], Tensor] = normalise_colours,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -49,24 +51,38 @@ class PseudoLabeler(pl.LightningModule):
         self.size = size
         self.scales = scales
         self.flip = flip
+        self.normalise = normalise
 
     @classmethod
     def from_config(
-        cls, classifier: torch.nn.Module, method: SaliencyMethod, config: SaliencyConfig
+        cls,
+        classifier: torch.nn.Module,
+        method: SaliencyMethod,
+        config: SaliencyConfig,
+        normalise: Callable[[Tensor], Tensor] = normalise_colours,
     ) -> PseudoLabeler:
         """The task as ``saliency`` has it."""
-        return cls(classifier, method, size=config.size, scales=config.scales, flip=config.flip)
+        return cls(
+            classifier,
+            method,
+            size=config.size,
+            scales=config.scales,
+            flip=config.flip,
+            normalise=normalise,
+        )
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
+        """:meth:`maps` of a batch of one image; None for an image without pixels."""
+        image, targets = batch
+        return None if image.numel() == 0 else self.maps(image, targets)
 
     @torch.enable_grad()
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
-        """Maps in [0, 1], [K, h, w], a quarter of the image's sides; None for no pixels.
+    def maps(self, image: Tensor, targets: Tensor) -> Tensor:
+        """Maps in [0, 1], [K, h, w], a quarter of the image's sides.
 
         At every scale and mirror a map is clamped at zero and divided by its maximum, so that each
         has the same say; then they are added and divided by the maximum of the sum.
         """
-        image, targets = batch
-        if image.numel() == 0:
-            return None
         height, width = image.shape[-2:]
         stored = (-(-height // 4), -(-width // 4))
         total = torch.zeros(targets.shape[1], *stored, device=image.device)
@@ -74,7 +90,7 @@ class PseudoLabeler(pl.LightningModule):
             return total
         for scale in self.scales:
             pixels = resize(image, scaled_size(height, width, self.size * scale))
-            total += self._maps_at(normalise_colours(pixels), targets, stored)
+            total += self._maps_at(self.normalise(pixels), targets, stored)
         return _normalise(total)
 
     def _maps_at(self, pixels: Tensor, targets: Tensor, stored: tuple[int, int]) -> Tensor:

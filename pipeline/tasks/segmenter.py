@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from pipeline.base.config import SegmenterConfig
 from pipeline.base.errors import ConfigError
 from pipeline.networks.pixels import normalise_colours, pad_to_multiple, resize
-from pipeline.networks.weights import load_strictly, read_state_dict
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
+from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
 
 _STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
 
@@ -65,7 +65,10 @@ class SegmenterTask(NetworkTask):
         wanted = set(self.encoder.state_dict())
         best = max((_renamed(tensors, a, b) for a in _TAKEN for b in _GIVEN),
                    key=lambda names: len(wanted & set(names)))  # fmt: skip
-        load_strictly(self.encoder, best, source)
+        try:
+            load_strictly(self.encoder, best, source, allow_unused=True)
+        except WeightsError as error:
+            raise ConfigError(str(error)) from error
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
@@ -131,7 +134,7 @@ def _check_decay(decay: float) -> None:
 def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
     download = settings.weights == "download"
     try:
-        return smp.create_model(
+        network: nn.Module = smp.create_model(
             settings.arch,
             encoder_name=settings.encoder,
             encoder_weights="imagenet" if download else None,
@@ -145,10 +148,18 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
             "without a network connection give a weights file."
         ) from error
+    return network
 
 
 def initial_encoder_weights(settings: SegmenterConfig) -> dict[str, Tensor] | None:
-    """Tensors of ``segmenter.weights`` if that is a file's path, else None."""
+    """Tensors of ``segmenter.weights`` if that is a file's path, else None.
+
+    Raises:
+        ConfigError: The file does not exist, or holds no tensors.
+    """
     if settings.weights in ("none", "download", "classifier"):
         return None
-    return read_state_dict(settings.weights)
+    try:
+        return read_state_dict(settings.weights)
+    except WeightsError as error:
+        raise ConfigError(f"segmenter.weights: {error}") from error

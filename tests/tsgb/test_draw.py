@@ -47,6 +47,16 @@ def test_signs_can_be_chosen():
     assert colours(abs(saliency), signed=True)[0, 1].tolist() == list(GREY)
 
 
+def test_the_maximum_can_be_chosen():
+    saliency = torch.tensor([[0.0, 1.0, 2.0]])
+
+    assert colours(saliency, maximum=7)[0, 1].tolist() == [45, 18, 88]  # second control point
+    assert colours(saliency, maximum=1)[0, 1:].tolist() == [list(YELLOW)] * 2
+    assert colours(-saliency, maximum=1)[0, 1:].tolist() == [list(BLUE)] * 2
+    with pytest.raises(ValueError, match=r"^colours: maximum must be above 0, got 0\."):
+        colours(saliency, maximum=0)
+
+
 def test_unsigned_colours_grow_steadily_lighter():
     steps = np.diff(lightness(colours(torch.arange(256.0)[None]))[0])
 
@@ -138,13 +148,13 @@ def test_pictures_that_are_none(use, wrong, tmp_path):
 
 
 def test_other_arguments_are_checked():
-    with pytest.raises(ValueError, match=r"^overlay: strength is 1\.5\."):
+    with pytest.raises(ValueError, match=r"^overlay: strength must be in \[0, 1\], got 1\.5\."):
         overlay(picture(), torch.ones(2, 2), strength=1.5)
-    with pytest.raises(ShapeError, match=r"^colours: size is 0 x 4\."):
+    with pytest.raises(ShapeError, match=r"^colours: height and width must be .*, got 0 x 4"):
         colours(torch.ones(2, 2), size=(0, 4))
     with pytest.raises(ShapeError, match=r"^grid: there are no pictures\."):
         grid([])
-    with pytest.raises(ValueError, match=r"^grid: columns is 0\."):
+    with pytest.raises(ValueError, match=r"^grid: columns must be at least 1, got 0\."):
         grid([("", picture())], columns=0)
 
 
@@ -189,7 +199,7 @@ def test_saved_pictures_come_back(tmp_path):
 
 @pytest.mark.parametrize("name", ["map", "map.text"])
 def test_endings_that_are_no_pictures(name, tmp_path):
-    with pytest.raises(ValueError, match=rf"^save: '{name}' has no ending of a picture\."):
+    with pytest.raises(ValueError, match=rf"^save: '{name}' does not end like a picture"):
         save(tmp_path / name, picture())
 
 

@@ -14,16 +14,15 @@ from torch import nn
 import tsgb
 from tsgb import (
     LayerError,
-    Method,
     NonFiniteError,
     ShapeError,
     TargetError,
     TSGBError,
     UnsupportedModelError,
 )
+from tsgb.index import methods
 
-CLASSES = [getattr(tsgb, name) for name in dir(tsgb)]
-CLASSES = [c for c in CLASSES if isinstance(c, type) and issubclass(c, Method) and c is not Method]
+CLASSES = list(methods().values())
 VARIANTS = [  # what the defaults leave out
     partial(tsgb.IntegratedGradients, steps=5, batch_size=4),
     partial(tsgb.PANE, kind="negative", normaliser="separate", bias="input", skip="equal"),
@@ -43,26 +42,28 @@ def label(method):
 
 
 METHODS = pytest.mark.parametrize("method", [*CLASSES, *VARIANTS], ids=label)
-AT_THE_LAST_MAP = {tsgb.CAM, tsgb.GGM, tsgb.GradCAM, tsgb.GradCAMPlusPlus, tsgb.HiResCAM,
-                   tsgb.LayerCAM}  # fmt: skip
-SIGNED = {tsgb.CAM, tsgb.GradCAM, tsgb.HiResCAM, tsgb.InputXGradient, tsgb.IntegratedGradients,
-          tsgb.TSGB}  # fmt: skip
-OF_SEVERAL_PASSES = {tsgb.IntegratedGradients, tsgb.SmoothGrad}
+AT_THE_LAST_MAP = [method for method in CLASSES if method.facts.read_out == "last map"]
 TARGETS = torch.tensor([[1, 3], [0, -1]])
 
 
 @METHODS
-def test_shape_sign_and_detachment(method):
+def test_shape_and_detachment(method):
     pixels = images(2, 12, 10)
     maps = method(small_net()).attribute(pixels, TARGETS)
 
-    size = (4, 3) if class_of(method) in AT_THE_LAST_MAP else (12, 10)
+    size = (4, 3) if class_of(method) in AT_THE_LAST_MAP else (12, 10)  # first pool: of the image
     assert maps.shape == (2, 2, *size)
     assert maps.dtype == torch.float32
     assert maps.device == pixels.device
     assert not maps.requires_grad
-    assert (maps < 0).any() or class_of(method) not in SIGNED
     assert (maps > 0).any()
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_the_sign_is_the_one_in_the_facts(method):
+    maps = method(small_net()).attribute(images(), TARGETS)
+
+    assert method.facts.signed in (None, bool((maps < 0).any()))
 
 
 @METHODS
@@ -99,7 +100,7 @@ def test_no_class_gives_a_zero_map(method):
     assert (maps[0, 1:] != 0).any()
 
 
-@pytest.mark.parametrize("method", sorted(AT_THE_LAST_MAP, key=lambda c: c.__name__))
+@pytest.mark.parametrize("method", AT_THE_LAST_MAP)
 def test_the_default_layer_is_the_last_one_before_the_pooling(method):
     net, targets = small_net(), torch.tensor([1, 4])
 
@@ -124,7 +125,7 @@ def test_the_model_is_left_as_it_was(method):
 
 @METHODS
 def test_the_model_is_left_as_it_was_after_an_exception(method):
-    passes_to_go = 2 if class_of(method) in OF_SEVERAL_PASSES else 1
+    passes_to_go = 1 if class_of(method).facts.one_pass else 2
 
     def fail(net, x):
         nonlocal passes_to_go
@@ -193,7 +194,7 @@ def test_logits_come_from_the_same_forward_pass(method):
     maps, logits = method(model).attribute_with_logits(images(), torch.arange(6).view(2, 3) % 5)
     handle.remove()
 
-    assert len(calls) == 1 or class_of(method) in OF_SEVERAL_PASSES
+    assert (len(calls) == 1) == class_of(method).facts.one_pass
     assert maps.shape[1] == 3
     assert not logits.requires_grad
     torch.testing.assert_close(logits, model(images()).detach())

@@ -8,10 +8,9 @@ from model_checks import close_all_ports, unchanged
 from torch import nn
 
 import tsgb
-from tsgb import TSGB, Method, TSGBError
+from tsgb import TSGB, TSGBError
+from tsgb.index import methods
 
-METHODS = [getattr(tsgb, name) for name in dir(tsgb)]
-METHODS = [m for m in METHODS if isinstance(m, type) and issubclass(m, Method) and m is not Method]
 OPTIONS = {tsgb.IntegratedGradients: {"steps": 2}, tsgb.SmoothGrad: {"samples": 2}}
 CLASSES = 4
 
@@ -220,7 +219,7 @@ def test_tsgb_is_the_same_without_short_cuts(net, data):
     torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-7 * long.abs().max().item())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods().values())
 @given(net=networks(), data=st.data())
 @settings(common, max_examples=10)
 def test_every_method_is_right_or_refuses(method, net, data):

@@ -8,6 +8,7 @@ from tsgb._forward import Forward, check_nothing_hidden, find_head
 from tsgb._operations import GUARDS, RuleSet
 from tsgb._rules import LinearRule
 from tsgb.errors import UnsupportedModelError
+from tsgb.facts import Facts
 from tsgb.method import Method
 
 
@@ -38,6 +39,8 @@ class CAM(Method):
         >>> CAM(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([[0, 3], [4, -1]])).shape
         torch.Size([2, 2, 6, 6])
     """
+
+    facts = Facts("cam", "Zhou, CVPR 2016", "last map", "1 + 0", signed=True, networks="GAP")
 
     _rule_set = RuleSet({**GUARDS, "linear": linear})
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from tsgb._excitation import Contrast, ExcitationRules
 from tsgb._forward import Forward, find_head, made_by
 from tsgb.errors import LayerError, UnsupportedModelError
+from tsgb.facts import Facts
 from tsgb.method import GradientMethod
 
 
@@ -54,6 +55,8 @@ class ExcitationBackprop(GradientMethod):
         >>> maps.sum((2, 3)).round(decimals=2).flatten()
         tensor([1., 0.])
     """
+
+    facts = Facts("excitation_backprop", "Zhang, ECCV 2016", networks="ReLU")
 
     _rule_set = ExcitationRules().rule_set()
 
@@ -113,6 +116,11 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
         ...     torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts(
+        "contrastive_excitation_backprop", "Zhang, ECCV 2016",
+        signed=True, networks="ReLU, one head",
+    )  # fmt: skip
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsgb.errors import check_choice
+from tsgb.facts import Facts
 from tsgb.method import FeatureMapMethod
 
 Guidance = Literal["relu", "raw", "min_max", "channel"]
@@ -57,6 +58,8 @@ class GGM(FeatureMapMethod):
         >>> GGM(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts("ggm", "Fahim, Sensors 2022 (abstract)", "last map")
 
     def __init__(
         self,

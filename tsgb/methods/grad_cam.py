@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tsgb.facts import Facts
 from tsgb.method import FeatureMapMethod
 
 
@@ -30,6 +31,8 @@ class GradCAM(FeatureMapMethod):
         >>> GradCAM(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts("grad_cam", "Selvaraju, ICCV 2017", "last map", signed=True)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         weights = gradient.mean((2, 3), keepdim=True)

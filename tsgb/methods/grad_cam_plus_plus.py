@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tsgb.facts import Facts
 from tsgb.method import FeatureMapMethod
 
 
@@ -41,6 +42,8 @@ class GradCAMPlusPlus(FeatureMapMethod):
         >>> GradCAMPlusPlus(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts("grad_cam_plus_plus", "Chattopadhyay, WACV 2018", "last map")
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         # Divided by G^2, alpha is 1 / (2 + sum(A) G): the powers of a small G would round to zero.

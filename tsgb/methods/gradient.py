@@ -5,6 +5,7 @@ from typing import Self
 
 from torch import Tensor
 
+from tsgb.facts import Facts
 from tsgb.method import GradientMethod
 
 
@@ -60,6 +61,8 @@ class Gradient(LargestGradient):
         torch.Size([2, 2, 4, 4])
     """
 
+    facts = Facts("gradient", "Simonyan, ICLRW 2014")
+
 
 class InputXGradient(GradientMethod):
     """Gradient of the logit times the pixel, summed over channels; signed.
@@ -85,6 +88,8 @@ class InputXGradient(GradientMethod):
         >>> InputXGradient(model).attribute(torch.rand(2, 3, 4, 4), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 4, 4])
     """
+
+    facts = Facts("input_x_gradient", "Shrikumar, arXiv 2016", signed=True)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         return (activation * gradient).sum(1)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from tsgb._forward import IMAGE, Forward
 from tsgb.errors import ShapeError, check_choice
+from tsgb.facts import Facts
 from tsgb.method import Method, base_method
 from tsgb.methods.grad_cam import GradCAM
 
@@ -100,6 +101,11 @@ class GradualExtrapolation(Method):
         >>> GradualExtrapolation(model).attribute(torch.rand(1, 3, 9, 9), torch.tensor([2])).shape
         torch.Size([1, 1, 9, 9])
     """
+
+    facts = Facts(
+        "gradual_extrapolation", "Szandala, Access 2021", "first pool", "its base's",
+        signed=None, networks="its base's",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Guided backprop and the deconvnet, which differ by one mask."""
 
 from tsgb._guided import DECONVNET, GUIDED
+from tsgb.facts import Facts
 from tsgb.methods.gradient import LargestGradient
 
 
@@ -32,6 +33,8 @@ class GuidedBackprop(LargestGradient):
         torch.Size([2, 1, 8, 8])
     """
 
+    facts = Facts("guided_backprop", "Springenberg, ICLRW 2015", networks="ReLU")
+
     _rule_set = GUIDED
 
 
@@ -61,5 +64,7 @@ class Deconvnet(LargestGradient):
         >>> Deconvnet(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 8, 8])
     """
+
+    facts = Facts("deconvnet", "Zeiler & Fergus, ECCV 2014", networks="ReLU")
 
     _rule_set = DECONVNET

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tsgb.facts import Facts
 from tsgb.method import FeatureMapMethod
 
 
@@ -32,6 +33,8 @@ class HiResCAM(FeatureMapMethod):
         >>> HiResCAM(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts("hires_cam", "Draelos & Carin, arXiv 2020", "last map", signed=True)
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         return (gradient * activation).sum(1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tsgb._forward import Forward, class_gradients, run_forward
 from tsgb.errors import ShapeError
+from tsgb.facts import Facts
 from tsgb.method import Method
 
 
@@ -41,6 +42,11 @@ class IntegratedGradients(Method):
         >>> method.attribute(torch.rand(2, 3, 4, 4), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 4, 4])
     """
+
+    facts = Facts(
+        "integrated_gradients", "Sundararajan, ICML 2017",
+        cost="(1 + n) + n K", signed=True, one_pass=False,
+    )  # fmt: skip
 
     def __init__(
         self,

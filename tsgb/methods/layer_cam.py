@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from tsgb.facts import Facts
 from tsgb.method import FeatureMapMethod
 
 
@@ -32,6 +33,8 @@ class LayerCAM(FeatureMapMethod):
         >>> LayerCAM(model, layer="1").attribute(torch.rand(2, 3, 8, 8), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 6, 6])
     """
+
+    facts = Facts("layer_cam", "Jiang, TIP 2021", "last map")
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
         return (gradient.clamp(min=0) * activation).sum(1)

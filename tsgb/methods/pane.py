@@ -20,6 +20,7 @@ from tsgb._excitation import (
 from tsgb._forward import Forward, class_gradients
 from tsgb._operations import GUARDS, RuleSet, depends_on_image, need_constant
 from tsgb.errors import check_choice
+from tsgb.facts import Facts
 from tsgb.method import Method
 
 Kind = Literal["combined", "positive", "negative"]
@@ -83,6 +84,8 @@ class PANE(Method):
         >>> PANE(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([[0, 3], [4, -1]])).shape
         torch.Size([2, 2, 8, 8])
     """
+
+    facts = Facts("pane", "Ying, TNNLS 2024 (abstract)", signed=True, networks="ReLU")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsgb._forward import IMAGE, Forward
+from tsgb.facts import Facts
 from tsgb.method import Method, base_method
 from tsgb.methods.cam import CAM
 from tsgb.methods.tsgb import TSGB
@@ -44,6 +45,8 @@ class Product(Method):
         >>> Product(model).attribute(torch.rand(2, 3, 9, 9), torch.tensor([[0, 3], [4, -1]])).shape
         torch.Size([2, 2, 9, 9])
     """
+
+    facts = Facts("product", "", "the finer of two", "both of its methods", networks="its base's")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tsgb._forward import Forward
+from tsgb.facts import Facts
 from tsgb.method import Method, base_method
 from tsgb.methods.gradient import Gradient, LargestGradient, largest
 
@@ -46,6 +47,11 @@ class SmoothGrad(Method):
         >>> method.attribute(torch.rand(2, 3, 4, 4), torch.tensor([0, 3])).shape
         torch.Size([2, 1, 4, 4])
     """
+
+    facts = Facts(
+        "smooth_grad", "Smilkov, ICMLW 2017", "its base's", "1 + n times its base's",
+        signed=None, networks="its base's", one_pass=False,
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from tsgb._conserving import BatchNormEps, Grouped, Saturation, Skip, conserving
 from tsgb._forward import Forward, find_head
 from tsgb._operations import RuleSet
 from tsgb.errors import check_choice
+from tsgb.facts import Facts
 from tsgb.method import GradientMethod
 
 
@@ -70,6 +71,8 @@ class TSGB(GradientMethod):
         >>> TSGB(model).attribute(torch.rand(2, 3, 8, 8), torch.tensor([[0, 3], [4, -1]])).shape
         torch.Size([2, 2, 8, 8])
     """
+
+    facts = Facts("tsgb", "Cheng, TIP 2022", signed=True, networks="CNN")
 
     def __init__(
         self,

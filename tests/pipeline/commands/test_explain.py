@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import timm
 import torch
 
 from pipeline.base.config import ClassifierConfig, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.commands import explain
-from pipeline.commands.explained import colours_of, fitted, library_model
-from pipeline.networks.pixels import normalise_colours
+from pipeline.commands.explained import fitted, library_model
 from pipeline.run.run import Run
 from pipeline.tasks.classifier import ClassifierTask
 
@@ -79,7 +79,7 @@ def test_explain_a_library_model_without_any_data(run, tmp_path, capsys):
     [
         ({"image": None}, r"explain\.image: not given.*Add explain\.image=PATH"),
         ({"output": "x.jpg"}, r"explain\.output: 'x\.jpg' does not end in \.png"),
-        ({"model": "resnet50"}, r"explain\.model: 'resnet50' names no network"),
+        ({"model": "resnet50"}, r"explain\.model: 'resnet50' does not name a network"),
         ({"model": "elsewhere/resnet50"}, r"Give torchvision/NAME or timm/NAME"),
         ({"checkpoint": "nowhere.ckpt"}, r"explain\.checkpoint: no file 'nowhere\.ckpt'"),
     ],
@@ -96,18 +96,58 @@ def test_explain_offers_classes_of_similar_names(run, tmp_path):
     run.settings.explain.checkpoint = classifier_file(tmp_path / "last.ckpt")
     run.settings.explain.classes = ["circel"]
 
-    with pytest.raises(ConfigError, match=r"no class 'circel' among its 2. Similar are: circle\."):
+    with pytest.raises(
+        ConfigError,
+        match=r"explain\.classes: the network has no class 'circel'\. Similar are: circle\.",
+    ):
         explain.run(run)
 
 
-def test_colours_of_a_network_with_other_statistics():
-    change = colours_of({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
-    images = torch.tensor([0.0, 255.0]).expand(1, 3, 1, 2)
+def test_words_mean_what_they_mean_to_the_command(run, tmp_path):
+    run.settings.explain.checkpoint = classifier_file(tmp_path / "last.ckpt")
+    run.settings.explain.classes = ["circ", "1", "r"]
 
-    changed = change(normalise_colours(images))
+    explain.run(run)
 
-    expected = torch.tensor([-1.0, 1.0]).expand(1, 3, 1, 2)
-    torch.testing.assert_close(changed, expected, atol=1e-5, rtol=0)
+    said = dict(run.terminal.lines)
+    assert set(said) == {"probability of circle", "probability of square", "picture"}
+    assert sum(value.endswith("(the most probable of 2 that 'r' fits)") for value in said.values())
+
+
+def test_the_picture_is_drawn_by_the_library_at_the_size_of_the_network(run, tmp_path, photo):
+    run.settings.explain.checkpoint = classifier_file(tmp_path / "last.ckpt")
+    run.settings.explain.classes = ["circle"]
+
+    explain.run(run)
+
+    drawn = decode((run.folder / "explain" / "photo.png").read_bytes())
+    view = explain._view(photo[..., ::-1], ClassifierConfig().size)  # cv2 wrote BGR
+    height, width = view.shape[:2]
+    assert drawn.shape[1] == 2 * (width + 8) + 8  # the grid of tsgb.draw: pixels and gaps of 8 px
+    tops = range(len(drawn) - height)
+    assert any(np.array_equal(drawn[y : y + height, 8 : 8 + width], view) for y in tops)
+
+
+def test_a_network_sees_colours_on_the_scale_on_which_it_was_trained(run, tmp_path, monkeypatch):
+    """This network of timm wants values from -1 to 1, for probabilities and for maps."""
+    seen, forward = [], timm.models.MobileNetV3.forward
+    cv2.imwrite(str(tmp_path / "photo.png"), np.full((60, 90, 3), 255, np.uint8))
+
+    def recorded(self, images):
+        seen.extend(images.detach().aminmax())
+        return forward(self, images)
+
+    monkeypatch.setattr(timm.models.MobileNetV3, "forward", recorded)
+    run.settings.explain.model = "timm/tf_mobilenetv3_small_minimal_100"
+    run.settings.explain.model_weights = "none"
+    run.settings.explain.classes = ["tabby"]
+    run.settings.saliency.method = {"_target_": "tsgb.GradCAM"}
+    run.settings.saliency.scales = [1.0]
+
+    explain.run(run)
+
+    assert seen
+    assert torch.stack(seen).tolist() == pytest.approx([1.0] * len(seen), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def test_the_classes_of_voc_in_imagenet():
         (["benchmark.threshold=0"], r"benchmark\.threshold: 0\.0"),
         (["benchmark.steps=0"], r"benchmark\.steps: 0 is below 1"),
         (["benchmark.checkpoint=nowhere.ckpt"], r"benchmark\.checkpoint: no file"),
-        (["benchmark.model=resnet50"], r"benchmark\.model: 'resnet50' names no network"),
+        (["benchmark.model=resnet50"], r"benchmark\.model: 'resnet50' does not name a network"),
         (
             ["benchmark.model=timm/test_resnet", "benchmark.model_weights=none"],
             r"benchmark\.class_map: names no class of shapes",

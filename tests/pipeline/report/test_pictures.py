@@ -43,13 +43,16 @@ def test_overlay_map_leaves_zero_grey_and_lights_up_the_maximum(photo):
     assert picture[:, 75:].sum(-1).mean() > plain[:, 75:].sum(-1).mean() + 100
 
 
-def test_coloured_map_is_brighter_where_the_map_is_higher():
-    colours = pictures.coloured_map(np.linspace(0, 1, 20)[None]).astype(int)
+def test_overlay_map_has_the_colours_of_the_library_on_a_fixed_scale():
+    """A map whose maximum is one half is darker than one that reaches one."""
+    black = np.zeros((4, 4, 3), np.uint8)
 
-    brightness = colours[0].sum(-1)
+    full, half = (pictures.overlay_map(black, np.full((2, 2), v)) for v in (1.0, 0.5))
 
-    assert brightness[0] < 10
-    assert (np.diff(brightness) > 0).all()
+    expected = 0.8 * np.array([255, 252, 222])  # the last colour of tsgb.draw, at its opacity
+    np.testing.assert_allclose(full[0, 0], expected, atol=1)
+    middle = np.mean([[178, 44, 96], [231, 87, 54]], axis=0)  # between two of its points
+    np.testing.assert_allclose(half[0, 0], 0.8 * 0.5**0.5 * middle, atol=1)
 
 
 def test_overlay_labels_shows_class_colours_and_stripes():
@@ -70,20 +73,13 @@ def test_overlay_labels_takes_label_images_of_another_size(photo):
     assert pictures.overlay_labels(photo, np.ones((7, 5), np.uint8)).shape == photo.shape
 
 
-def test_encode_jpeg_keeps_the_order_of_colours():
+@pytest.mark.parametrize("encode", [pictures.encode_jpeg, pictures.encode_png])
+def test_files_keep_the_order_of_colours(encode):
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 255
 
-    assert decode(pictures.encode_jpeg(red))[8, 8].argmax() == 0
+    assert decode(encode(red))[8, 8].argmax() == 0
 
 
-@pytest.mark.parametrize("size", [(60, 90), (90, 20)])
-def test_explain_picture_has_a_column_for_each_class(size):
-    image = np.full((*size, 3), 200, np.uint8)
-    maps = np.random.default_rng(1).random((3, 8, 8))
-
-    one = decode(pictures.explain_picture(image, maps[:1], ["a"]))
-    three = decode(pictures.explain_picture(image, maps, ["a $x", "b_{", "c\n5 %"], "title $"))
-
-    assert three.shape[1] > one.shape[1]
-    assert three.shape[0] == one.shape[0]
+def test_a_png_file_keeps_every_pixel(photo):
+    np.testing.assert_array_equal(decode(pictures.encode_png(photo)), photo)

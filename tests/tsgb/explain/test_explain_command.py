@@ -1,18 +1,17 @@
+"""The command ``tsgb``."""
+
+import argparse
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torchvision
 from PIL import Image
 
 import tsgb
-from tsgb._classifiers import fitting, load_classifier
-from tsgb.cli import main, methods
-
-CONFIGS = Path(__file__).parents[2] / "configs" / "saliency"
+from tsgb.explain.command import add_commands, execute, main
+from tsgb.index import methods
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +40,27 @@ def explain(folder, tmp_path, monkeypatch):
     return run
 
 
-def test_the_table_names_every_method_as_the_configurations_do(capsys):
+def test_the_table_has_a_line_for_every_method(capsys):
     assert main(["methods"]) == 0
 
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert {row[0] for row in rows} >= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert [row[0] for row in rows] == sorted(methods())
     for row in rows:
-        assert methods()[row[0]] is getattr(tsgb, row[1])
-    reads = {row[0]: row[2] for row in rows}
-    assert (reads["tsgb"], reads["cam"], reads["grad_cam"]) == ("image", "last", "last")
+        method = methods()[row[0]]
+        assert row[1] == method.__name__
+        assert " ".join(row[2:]).startswith(method.facts.read_out)
+
+
+def test_another_program_can_offer_the_commands_beside_its_own(capsys):
+    parser = argparse.ArgumentParser(prog="other")
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("run").set_defaults(answer=lambda _: "ran")
+    add_commands(commands)
+
+    assert execute(parser.parse_args(["run"])) == 0
+    assert execute(parser.parse_args(["methods"])) == 0
+
+    assert re.match(r"ran\nname +class", capsys.readouterr().out)
 
 
 def test_the_three_most_probable_classes_of_the_cropped_image(explain, folder, capsys):
@@ -118,17 +129,6 @@ def test_timm_with_random_weights(explain, capsys):
     )
 
 
-def test_cropping_is_the_preprocessing_of_timm(folder):
-    image = Image.open(folder / "image.png")
-    ours = load_classifier("timm", "mobilenetv3_small_050", "none").preprocessing
-    network = timm.create_model("mobilenetv3_small_050")
-    theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
-
-    pixels = ours.tensor(ours.view(image, None, crop=True))
-
-    torch.testing.assert_close(pixels[0], theirs(image))
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -143,13 +143,13 @@ def test_cropping_is_the_preprocessing_of_timm(folder):
         (["--layer", "layer5"], r"TSGB: the model has no layer 'layer5'.*layer4"),
         (
             ["--layer", "layer4", "--method", "smooth_grad"],
-            r"--layer: smooth_grad reads at a place",
+            r"--layer: smooth_grad has no layer to choose",
         ),
         (
             ["--option", "kapa=1"],
-            r"--option: 'kapa=1' is no option of tsgb.*kappa=1\.0, saturation",
+            r"--option: 'kapa=1' is not an option of tsgb.*kappa=1\.0, saturation",
         ),
-        (["--option", "kappa"], r"--option: 'kappa' is no option of tsgb\. Give KEY=VALUE"),
+        (["--option", "kappa"], r"--option: 'kappa' is not an option of tsgb\. Give KEY=VALUE"),
         (["--option", "kappa=x"], r"--option: 'kappa=x' is not a number\."),
         (["--option", "kappa=2"], r"TSGB: kappa is 2\.0\."),
         (["--option", "skip=none"], r"TSGB: skip is 'none'\."),
@@ -165,11 +165,11 @@ def test_cropping_is_the_preprocessing_of_timm(folder):
         (["--weights", "nowhere.pth"], r"--weights: there is no file 'nowhere\.pth'\."),
         (
             ["--weights", "text.pth"],
-            r"--weights: 'text\.pth' does not hold the weights of resnet18",
+            r"--weights: 'text\.pth' cannot be read as a file of tensors",
         ),
-        (["--weights", "other.pth"], r"--weights: 'other\.pth' does not hold .*Missing key"),
-        (["--size", "0"], r"--size: 0 px is no size of an image\."),
-        (["--out", "map.text"], r"--out: save: 'map\.text' has no ending of a picture\."),
+        (["--weights", "other.pth"], r"--weights: other\.pth does not fit ResNet.*: missing"),
+        (["--size", "0"], r"--size: 0 px is too small\."),
+        (["--out", "map.text"], r"--out: save: 'map\.text' does not end like a picture"),
         (
             ["--model", "vit_b_32", "--weights", "none"],
             r"cannot take an image of 80 x 64 px.*--crop",
@@ -184,43 +184,6 @@ def test_mistakes_end_in_a_message(explain, capsys, tmp_path, words, message):
     assert "Traceback" not in said.err
     assert said.out == ""
     assert not (tmp_path / "map.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        pytest.param("281", ["tabby"], id="index"),
-        pytest.param("Golden RETRIEVER", ["golden retriever"], id="name"),
-        pytest.param("cardigan", ["Cardigan", "cardigan"], id="one-name-two-classes"),
-        pytest.param("bear", ["brown bear", "American black bear", "ice bear", "sloth bear"],
-                     id="word"),
-        pytest.param("icebear", [], id="nothing"),
-        pytest.param("1000", [], id="no-such-index"),
-        pytest.param("retrie", ["flat-coated retriever", "curly-coated retriever",
-                                "golden retriever", "Labrador retriever",
-                                "Chesapeake Bay retriever"], id="part"),
-    ],
-)  # fmt: skip
-def test_the_classes_that_a_word_fits(word, expected):
-    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-
-    assert [names[index] for index in fitting(word, names)] == expected
-
-
-@pytest.mark.parametrize(
-    ("word", "count", "first", "last"),
-    [("dog", 118, "Chihuahua", "Mexican hairless"), ("cat", 5, "tabby", "Egyptian cat"),
-     ("Bird", 59, "cock", "albatross")],
-)  # fmt: skip
-def test_words_for_many_classes_of_imagenet(word, count, first, last):
-    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-
-    found = fitting(word, names)
-
-    assert (len(found), names[found[0]], names[found[-1]]) == (count, first, last)
-    assert fitting(word, ["dogma", "catalogue", "birdhouse"]) == [
-        ["dog", "cat", "bird"].index(word.lower())
-    ]
 
 
 def test_of_several_classes_the_most_probable_is_explained(explain, folder, capsys):
@@ -268,4 +231,7 @@ def test_failed_downloads_name_the_remedy(explain, capsys, monkeypatch):
     monkeypatch.setattr(torchvision.models, "get_model", fail)
 
     assert explain("--weights", "download") == 1
-    assert re.search(r"no route to host.*--weights PATH", capsys.readouterr().err)
+    assert re.search(
+        r"--model: torchvision cannot make.*no route to host.*path of a state dict",
+        capsys.readouterr().err,
+    )

@@ -1,0 +1,91 @@
+"""Files of weights, read as tensors only and copied strictly."""
+
+import pytest
+import torch
+from torch import nn
+
+from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+def test_a_state_dict_may_lie_under_the_usual_keys(tmp_path, key):
+    tensors = nn.Linear(2, 3).state_dict()
+    torch.save(tensors if key is None else {key: tensors, "epoch": 7}, tmp_path / "weights.pth")
+
+    found = read_state_dict(tmp_path / "weights.pth")
+
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param({"model": nn.Linear(1, 1)}, "cannot be read as a file of tensors", id="code"),
+        pytest.param({"epoch": 7}, "holds no tensors by name", id="numbers"),
+        pytest.param(torch.ones(2), "holds no tensors by name", id="one-tensor"),
+        pytest.param([torch.ones(2)], "holds no tensors by name", id="list"),
+    ],
+)
+def test_files_without_a_state_dict_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "weights.pth")
+
+    with pytest.raises(WeightsError, match=rf"weights\.pth' {message}"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+def test_what_is_no_file_of_torch_is_refused(tmp_path):
+    (tmp_path / "text.pth").write_text("no weights")
+
+    with pytest.raises(WeightsError, match=r"text\.pth' cannot be read .*torch\.save"):
+        read_state_dict(tmp_path / "text.pth")
+    with pytest.raises(WeightsError, match=r"there is no file 'nowhere\.pth'"):
+        read_state_dict("nowhere.pth")
+
+
+def test_every_tensor_is_copied():
+    source, copy = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    nn.init.uniform_(source.running_mean)
+    nn.init.uniform_(source.weight)
+    tensors = {k: v for k, v in source.state_dict().items() if not k.endswith("batches_tracked")}
+
+    load_strictly(copy, tensors, "a file without the counter of batches")
+
+    assert torch.equal(copy.running_mean, source.running_mean)
+    assert torch.equal(copy.weight, source.weight)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        pytest.param({"weight": torch.ones(3, 2)}, r"x\.pth does not fit Linear; 1 .*bias: missing",
+                     id="missing"),
+        pytest.param({"weight": torch.ones(3, 9), "bias": torch.ones(3)},
+                     r"weight: shape \(3, 9\) in the file, \(3, 2\) in the ", id="misshapen"),
+        pytest.param({"weight": torch.ones(3, 2), "bias": torch.ones(3), "deeper": torch.ones(1)},
+                     r"deeper: not in the network", id="unused"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_and_nothing_is_copied(tensors, message):
+    layer = nn.Linear(2, 3)
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+
+    with pytest.raises(WeightsError, match=rf"(?s){message}"):
+        load_strictly(layer, tensors, "x.pth")
+
+    assert all(torch.equal(layer.state_dict()[name], before[name]) for name in before)
+
+
+def test_a_head_in_the_file_can_be_left_out():
+    layer = nn.Linear(2, 1, bias=False)
+
+    load_strictly(
+        layer, {"weight": torch.ones(1, 2), "head": torch.ones(1)}, "x.pth", allow_unused=True
+    )
+
+    assert layer.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_long_lists_of_problems_are_cut():
+    with pytest.raises(WeightsError, match=r"\.\.\. and 2 more$"):
+        load_strictly(nn.Linear(2, 3), {f"t{k}": torch.ones(1) for k in range(10)}, "x.pth")

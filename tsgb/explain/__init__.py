@@ -1,0 +1,1 @@
+"""Explain a picture: classifiers by name, class names, and the command ``tsgb``."""

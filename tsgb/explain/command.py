@@ -1,0 +1,249 @@
+"""The command ``tsgb``: list the methods, and explain an image in a picture."""
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tsgb
+from tsgb._optional import optional_package
+from tsgb.draw import Picture, save
+from tsgb.errors import TSGBError
+from tsgb.explain.classifier import Classifier, ClassifierError, library_classifier
+from tsgb.explain.explanation import explain
+from tsgb.explain.names import UnknownClassError, similar
+from tsgb.explain.networks import LIBRARIES, NetworkError
+from tsgb.explain.state_dicts import WeightsError
+from tsgb.index import methods
+from tsgb.method import Method
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name
+
+EXAMPLES = """\
+examples:
+  tsgb explain dog.jpg --model resnet50 --target dog --out map.png
+  tsgb explain dog.jpg --model mobilenet_v2 --layer features.13 --target "golden retriever" tabby
+  tsgb explain dog.jpg --model resnet18 --method grad_cam --weights none    (no download)
+"""
+
+
+class CommandError(TSGBError, ValueError):
+    """The command asks for something that does not exist."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the command: 0, or 1 after a message on standard error.
+
+    Args:
+        arguments: Words after ``tsgb``; None takes those of the process.
+
+    Example:
+        >>> main(["explain", "nowhere.jpg", "--model", "resnet18", "--out", "map.png"])
+        1
+    """
+    parser = argparse.ArgumentParser(
+        prog="tsgb", description="Saliency maps: which pixels speak for a class."
+    )
+    parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    return execute(parser.parse_args(arguments))
+
+
+def execute(parsed: argparse.Namespace) -> int:
+    """Run the command that was parsed, print its answer, and return the exit code."""
+    try:
+        text = parsed.answer(parsed)
+    except (TSGBError, OSError) as error:
+        sys.stderr.write(f"tsgb: {error}\n")
+        return 1
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def add_commands(commands: "Commands") -> None:
+    """Add ``explain`` and ``methods``; :func:`execute` runs what their parsers return."""
+    table = commands.add_parser("methods", help="list the methods")
+    table.set_defaults(answer=_methods)
+    parser = commands.add_parser(
+        "explain", help="explain an image in a picture", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(answer=_explain)
+    add = parser.add_argument
+    add("image", metavar="IMAGE", type=Path, help="a JPEG, PNG or WebP file")
+    add("--model", metavar="NAME", required=True, help="network of the library, such as resnet50")
+    add("--library", choices=LIBRARIES, default="torchvision",
+        help="library of the network; default: torchvision")  # fmt: skip
+    add("--weights", metavar="PATH|download|none", default="download",
+        help="a state dict, the library's best, or random ones; default: download")  # fmt: skip
+    add("--method", metavar="NAME", default="tsgb", help="see 'tsgb methods'; default: tsgb")
+    add("--layer", metavar="NAME", help="where the map is read, as in model.named_modules()")
+    add("--target", metavar="CLASS", nargs="+", action="extend",
+        help="names, parts of names, or indices; default: the three most probable")  # fmt: skip
+    add("--option", metavar="KEY=VALUE", nargs="+", action="extend", default=[],
+        help="options of the method, such as kappa=0.5")  # fmt: skip
+    add("--size", metavar="N", type=int,
+        help="shorter side of the image in px; default: the network's own")  # fmt: skip
+    add("--crop", action="store_true",
+        help="show the network only the middle square, as in its test; default: all")  # fmt: skip
+    add("--out", metavar="PATH", type=Path,
+        help="the picture, such as map.png; default: IMAGE_METHOD.png in this folder")  # fmt: skip
+
+
+def _methods(_: argparse.Namespace) -> str:
+    """A table: name, class, where the map is read, first line of the documentation."""
+    rows = [("name", "class", "read-out", "map")]
+    for name, method in sorted(methods().items()):
+        line = (inspect.getdoc(method) or "").partition("\n")[0]
+        line = re.sub(r":\w+:`(\w+)`", r"\1", line)  # links of the documentation
+        rows.append((name, method.__name__, method.facts.read_out, line))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+             for row in rows]  # fmt: skip
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _explain(wanted: argparse.Namespace) -> str:
+    """Write the picture and say in one line what it shows."""
+    if wanted.size is not None and wanted.size < 1:
+        raise CommandError(f"--size: {wanted.size} px is too small. Give 1 or more.")
+    image = _read_image(wanted.image)
+    method_class = method_named(wanted.method)
+    out = wanted.out or Path(f"{wanted.image.stem}_{method_class.facts.name}.png")
+    options = method_options(method_class, wanted.layer, wanted.option)
+    classifier = _classifier(wanted.library, wanted.model, wanted.weights)
+    method = _made(method_class, classifier, options)
+    view = classifier.preprocessing.view(image, wanted.size, crop=wanted.crop)
+    source = f"{method_class.__name__} of {classifier.name}"
+    title = f"{wanted.image.name}: {source}"
+    try:
+        found = explain(view, classifier, method.attribute, words=wanted.target, title=title)
+    except UnknownClassError as error:
+        raise CommandError(f"--target: {error}") from error
+    except ClassifierError as error:
+        raise CommandError(
+            f"--model: {error} Set another size with --size, or give --crop to a network that "
+            "takes squares of one size only."
+        ) from error
+    _save(out, found.picture)
+    return f"{out}: {source}: {', '.join(map(str, found.classes))}"
+
+
+def _save(path: Path, picture: Picture) -> None:
+    try:
+        save(path, picture)
+    except ValueError as error:
+        raise CommandError(f"--out: {error}") from error
+
+
+def _read_image(path: Path) -> Any:
+    """The file as Pillow's RGB image, turned upright as its EXIF data say."""
+    pillow = optional_package("PIL.Image", "tsgb explain")
+    upright = optional_package("PIL.ImageOps", "tsgb explain").exif_transpose
+    if not path.is_file():
+        raise CommandError(f"IMAGE: there is no file {str(path)!r}. Check the path.")
+    try:
+        with pillow.open(path) as file:
+            return upright(file).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a broken PNG
+        raise CommandError(
+            f"IMAGE: {str(path)!r} cannot be read ({error}). Give a JPEG, PNG or WebP file."
+        ) from error
+
+
+def _classifier(library: str, name: str, weights: str) -> Classifier:
+    try:
+        return library_classifier(library, name, weights)
+    except NetworkError as error:
+        raise CommandError(f"--model: {error} See also --library and --weights.") from error
+    except WeightsError as error:
+        raise CommandError(f"--weights: {error}") from error
+
+
+def _made(method: type[Method], classifier: Classifier, options: Mapping[str, Any]) -> Method:
+    try:
+        return method(classifier.network, **options)
+    except TSGBError:
+        raise
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def method_named(name: str) -> type[Method]:
+    """The method of that name; case, underscores and hyphens do not matter.
+
+    Raises:
+        CommandError: No method has that name; the message lists similar ones.
+
+    Example:
+        >>> method_named("Grad-CAM").__name__
+        'GradCAM'
+    """
+    found = {_plain(known): value for known, value in methods().items()}.get(_plain(name))
+    if found is None:
+        raise CommandError(
+            f"--method: there is no method {name!r}. "
+            f"{similar(name, list(methods()))} See 'tsgb methods'."
+        )
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
+
+
+def method_options(method: type[Method], layer: str | None, words: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a method's constructor.
+
+    Args:
+        method: Method whose options they are.
+        layer: Layer to read; None leaves it to the method.
+        words: Further options as ``key=value``; values become what the defaults are.
+
+    Raises:
+        CommandError: The method has no such option, or the value is of another type.
+
+    Example:
+        >>> method_options(tsgb.TSGB, "layer3", ["kappa=0.5"])
+        {'layer': 'layer3', 'kappa': 0.5}
+    """
+    name, parameters = method.facts.name, dict(inspect.signature(method).parameters)
+    takes_layer = parameters.pop("layer", None) is not None
+    del parameters["model"]
+    if layer is not None and not takes_layer:
+        raise CommandError(f"--layer: {name} has no layer to choose. Leave --layer out.")
+    options: dict[str, Any] = {} if layer is None else {"layer": layer}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in parameters:
+            known = ", ".join(f"{p.name}={_shown(p.default)}" for p in parameters.values())
+            raise CommandError(
+                f"--option: {word!r} is not an option of {name}. Give KEY=VALUE; its options and "
+                f"their defaults are: {known or 'none'}."
+            )
+        options[key] = _converted(word, value, parameters[key].default)
+    return options
+
+
+def _shown(default: Any) -> Any:
+    is_method = isinstance(default, type) and issubclass(default, Method)
+    return default.facts.name if is_method else default
+
+
+def _converted(word: str, value: str, default: Any) -> Any:
+    """The value as the type of the default; where that is a method, the value is its name."""
+    if isinstance(default, type):
+        return method_named(value)
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[value.casefold()]
+        if isinstance(default, tuple):
+            return tuple(value.split(","))
+        return type(default)(value)
+    except (KeyError, ValueError) as error:
+        kind = {bool: "true or false", int: "a whole number"}.get(type(default), "a number")
+        raise CommandError(f"--option: {word!r} is not {kind}.") from error

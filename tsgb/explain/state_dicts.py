@@ -1,0 +1,117 @@
+"""State dicts from files, copied strictly: every tensor that is needed, in the right shape."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tsgb.errors import TSGBError
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training programs save
+_COUNTER = "num_batches_tracked"  # of batch norm; files of old versions of torch lack it
+_LISTED = 10  # tensors in a message
+
+
+class WeightsError(TSGBError, ValueError):
+    """A file of weights cannot be read, or its tensors do not fit the network."""
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a file by name, read without running code that it may contain.
+
+    Args:
+        path: A file that ``torch.save`` wrote: a state dict, alone or under one of the keys
+            ``state_dict``, ``model`` and ``model_state_dict``.
+
+    Raises:
+        WeightsError: The file does not exist, is not a file of tensors, or holds none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"model": nn.Linear(2, 3).state_dict()}, f"{folder}/weights.pth")
+        ...     sorted(read_state_dict(f"{folder}/weights.pth"))
+        ['bias', 'weight']
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
+            "the words none and download."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file raises almost anything
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{str(path)!r} cannot be read as a file of tensors ({reason}). Save the "
+            "state dict alone, with torch.save(model.state_dict(), path)."
+        ) from error
+    tensors = _tensors(content)
+    if not tensors:
+        raise WeightsError(
+            f"{str(path)!r} holds no tensors by name. Save a state dict, with "
+            "torch.save(model.state_dict(), path)."
+        )
+    return tensors
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_strictly(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_unused: bool = False
+) -> None:
+    """Copy tensors into a module, all or none.
+
+    Args:
+        module: Every parameter and buffer of it must be among the tensors. The batch counters of
+            batch norm may be missing: they play no part in the result.
+        tensors: Tensors by name, as in a state dict.
+        source: Where they are from, for messages.
+        allow_unused: Accept tensors that the module does not have, such as those of a head.
+
+    Raises:
+        WeightsError: Tensors are missing, unused, or of another shape; names them.
+
+    Example:
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> load_strictly(layer, {"weight": torch.tensor([[3.0, 4.0]])}, "weights.pth")
+        >>> layer.weight.tolist()
+        [[3.0, 4.0]]
+    """
+    wanted = module.state_dict()
+    problems = [*_missing(wanted, tensors), *_misshapen(wanted, tensors)]
+    if not allow_unused:
+        problems += [f"{name}: not in the network" for name in tensors if name not in wanted]
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems[:_LISTED])
+        more = f"\n  ... and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise WeightsError(
+            f"{source} does not fit {type(module).__name__}; {len(problems)} tensors are "
+            f"wrong and none was loaded. Choose the network that the file was made for.\n"
+            f"{listed}{more}"
+        )
+    known = {name: tensor for name, tensor in tensors.items() if name in wanted}
+    module.load_state_dict(known, strict=False)
+
+
+def _missing(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    names = [name for name in wanted if name not in tensors and not name.endswith(_COUNTER)]
+    return [f"{name}: missing" for name in names]
+
+
+def _misshapen(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name}: shape {tuple(tensors[name].shape)} in the file, {tuple(tensor.shape)} in the "
+        "network"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.commands.launch import plain
 from pipeline.run.run import Run
-from pipeline.run.schema import register_schema
+from pipeline.run.schema import CONFIGS, register_schema
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -65,5 +65,5 @@ def make_run(tmp_path, shapes_root) -> Callable[..., Run]:
 def composed(*overrides: str):
     """The configuration that the command line would make of these words."""
     register_schema()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("run", overrides=list(overrides))

@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import from its own floor and from those below it.
 FLOORS = {
     "scripts": 7,
+    "pipeline.command": 7,
     "pipeline.commands": 6,
     "pipeline.run": 5,
     "pipeline.stages": 4,

@@ -32,5 +32,5 @@ def optional_package(name: str, who: str) -> Any:
             raise  # the package is installed, but one that it needs is not
         raise MissingPackageError(
             f"{who}: the package {package} is not installed. It belongs to an extra: run "
-            "pip install -e '.[draw]' in a checkout of tsgb."
+            "pip install 'tsgb[draw]', or pip install -e '.[draw]' in a checkout."
         ) from error

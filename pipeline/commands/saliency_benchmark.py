@@ -32,10 +32,11 @@ from pipeline.report.rendering import Pictures
 from pipeline.run.folders import StageFolder
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
+from pipeline.run.schema import CONFIGS
 from pipeline.stages.predictions import named_split
 from tsgb.explain.classifier import ClassifierError
 
-METHODS = Path(__file__).parents[2] / "configs" / "saliency"
+METHODS = CONFIGS / "saliency"
 CENTRE = "centre"  # the yardstick that is always there
 _BOX = "the union of the boxes of VOC's annotations"
 _MASK = "the ground-truth masks; void pixels left out"

@@ -1,10 +1,17 @@
-"""The schema of the configuration; apart from the stages, so that ``--help`` need not load them."""
+"""Where the YAML files are, and the schema that they fill in. Light, for the sake of ``--help``."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
 from pipeline.base.config import RunConfig
+
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
+"""The folder of ``run.yaml``: inside the package where a wheel put it, else in the checkout."""
 
 
 def register_schema() -> None:

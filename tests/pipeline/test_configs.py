@@ -1,10 +1,13 @@
 """Every YAML file composes; a typo is an error before anything runs."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_method
 
+from pipeline.base.config import Command
 from pipeline.base.errors import ConfigError
 from pipeline.commands.launch import plain
 from tests.conftest import ROOT, composed
@@ -31,6 +34,17 @@ def test_every_option_composes_to_typed_values(group, option):
     target = node.get("_target_") if isinstance(node, dict) else None
     if target:
         assert callable(get_method(target))
+
+
+def test_help_lists_every_option_and_command_and_fits_a_screen():
+    text = (CONFIGS / "run.yaml").read_text().partition("template: |")[2]
+
+    for group, option in [*OPTIONS, *(("experiment", name) for name in EXPERIMENTS)]:
+        listed = text[text.index(f"\n        {group} ") :]
+        assert re.search(rf"\b{option}\b", listed), f"{group}={option}"
+    for command in Command:
+        assert re.search(rf"\b{command}\b", text), command
+    assert len(text.splitlines()) <= 60
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

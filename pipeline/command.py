@@ -1,0 +1,75 @@
+"""The command ``tsgb``: run the pipeline, explain a picture, list the methods."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import tsgb
+from tsgb.explain.command import EXAMPLES, add_commands, execute
+
+_EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the command: 0, or 1 after a message on standard error.
+
+    Args:
+        arguments: Words after ``tsgb``; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["run"]:
+        return _run(words[1:])
+    parser = argparse.ArgumentParser(
+        prog="tsgb",
+        description="Saliency maps, and segmentation from image labels.",
+        epilog=f"{EXAMPLES}  tsgb run --help\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
+    add_commands(commands)
+    return execute(parser.parse_args(words))
+
+
+def _run(words: Sequence[str]) -> int:
+    """Hand the words to Hydra."""
+    missing = _missing_packages()
+    if missing:
+        sys.stderr.write(
+            f"tsgb run: not installed: {', '.join(missing)}. The pipeline needs the extra "
+            f"{_EXTRA!r}: pip install 'tsgb[{_EXTRA}]'\n"
+        )
+        return 1
+    from pipeline.commands.app import main as run  # needs these packages
+
+    sys.argv = ["tsgb run", *words]
+    run()
+    return 0
+
+
+def _missing_packages() -> list[str]:
+    """Packages of the extra that are not installed; empty in a checkout that never was."""
+    try:
+        requirements = metadata.requires("tsgb") or []
+    except metadata.PackageNotFoundError:
+        return []
+    wanted = [line for line in requirements if re.search(rf"extra == ['\"]{_EXTRA}['\"]", line)]
+    names = (re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in wanted)
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.base.arrays import Floats, Image
 from pipeline.data.images import read_image
 from pipeline.data.scenes import draw_scene
 from pipeline.masks.crf import mean_field
@@ -46,8 +47,6 @@ try:
 except ImportError:
     densecrf = None
 
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
 Work = Callable[[Image, Floats], Floats]
 
 WIDTH, HEIGHT, ITERATIONS = 500, 375, 10
@@ -132,7 +131,7 @@ def single(images: Sequence[Image], rounds: int) -> Table:
 
 def their_arg_max(preset: str, image: Image, energies: Floats) -> NDArray[np.int64]:
     """What a process of a pool sends back."""
-    return theirs(preset, image, energies).argmax(axis=0)
+    return np.asarray(theirs(preset, image, energies).argmax(axis=0))
 
 
 def stream(images: Sequence[Image], count: int, preset: str, case: str) -> Table:

@@ -203,7 +203,7 @@ class ThresholdSweep:
     def counts(self) -> Counts:
         """One confusion matrix per threshold, int64 [thresholds, classes, classes]."""
         below = np.cumsum(self._counts, axis=0)
-        counts = below[-1] - below[:-1]
+        counts: Counts = below[-1] - below[:-1]
         counts[..., BACKGROUND] += below[:-1].sum(axis=-1)
         return counts
 

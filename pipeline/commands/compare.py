@@ -11,6 +11,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError, MissingArtifactError, PipelineError, at_most
 from pipeline.base.files import write_bytes
 from pipeline.commands.results import result_of
@@ -23,7 +24,7 @@ from pipeline.report import compare_plots, comparison
 from pipeline.report import compare_tables as tables
 from pipeline.report.comparison import Group
 from pipeline.report.page import data_address, duration, legend
-from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, thumbnail
+from pipeline.report.pictures import encode_jpeg, overlay_labels, thumbnail
 from pipeline.report.rendering import Pictures
 from pipeline.run import lineage
 from pipeline.run.building import build

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.explained import ExplainedNetwork, fitted, library_model, own_model
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
 from pipeline.networks.pixels import resize, scaled_size
-from pipeline.report.pictures import Image, encode_png
+from pipeline.report.pictures import encode_png
 from pipeline.run.building import build, name_of
 from pipeline.run.run import Run
 from pipeline.tasks.pseudo_labeler import PseudoLabeler

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.base.arrays import Image
 from pipeline.base.config import Plane, SeedConfig
 from pipeline.base.files import write_bytes
 from pipeline.commands.run_results import TWIN, RunResults
@@ -21,13 +22,7 @@ from pipeline.data.checks import describe
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
 from pipeline.report import page as report
-from pipeline.report.pictures import (
-    Image,
-    encode_jpeg,
-    overlay_labels,
-    overlay_map,
-    thumbnail,
-)
+from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
 from pipeline.run.executor import Step
 from pipeline.run.provenance import made_by

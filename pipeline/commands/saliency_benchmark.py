@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.base.arrays import Image
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
@@ -27,7 +28,7 @@ from pipeline.data.truth import masks_of
 from pipeline.networks.pixels import scaled_size
 from pipeline.report import benchmark_page as page
 from pipeline.report.page import data_address
-from pipeline.report.pictures import Image, encode_jpeg, overlay_labels, overlay_map, thumbnail
+from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.report.rendering import Pictures
 from pipeline.run.folders import StageFolder
 from pipeline.run.provenance import made_by

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
-
-LabelImage = NDArray[np.uint8]
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _NARROW_GREY = (";2", ";4")  # depths that the decoder stretches to 0..255

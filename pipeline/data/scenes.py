@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.data import textures
 from pipeline.data.catalogue import BACKGROUND, VOID
-from pipeline.data.textures import Floats, Pattern
+from pipeline.data.textures import Pattern
 
 Contours = list[NDArray[np.float64]]
 Outline = Callable[[np.random.Generator], Contours]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pipeline.base.arrays import Floats
+
 Pattern = Callable[[Floats, Floats], Floats]
 
 _PALETTES = (

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.base.arrays import BoolImage
 from pipeline.base.errors import DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import read_label_image
 
-BoolImage = NDArray[np.bool_]
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 

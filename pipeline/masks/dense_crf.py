@@ -20,8 +20,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.crf.engines import engine_of, installed_engine
 from pipeline.masks.crf.unary import unary_from_labels, unary_from_probabilities
@@ -36,8 +36,6 @@ __all__ = [
     "warm_up",
 ]
 
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
 Reach = float | tuple[float, float]
 """A standard deviation in pixels, or one along x and one along y."""
 

@@ -16,15 +16,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.refine import check_sizes
-
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 _TINY = 1e-8  # added to the deviation of a flat neighbourhood, as in the authors' program
 _AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.dense_crf import (
     Bilateral,
@@ -18,8 +17,6 @@ from pipeline.masks.dense_crf import (
     unary_from_probabilities,
 )
 
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
 Refinement = Callable[[Image, Sequence[Floats]], list[Floats]]
 """What a refiner is: an image and several unaries of it in, as many refined ones out."""
 

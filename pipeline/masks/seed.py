@@ -6,14 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats, LabelImage
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
-
-Floats = NDArray[np.float32]
-LabelImage = NDArray[np.uint8]
 
 PLANES = ("constant", "power")  # heights of the background, see ``with_background``
 _ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
@@ -134,8 +131,8 @@ def with_background(maps: Floats, background: float, plane: str = "constant") ->
     if plane == "power":
         alpha = math.log(background) / math.log1p(-background)
         height = np.maximum(1 - maps.max(axis=0, keepdims=True, initial=0), 0) ** alpha
-    planes = np.concatenate([height, maps]).astype(np.float32, copy=False)
-    return planes / planes.sum(axis=0)
+    planes: Floats = np.concatenate([height, maps]).astype(np.float32, copy=False)
+    return np.asarray(planes / planes.sum(axis=0))
 
 
 def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
@@ -172,7 +169,7 @@ def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
             f"so that pixels would be lost. Pass 0-based indices from 0 to {VOID - 2}."
         )
     values = np.array([BACKGROUND, *(index + 1 for index in classes)], dtype=np.uint8)
-    return values[probabilities.argmax(axis=0)]
+    return np.asarray(values[probabilities.argmax(axis=0)])
 
 
 def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:

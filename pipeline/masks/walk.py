@@ -19,16 +19,13 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.images import enlarge
 from pipeline.masks.refine import FeatureReader, check_sizes
-
-Floats = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 _MOST_NODES = 128  # along the longer side: the affinity of 128 x 128 places is 1 GiB
 _TINY = 1e-6  # norm below which a place is like the mean of the image, and like no other

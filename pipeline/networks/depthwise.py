@@ -104,12 +104,12 @@ def _apart(images: Tensor, step: int) -> Tensor:
     height, width = images.shape[-2:]
     filled = pad(images, (0, -width % step, 0, -height % step))
     by_pixel = filled.permute(0, 2, 3, 1)  # as channels-last memory has them
-    grid = by_pixel.unflatten(2, (-1, step)).unflatten(1, (-1, step))
+    grid: Tensor = by_pixel.unflatten(2, (-1, step)).unflatten(1, (-1, step))
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def _together(small: Tensor, step: int, size: torch.Size) -> Tensor:
     """What :func:`_apart` took apart, without the zeros that filled it up."""
-    grid = small.permute(0, 2, 3, 1).unflatten(0, (-1, step, step))
+    grid: Tensor = small.permute(0, 2, 3, 1).unflatten(0, (-1, step, step))
     by_pixel = grid.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)
     return by_pixel.permute(0, 3, 1, 2)[..., : size[0], : size[1]]

@@ -89,7 +89,7 @@ class Result:
 
     def by_class(self, key: str) -> Mapping[str, float]:
         """Means of a metric within each class."""
-        return (self.summary.get("scores", {}).get(key) or {}).get("classes", {})
+        return dict((self.summary.get("scores", {}).get(key) or {}).get("classes", {}))
 
 
 @dataclass(frozen=True)

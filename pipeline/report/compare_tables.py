@@ -12,7 +12,6 @@ from pipeline.report.compare_page import (
     crossing,
     details,
     per_image,
-    until_segmenter,
 )
 from pipeline.report.comparison import (
     COVERAGE,
@@ -24,6 +23,7 @@ from pipeline.report.comparison import (
     Measure,
     Result,
     Spread,
+    until_segmenter,
 )
 from pipeline.report.page import duration, percent
 from pipeline.report.rendering import csv_table, markdown_table

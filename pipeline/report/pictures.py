@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Image, LabelImage
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import colourise
 from tsgb.draw import colours
-
-Image = NDArray[np.uint8]  # RGB [H, W, 3]
-LabelImage = NDArray[np.uint8]  # [H, W], 0 background, 255 void
 
 _TALLEST, _WIDEST = 220, 400  # of a thumbnail, px
 _LARGEST_ZOOM = 2.0  # small pictures are enlarged at most so much

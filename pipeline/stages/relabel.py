@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import PipelineError, StorageError
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import VOID, Item
@@ -25,8 +25,6 @@ from pipeline.stages.refinement import refinement
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.tasks.predictor import LabelledPredictor
 from pipeline.tasks.segmenter import SegmenterTask
-
-Floats = NDArray[np.float32]
 
 
 def work(job: Job) -> Summary:

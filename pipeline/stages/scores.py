@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipeline.base.arrays import LabelImage
 from pipeline.base.config import EvaluateConfig
 from pipeline.base.errors import DataError
 from pipeline.data.catalogue import Item, Split
@@ -21,7 +19,6 @@ from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.seed_maps import seed_maps
 
 Scores = dict[str, Any]
-LabelImage = NDArray[np.uint8]
 
 
 def score_pseudo_masks(job: Job) -> Scores | None:

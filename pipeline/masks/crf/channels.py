@@ -19,11 +19,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.masks.crf.compilation import vector_kernel
 from pipeline.masks.crf.vectors import exp, load, minimum, row_shape, spread, store
 from pipeline.masks.crf.workspace import Workspace
 
-Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 _PIXELS = 16  # handled together, one per lane

@@ -21,14 +21,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import DataError
 from pipeline.masks.crf.compilation import kernel
 from pipeline.masks.crf.simplices import enclose, number_grid
 from pipeline.masks.crf.vertices import connect
-
-Floats = NDArray[np.float32]
 
 _BLOCK = 16  # what pipeline.masks.crf.simplices works in
 _GROUP = 4  # the authors' program takes points in fours and fills the last group up with zeros

@@ -22,13 +22,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.masks.crf.channels import Channels, at_least_one_block, talking_at_first
 from pipeline.masks.crf.compilation import kernel, vector_kernel
 from pipeline.masks.crf.lattice import Lattice
 from pipeline.masks.crf.vectors import all_max, all_sum, exp, load, maximum, spread, store
 from pipeline.masks.crf.workspace import Workspace
-
-Floats = NDArray[np.float32]
 
 _BLOCK = 8  # pixels from slice to splat: their rows stay in the nearest cache
 _QUIET = 3e-4  # a label with marginals below is muted

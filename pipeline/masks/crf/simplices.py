@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import DataError
 from pipeline.masks.crf.compilation import kernel
 from pipeline.masks.crf.vectors import (
@@ -31,7 +32,6 @@ from pipeline.masks.crf.vectors import (
 )
 from pipeline.masks.crf.workspace import Workspace
 
-Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 _BLOCK = 16  # points handled together, one in each lane
@@ -62,7 +62,7 @@ class Grid(NamedTuple):
 
         A step adds d to one coordinate and takes 1 from every other one.
         """
-        return len(self.strides) * self.strides - self.strides.sum()
+        return np.asarray(len(self.strides) * self.strides - self.strides.sum())
 
 
 def number_grid(axes: Floats) -> Grid:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import ConfigError, DataError
-
-Floats = NDArray[np.float32]
 
 
 def unary_from_probabilities(probabilities: Floats, floor: float = 1e-5) -> Floats:
@@ -36,7 +35,8 @@ def unary_from_probabilities(probabilities: Floats, floor: float = 1e-5) -> Floa
             "NaN or outside [0, 1]. Their logarithm would be NaN or favour a label without bound. "
             "Normalise first, for example with pipeline.masks.seed.with_background."
         )
-    return -np.log(np.clip(probabilities, floor, 1.0, dtype=np.float32))
+    energies: Floats = -np.log(np.clip(probabilities, floor, 1.0, dtype=np.float32))
+    return energies
 
 
 def unary_from_labels(

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.crf.engines import engine_of
 from pipeline.masks.pydensecrf.utils import deviations
 
-Floats = NDArray[np.float32]
 Compat = float | ArrayLike
 """A Potts weight; or energies: one for each label against itself, or one for each pair."""
 
@@ -300,4 +300,4 @@ def _check_normalization(normalization: int) -> None:
 
 def _softmax(logits: Floats) -> Floats:
     powers: Floats = np.exp(logits - logits.max(axis=0))
-    return powers / powers.sum(axis=0)
+    return np.asarray(powers / powers.sum(axis=0))

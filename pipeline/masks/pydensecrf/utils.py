@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import Floats
 from pipeline.base.errors import ConfigError, DataError
-
-Floats = NDArray[np.float32]
 
 
 def unary_from_softmax(
@@ -30,7 +29,8 @@ def unary_from_softmax(
     if clip is not None:
         probabilities = np.clip(probabilities, clip, 1.0)
     with np.errstate(divide="ignore"):
-        return -np.log(probabilities).reshape(len(probabilities), -1).astype(np.float32)
+        energies = -np.log(probabilities).reshape(len(probabilities), -1)
+    return np.asarray(energies, dtype=np.float32)
 
 
 def softmax_to_unary(sm: NDArray[Any], GT_PROB: float = 1) -> Floats:

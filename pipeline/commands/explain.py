@@ -13,9 +13,10 @@ from torch import Tensor
 from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
-from pipeline.commands.explained import ExplainedNetwork, fitted, library_model, own_model
+from pipeline.commands.explained import library_model, own_model
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
+from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import resize, scaled_size
 from pipeline.report.pictures import encode_png
 from pipeline.run.building import build, name_of

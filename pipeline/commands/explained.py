@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pipeline.base.errors import ConfigError
+from pipeline.networks.explained import ExplainedNetwork
 from pipeline.networks.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
@@ -19,19 +18,6 @@ from pipeline.tasks.classifier import ClassifierTask
 from tsgb.explain.classifier import Classifier, Preprocessing, library_classifier
 from tsgb.explain.networks import LIBRARIES, NetworkError
 from tsgb.explain.state_dicts import WeightsError
-
-
-@dataclass(frozen=True)
-class ExplainedNetwork:
-    """A classifier, and what the layers of the run's own classifier are called in it.
-
-    Attributes:
-        classifier: Network in evaluation mode, class names and preprocessing.
-        layer_of: Name in the network of a layer of the run's classifier; None if it has none.
-    """
-
-    classifier: Classifier
-    layer_of: Callable[[str], str | None]
 
 
 def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
@@ -124,17 +110,3 @@ class _Translation:
             return None
         own = layer.removeprefix("backbone.")
         return next((name for name in (f"features.{own}", own) if name in self.known), None)
-
-
-def fitted(settings: Mapping[str, Any], explained: ExplainedNetwork) -> dict[str, Any]:
-    """The settings of a method, at any depth, with the names that layers have in the network.
-
-    A layer that the network does not have becomes None: the method's own default.
-    """
-    result: dict[str, Any] = {}
-    for key, value in settings.items():
-        if key == "layer" and value is not None:
-            result[key] = explained.layer_of(str(value))
-        else:
-            result[key] = fitted(value, explained) if isinstance(value, Mapping) else value
-    return result

@@ -118,14 +118,14 @@ def _mask_scores(found: RunResults) -> Iterator[report.ScoreStep]:
 
 
 def _plane(seed: SeedConfig) -> str:
-    """What background the maps compete with."""
+    """The background plane in words."""
     if seed.plane == Plane.constant:
         return "constant background"
     return "background (1 - strongest map)^alpha, tied"
 
 
 def _of_what(seed: SeedConfig) -> str:
-    """What a level is a share of."""
+    """What a threshold is a share of."""
     compete = f" after a competition at temperature {seed.competition:g},"
     maps = f"maps{compete if seed.competition else ''} to the power {seed.power:g}"
     return f"of the maximum of {maps}"
@@ -139,7 +139,7 @@ def _segmenter_scores(found: RunResults) -> Iterator[report.ScoreStep]:
 
 
 def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
-    """What the segmenter says of the images that it learned from."""
+    """Scores of the masks that the segmenter made of its training images."""
     scores, config = found.summary("relabel").get("scores"), found.run.settings
     if not scores:
         return

@@ -31,10 +31,10 @@ _LEFT_OUT = ("learned", "learned_from", "given", "images")  # facts about data, 
 
 
 def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
-    """What the masks of a lineage are worth, and the segmenter that learned from them.
+    """Scores and settings of a lineage's masks and of the segmenter that learned from them.
 
     Args:
-        way: Of finished stages.
+        way: A lineage of finished stages.
         classes: Every mIoU is the mean over background and these; None for all that occur.
 
     Raises:
@@ -153,7 +153,7 @@ def _protocols(evaluations: Iterable[Record]) -> dict[str, Record]:
 
 
 def _scores(evaluation: Record) -> Scores:
-    """What it found; empty without ground truth."""
+    """Its scores; empty without ground truth."""
     return evaluation.summary.get("scores") or {}
 
 

@@ -1,4 +1,4 @@
-"""What the stages of a run left, for whoever tells about it."""
+"""Results of the stages of one run, for its report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = ("pseudo_labels", "segmentation", "evaluate")
 
 @dataclass
 class RunResults:
-    """What the stages of a run left; a stage made with other settings counts as missing."""
+    """Results of the stages of a run; a stage made with other settings counts as missing."""
 
     run: Run
 
@@ -44,7 +44,7 @@ class RunResults:
         return self.run.data.classes
 
     def summary(self, name: str) -> dict[str, Any]:
-        """What came out of a stage; empty if it is not done."""
+        """Summary of a stage; empty if it is not done."""
         return self.done[name].summary if name in self.done else {}
 
     @property
@@ -56,7 +56,7 @@ class RunResults:
 
     @property
     def segmenter_title(self) -> str:
-        """What the evaluated predictions come from."""
+        """Title of the evaluated predictions."""
         settings = self.run.settings
         if settings.evaluate.masks is not None:
             return "given masks"

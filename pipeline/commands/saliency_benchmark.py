@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,25 @@ from pipeline.base.arrays import Image
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
-from pipeline.commands import benchmark_method
-from pipeline.commands.benchmark_method import Contest, box_path, read_maps
-from pipeline.commands.explained import ExplainedNetwork, library_model, own_model
+from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.images import read_image
 from pipeline.data.truth import masks_of
+from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import scaled_size
 from pipeline.report import benchmark_page as page
 from pipeline.report.page import data_address
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.report.rendering import Pictures
+from pipeline.run.building import build
+from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.run.schema import CONFIGS
+from pipeline.stages import benchmark_method
+from pipeline.stages.benchmark_method import BenchmarkSetup, box_path, read_maps
+from pipeline.stages.job import Job, Summary
 from pipeline.stages.predictions import named_split
 from tsgb.explain.classifier import ClassifierError
 
@@ -52,17 +57,47 @@ def run(run: Run) -> None:
         StageIncompleteError: Some images failed; everything else is written.
     """
     methods = check_settings(run)
-    contest = _contest(run)
-    problems, stages = [], {}
+    setup = _setup(run)
+    problems: list[str] = []
+    stages: dict[str, StageFolder] = {}
     for name, settings in methods.items():
-        stages[name] = benchmark_method.folder(run, contest, name, settings)
+        stages[name] = _folder(run, setup, name, settings)
         try:
-            benchmark_method.run(run, contest, name, settings)
+            make(run, stages[name], partial(_score, run, setup, name, settings))
         except StageIncompleteError as error:
             problems.append(str(error))
-    _write(run, contest, stages)
+    _write(run, setup, stages)
     if problems:
         raise StageIncompleteError("\n".join(problems))
+
+
+def _folder(run: Run, setup: BenchmarkSetup, name: str, settings: Settings) -> StageFolder:
+    """Where the scores of a method are, or will be; independent of the other methods."""
+    network, upstream = _origin(run)
+    choices = {
+        "method": fitted(settings, setup.explained),
+        "benchmark": replace(
+            run.settings.benchmark,
+            methods=[], checkpoint=None, model=None, class_map=None, model_weights="",
+        ),
+        "network": network,
+        "items": [item.id for item in setup.items],
+        "outputs": {str(label): list(found) for label, found in setup.outputs.items()},
+        "ground_truth": setup.truth_version,
+    }  # fmt: skip
+    word, module = f"{name}_{_network_word(run)}", benchmark_method.__name__
+    return run.folder_of("saliency_benchmark", word, module, upstream, choices)
+
+
+def _score(run: Run, setup: BenchmarkSetup, name: str, settings: Settings) -> Summary:
+    folder = _folder(run, setup, name, settings).path
+    job = Job(run.settings, run.data, folder, {}, run.terminal, build)
+    return benchmark_method.work(job, setup, name, settings)
+
+
+def _network_word(run: Run) -> str:
+    """For names of folders: classifier, or the network of a library."""
+    return (run.settings.benchmark.model or "classifier").rpartition("/")[2]
 
 
 def check_settings(run: Run) -> dict[str, Settings]:
@@ -90,7 +125,7 @@ def check_settings(run: Run) -> dict[str, Settings]:
             "Name files of configs/saliency, as in benchmark.methods=[tsgb,grad_cam]."
         )
     return {Path(name).stem: _settings(run, name) for name in config.methods} | {
-        CENTRE: {"_target_": "pipeline.commands.map_scores.Centre"}
+        CENTRE: {"_target_": "pipeline.stages.map_scores.Centre"}
     }
 
 
@@ -116,7 +151,7 @@ def _settings(run: Run, name: str) -> Settings:
     return {str(key): value for key, value in dict(method).items()}  # type: ignore[arg-type]
 
 
-def _contest(run: Run) -> Contest:
+def _setup(run: Run) -> BenchmarkSetup:
     config = run.settings.benchmark
     device = _device(run)
     if config.model is None:
@@ -127,13 +162,11 @@ def _contest(run: Run) -> Contest:
         outputs = _mapped_outputs(run, explained)
     explained.classifier.network.to(device)
     items, truth = _items(run, _split(run), outputs)
-    parts, upstream = _origin(run)
-    word = (config.model or "classifier").rpartition("/")[2]
-    return Contest(word, explained, parts, upstream, items, outputs, truth, device)
+    return BenchmarkSetup(explained, items, outputs, truth, device)
 
 
 def _origin(run: Run) -> tuple[Settings, list[StageFolder]]:
-    """What the network was made from: plain values, and stages."""
+    """The settings and the stages that the network was made from."""
     config = run.settings.benchmark
     if config.model is not None:
         path = Path(config.model_weights).expanduser()
@@ -206,7 +239,7 @@ def _indices(name: str, ranges: Sequence[str], count: int) -> list[int]:
     if not indices or not all(0 <= k < count for k in indices):
         raise ConfigError(
             f"benchmark.class_map.{name}: {ranges} does not lie within the {count} classes "
-            f"of the network. There is no such logit. Use 0 to {count - 1}."
+            f"of the network. Use 0 to {count - 1}."
         )
     return indices
 
@@ -243,25 +276,25 @@ def _truth_version(run: Run, items: Sequence[Item]) -> str | None:
     return run.truth_version(Split("", tuple(items)))
 
 
-def _write(run: Run, contest: Contest, stages: Mapping[str, StageFolder]) -> None:
+def _write(run: Run, setup: BenchmarkSetup, stages: Mapping[str, StageFolder]) -> None:
     results = [
         page.Result(name, stage.summary if stage.is_done else {"unfinished": True}, name == CENTRE)
         for name, stage in stages.items()
     ]
     config, finished = run.settings.benchmark, {n: s for n, s in stages.items() if s.is_done}
-    folder = run.output / "saliency_benchmark" / f"{contest.word}_{_split(run).name}"
+    folder = run.output / "saliency_benchmark" / f"{_network_word(run)}_{_split(run).name}"
     plot = page.plot(results)
     content = page.Page(
         title=f"Saliency on {run.data.name}, {_split(run).name}",
         folder=str(folder),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         results=page.ordered(results),
-        notes=_notes(run, contest),
+        notes=_notes(run, setup),
         threshold=config.threshold,
         plot=data_address(plot, "image/png") if plot else None,
         rows=[
             row
-            for item in spaced(contest.items, config.pictures)
+            for item in spaced(setup.items, config.pictures)
             for row in _rows(run, item, finished)
         ],
     )
@@ -275,37 +308,37 @@ def _write(run: Run, contest: Contest, stages: Mapping[str, StageFolder]) -> Non
     run.terminal.say("page, table.csv, table.md, plot.png", str(folder / "index.html"))
 
 
-def _notes(run: Run, contest: Contest) -> dict[str, str]:
+def _notes(run: Run, setup: BenchmarkSetup) -> dict[str, str]:
     """How the numbers were made, for the page."""
     config, split = run.settings.benchmark, _split(run)
     truth = {"masks": _MASK, "boxes": _BOX}.get(config.truth, "")
-    counts = Counter(label for item in contest.items for label in item.labels)
+    counts = Counter(label for item in setup.items for label in item.labels)
     left = [
         f"{run.data.classes[k]} ({count} images)"
         for k, count in sorted(counts.items())
-        if k not in contest.outputs
+        if k not in setup.outputs
     ]
-    network = contest.explained.classifier
+    network = setup.explained.classifier
     size = config.size or network.preprocessing.size
     return {
         "classifier": network.name
         + (f", weights {config.model_weights}" if config.model else "")
         + (f", {config.checkpoint}" if config.checkpoint else ""),
-        "images": f"{len(contest.items)} of {len(split.items)} of {split.name}",
-        "ground truth": truth if contest.truth_version else "none: localisation was not scored",
+        "images": f"{len(setup.items)} of {len(split.items)} of {split.name}",
+        "ground truth": truth if setup.truth_version else "none: localisation was not scored",
         "classes left out": f"{', '.join(left)}: the network has no such class" if left else "none",
         "maps": "raw, as the method returns them: one scale, no mirror, no smoothing; longer side "
         f"of the image {size} px; then stretched bilinearly",
-        "deletion and insertion": f"{min(config.faithfulness_images, len(contest.items))} images, "
+        "deletion and insertion": f"{min(config.faithfulness_images, len(setup.items))} images, "
         f"{config.steps} steps",
-        "device": f"{contest.device.type}, {torch.get_num_threads()} threads",
+        "device": f"{setup.device.type}, {torch.get_num_threads()} threads",
         "code": str(made_by()["git"]),
     }
 
 
 def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictures]:
     """For each class in an image the image, its ground truth, and the map of each method."""
-    maps = {name: read_maps(stage, item) for name, stage in stages.items()}
+    maps = {name: read_maps(stage.path, item) for name, stage in stages.items()}
     labels = sorted({label for found in maps.values() for label in found})
     try:
         image = thumbnail(read_image(item.image))

@@ -45,7 +45,7 @@ class StageFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the manifest says; empty if there is none that can be read."""
+        """Content of the manifest; empty if there is none that can be read."""
         try:
             return dict(read_json(self.path / MANIFEST))
         except (OSError, ValueError):
@@ -63,7 +63,7 @@ class StageFolder:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What came out, as given to ``finish``."""
+        """Summary of the result, as given to ``finish``."""
         return dict(self.manifest.get("summary", {}))
 
     @contextmanager
@@ -125,7 +125,7 @@ class StageFolder:
         shutil.rmtree(self.path)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the stage as done, with what came out of it."""
+        """Mark the stage as done, with a summary of its result."""
         begun = self.manifest
         seconds = round(begun["seconds"] + time.time() - begun["began"], 1)
         files = self._count_files()

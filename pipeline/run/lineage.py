@@ -1,4 +1,4 @@
-"""What lies in a run's folder: stages that are done or not, and which was made from which."""
+"""The stages in a run's folder, done or not, and which was made from which."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Found = dict[str, "Record"]  # by the name of the folder, which has the choices 
 
 @dataclass(frozen=True)
 class Record:
-    """What the folder of a stage says of itself.
+    """A stage as its folder describes it.
 
     Attributes:
         path: The folder.
@@ -42,7 +42,7 @@ class Record:
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """All that its result depends on."""
+        """Everything that its result depends on."""
         return dict(self.manifest.get("parts", {}))
 
     @property
@@ -52,7 +52,7 @@ class Record:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """What came out."""
+        """Summary of the result."""
         return dict(self.manifest.get("summary", {}))
 
     @property
@@ -61,7 +61,7 @@ class Record:
         return float(self.manifest.get("seconds", 0.0))
 
     def ancestors(self) -> list[Record]:
-        """Every stage on the way to this one, in order, itself the last; each once."""
+        """Every stage that this one was made from, in order, each once; itself last."""
         way = {stage.path: stage for parent in self.parents for stage in parent.ancestors()}
         return [*way.values(), self]
 

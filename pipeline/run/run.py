@@ -102,11 +102,11 @@ class Run:
         """A folder whose name has the choices in it, so that no choice replaces another's result.
 
         Args:
-            name: Of the folder of all results of this kind.
-            word: About the choices, for people.
-            module: Whose code makes the result; changed code replaces the result.
+            name: Folder of all results of this kind.
+            word: Says something about the choices, for people.
+            module: Module that makes the result; if its code changes, the result is replaced.
             upstream: Stages that are read.
-            choices: Plain values or dataclasses; ``None`` and what builds something are allowed.
+            choices: Plain values, dataclasses, or settings with a ``_target_``.
         """
         choice = {
             "settings": {key: _plain(value) for key, value in choices.items()},

@@ -55,7 +55,7 @@ def predict(
 
 
 class _Writer(Callback):
-    """Passes on what comes out of an image; an unreadable one comes out as None."""
+    """Hands each result to ``write``; the result of an image that cannot be read is None."""
 
     def __init__(self, items: Sequence[Item], write: Callable[[Item, Tensor], None]) -> None:
         self.items = items
@@ -71,7 +71,7 @@ class _Writer(Callback):
         batch_idx: int,
         _loader: int = 0,
     ) -> None:
-        """Write one result, and end if the process was asked to: Lightning only takes a note."""
+        """Write one result, then end if SIGTERM came: Lightning only makes a note of it."""
         self._write(self.items[batch_idx], outputs)
         if trainer.received_sigterm:
             raise SIGTERMException(128 + signal.SIGTERM)
@@ -91,10 +91,10 @@ class _Writer(Callback):
 def in_parallel(
     work: Callable[[T], R], inputs: Iterable[T], workers: int
 ) -> Iterator[tuple[T, R | PipelineError]]:
-    """Results in the order of the inputs, made by threads, with a bounded number in flight.
+    """Results in the order of the inputs, made by threads; few inputs are in flight at a time.
 
-    A failure is returned in the place of its result, so that one image does not stop the others;
-    a full disk does.
+    An error about one input is returned in place of its result, so that one image does not stop
+    the others. A full disk does.
     """
     with ThreadPoolExecutor(max_workers=workers) as pool:
         source = iter(inputs)
@@ -115,18 +115,18 @@ def in_parallel(
                 yield value, error if isinstance(error, PipelineError) else DataError(str(error))
 
 
-class Beside:
+class BackgroundPool:
     """Threads that work on each input while the caller makes the next ones.
 
-    At most two inputs a thread wait; then the caller does. Failures of single images are left for
-    a later pass to find again and report; any other error is raised at the end of the block, and
-    stops the caller at its next input.
+    At most two inputs wait for each thread; then the caller waits. Failures of single images are
+    ignored here, since a later pass finds and reports them; any other error stops the caller at
+    its next input, or is raised at the end of the block.
 
     Example:
         >>> seen = set()
-        >>> with Beside(seen.add, workers=2) as beside:
+        >>> with BackgroundPool(seen.add, workers=2) as pool:
         ...     for number in range(5):
-        ...         beside.submit(number)
+        ...         pool.submit(number)
         >>> sorted(seen)
         [0, 1, 2, 3, 4]
     """
@@ -141,7 +141,7 @@ class Beside:
         return self
 
     def submit(self, value: object) -> None:
-        """Hand over an input, once there is room for it."""
+        """Hand over an input; wait until there is room for it."""
         self._raise_error()
         self._places.acquire()
         self._pool.submit(self._try, value)
@@ -176,6 +176,6 @@ def raise_if_any(failures: Failures, total: int, what: str) -> None:
         lines = [f"{name}: {reason}" for name, reason in failures.items()]
         raise StageIncompleteError(
             f"{what}: {len(failures)} of {total} images failed; the other {total - len(failures)} "
-            "are done and kept. Mend these images or take them off the list, then run the same "
+            "are done and kept. Repair these images or take them off the list, then run the same "
             f"command again.\n{at_most(lines)}"
         )

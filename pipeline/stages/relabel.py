@@ -20,7 +20,7 @@ from pipeline.masks.seed import label_image
 from pipeline.networks.device import on_gpu
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
-from pipeline.stages.prediction import Beside, Failures, predict, raise_if_any
+from pipeline.stages.prediction import BackgroundPool, Failures, predict, raise_if_any
 from pipeline.stages.refinement import refinement
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.tasks.predictor import LabelledPredictor
@@ -89,8 +89,8 @@ def _predict(job: Job, task: LabelledPredictor, items: Sequence[Item], maker: _M
         return predict(job, task, items, write)
 
     if on_gpu(job.settings.trainer):
-        with Beside(maker.try_to_make, max(job.settings.trainer.workers, 1)) as beside:
-            unreadable = through(beside.submit)
+        with BackgroundPool(maker.try_to_make, max(job.settings.trainer.workers, 1)) as pool:
+            unreadable = through(pool.submit)
     else:
         unreadable = through(maker.try_to_make)
     maker.failures.update(unreadable)

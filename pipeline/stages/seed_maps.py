@@ -24,7 +24,7 @@ class SeedMaps:
     """Maps in [0, 1] of the classes of an image, ready for a threshold.
 
     Attributes:
-        folder: Of the stage `saliency`.
+        folder: Folder of the stage `saliency`.
         seed: The settings.
         logits: The classifier's logits by place for the classes of an image; None for a seed
             without competition.

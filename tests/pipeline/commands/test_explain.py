@@ -11,7 +11,8 @@ import torch
 from pipeline.base.config import ClassifierConfig, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.commands import explain
-from pipeline.commands.explained import fitted, library_model
+from pipeline.commands.explained import library_model
+from pipeline.networks.explained import fitted
 from pipeline.run.run import Run
 from pipeline.tasks.classifier import ClassifierTask
 

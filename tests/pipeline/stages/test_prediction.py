@@ -5,16 +5,16 @@ import threading
 import pytest
 
 from pipeline.base.errors import DataError, StorageError
-from pipeline.stages.prediction import Beside, in_parallel
+from pipeline.stages.prediction import BackgroundPool, in_parallel
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_everything_that_is_handed_over_is_done_when_the_block_ends(workers):
     done = []
 
-    with Beside(done.append, workers) as beside:
+    with BackgroundPool(done.append, workers) as pool:
         for number in range(40):
-            beside.submit(number)
+            pool.submit(number)
 
     assert sorted(done) == list(range(40))
 
@@ -23,13 +23,13 @@ def test_the_caller_waits_while_too_much_is_under_way():
     gate = threading.Event()
     handed_over = []
 
-    def hand_over(beside):
+    def hand_over(pool):
         for number in range(8):
-            beside.submit(number)
+            pool.submit(number)
             handed_over.append(number)
 
-    with Beside(lambda _: gate.wait(10), workers=1) as beside:
-        caller = threading.Thread(target=hand_over, args=(beside,))
+    with BackgroundPool(lambda _: gate.wait(10), workers=1) as pool:
+        caller = threading.Thread(target=hand_over, args=(pool,))
         caller.start()
         caller.join(timeout=0.3)
         assert len(handed_over) == 3  # one that runs and two that wait
@@ -45,9 +45,9 @@ def test_an_image_that_fails_is_left_for_the_pass_that_reports_it():
             raise DataError("image 1 is broken")
         done.append(number)
 
-    with Beside(work, workers=2) as beside:
+    with BackgroundPool(work, workers=2) as pool:
         for number in range(4):
-            beside.submit(number)
+            pool.submit(number)
 
     assert sorted(done) == [0, 2, 3]
 
@@ -57,9 +57,9 @@ def test_a_full_disk_stops_the_caller():
         raise StorageError("the disk is full")
 
     def hand_over_all():
-        with Beside(work, workers=1) as beside:
+        with BackgroundPool(work, workers=1) as pool:
             for number in range(1000):
-                beside.submit(number)
+                pool.submit(number)
                 count.append(number)
 
     count = []
@@ -72,8 +72,8 @@ def test_an_error_of_the_last_input_is_not_lost():
     def work(_):
         raise RuntimeError("a mistake in the program")
 
-    with pytest.raises(RuntimeError, match="a mistake"), Beside(work, workers=1) as beside:
-        beside.submit(0)
+    with pytest.raises(RuntimeError, match="a mistake"), BackgroundPool(work, workers=1) as pool:
+        pool.submit(0)
 
 
 def test_an_error_of_the_caller_is_raised_and_what_waits_is_dropped():
@@ -85,9 +85,9 @@ def test_an_error_of_the_caller_is_raised_and_what_waits_is_dropped():
         done.append(number)
 
     def hand_over_and_fail():
-        with Beside(work, workers=1) as beside:
+        with BackgroundPool(work, workers=1) as pool:
             for number in range(3):
-                beside.submit(number)
+                pool.submit(number)
             threading.Timer(0.1, gate.set).start()
             raise KeyError("the caller's own")
 

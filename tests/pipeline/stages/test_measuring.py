@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from pipeline.commands.measuring import peak_bytes, timed
+from pipeline.stages.measuring import peak_bytes, timed
 
 CPU = torch.device("cpu")
 

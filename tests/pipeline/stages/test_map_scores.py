@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.commands.map_scores import THRESHOLDS, Centre, Faithfulness, localisation, summarise
+from pipeline.stages.map_scores import THRESHOLDS, Centre, Faithfulness, localisation, summarise
 
 
 def square(size, top, left, side):

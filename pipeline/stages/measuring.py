@@ -1,4 +1,4 @@
-"""What a call costs: seconds, and the memory that it needs on top of what is there."""
+"""Cost of a call: seconds, and peak memory beyond what was allocated before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """What the call returns, and the seconds until the device is done with it.
+    """Result of the call, and the seconds until the device has finished it.
 
     Example:
         >>> result, seconds = timed(lambda: 3, torch.device("cpu"))

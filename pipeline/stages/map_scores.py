@@ -55,7 +55,7 @@ def localisation(maps: Tensor, masks: Tensor, void: Tensor, threshold: float) ->
     Args:
         maps: Raw, [K, h, w]; stretched bilinearly.
         masks: True on the object, [K, H, W].
-        void: True where the ground truth is open, [H, W].
+        void: True on void pixels of the ground truth, [H, W].
         threshold: Share of the maximum from which a map is foreground.
 
     Returns:
@@ -84,7 +84,7 @@ class Faithfulness:
 
     Attributes:
         network: Gives logits.
-        probability: Of logits.
+        probability: Makes probabilities of logits.
         steps: Parts in which pixels are deleted or inserted.
         batch_size: Changed images in one forward pass.
     """
@@ -95,7 +95,7 @@ class Faithfulness:
     batch_size: int = 4
 
     def scores(self, pixels: Tensor, maps: Tensor, targets: Tensor) -> list[Record]:
-        """Of each map [K, h, w] and its target [K], on one image [1, C, H, W]."""
+        """Scores of each map [K, h, w] for its target [K], on one image [1, C, H, W]."""
         size = (pixels.shape[2], pixels.shape[3])
         images = pixels.expand(len(maps), *pixels.shape[1:])
         options: dict[str, Any] = {
@@ -116,7 +116,7 @@ def summarise(images: Sequence[Record], thresholds: Sequence[float] = THRESHOLDS
     Args:
         images: For each its ``pairs`` (a class and its scores), ``seconds``, ``forward_seconds``,
             ``bytes`` and ``forward_bytes``; the last two are None where they were not measured.
-        thresholds: Of ``ious``.
+        thresholds: Thresholds that ``ious`` were measured at.
 
     Returns:
         ``scores`` by metric (``mean``, ``error`` = standard error, ``pairs``, ``classes``), the

@@ -1,10 +1,10 @@
-"""One method of a saliency benchmark: maps of every image, scored; one file of scores an image."""
+"""Work of `saliency_benchmark` for one method: maps of every image, scores as one file each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,121 +16,86 @@ from torch import Tensor
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StorageError
 from pipeline.base.files import atomic_path, read_json, write_json
-from pipeline.commands.explained import ExplainedNetwork, fitted
-from pipeline.commands.map_scores import Faithfulness, Record, localisation, summarise
-from pipeline.commands.measuring import peak_bytes, timed
 from pipeline.data.catalogue import Item, spaced
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
 from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
+from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import resize, scaled_size
-from pipeline.run.building import build
-from pipeline.run.executor import make
-from pipeline.run.folders import StageFolder
-from pipeline.run.run import Run
+from pipeline.stages.job import Job, Summary
+from pipeline.stages.map_scores import Faithfulness, Record, localisation, summarise
+from pipeline.stages.measuring import peak_bytes, timed
 from pipeline.stages.prediction import Failures, raise_if_any
 from pipeline.tasks.pseudo_labeler import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
-_WEIGHED = 3  # images on which memory is measured
-_AT_ONCE = {"cpu": 4, "cuda": 64}  # changed images a forward pass: what fits into caches is fastest
+_MEMORY_IMAGES = 3  # images on which memory is measured
+_BATCH_SIZES = {"cpu": 4, "cuda": 64}  # changed images a forward pass; caches limit a CPU
 _BRIGHT = 0.995  # share of the pixels that are darker than the brightest colour on the page
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What all methods of one benchmark share.
+class BenchmarkSetup:
+    """What all methods of one benchmark have in common.
 
     Attributes:
-        word: For names of folders: classifier, or the network of a library.
         explained: The network, on ``device``.
-        parts: What it was made from, as plain values.
-        upstream: Stages that it was made from.
         items: Images that are scored.
         outputs: Logits that stand for each class of the data; classes without any are left out.
         truth_version: Fingerprint of the ground truth of ``items``; None for none.
     """
 
-    word: str
     explained: ExplainedNetwork
-    parts: dict[str, Any]
-    upstream: Sequence[StageFolder]
     items: Sequence[Item]
     outputs: Mapping[int, Sequence[int]]
     truth_version: str | None
     device: torch.device
 
 
-def folder(run: Run, contest: Contest, name: str, settings: dict[str, Any]) -> StageFolder:
-    """Where the scores of a method are, or will be; independent of the other methods."""
-    config = replace(
-        run.settings.benchmark, methods=[], checkpoint=None, model=None, class_map=None
-    )
-    choices = {
-        "method": fitted(settings, contest.explained),
-        "benchmark": replace(config, model_weights=""),
-        "network": contest.parts,
-        "items": [item.id for item in contest.items],
-        "outputs": {str(label): list(found) for label, found in contest.outputs.items()},
-        "ground_truth": contest.truth_version,
-    }
-    word = f"{name}_{contest.word}"
-    return run.folder_of("saliency_benchmark", word, __name__, contest.upstream, choices)
+def map_path(folder: Path, item: Item) -> Path:
+    """The file of the maps that the page shows: [K, h, w] in [0, 1], and the classes [K]."""
+    return folder / "maps" / f"{item.id}.npz"
 
 
-def run(run: Run, contest: Contest, name: str, settings: dict[str, Any]) -> StageFolder:
+def read_maps(folder: Path, item: Item) -> dict[int, NDArray[np.float32]]:
+    """Maps in [0, 1] by class index; empty if there is no file."""
+    if not map_path(folder, item).exists():
+        return {}
+    with np.load(map_path(folder, item)) as content:
+        labels, maps = content["classes"].tolist(), content["maps"].astype(np.float32)
+    return dict(zip(labels, maps, strict=True))
+
+
+def _score_path(folder: Path, item: Item) -> Path:
+    return folder / "scores" / f"{item.id}.json"
+
+
+def work(job: Job, setup: BenchmarkSetup, name: str, settings: dict[str, Any]) -> Summary:
     """Score a method on every image; one that refuses the network is done with that answer.
 
     Raises:
         StageIncompleteError: Some images failed; the others are kept.
     """
-    stage = folder(run, contest, name, settings)
-    make(run, stage, lambda: _score_all(run, contest, name, settings, stage))
-    return stage
-
-
-def map_path(stage: StageFolder, item: Item) -> Path:
-    """The file of the maps that the page shows: [K, h, w] in [0, 1], and the classes [K]."""
-    return stage.path / "maps" / f"{item.id}.npz"
-
-
-def read_maps(stage: StageFolder, item: Item) -> dict[int, NDArray[np.float32]]:
-    """Maps in [0, 1] by class index; empty if there is no file."""
-    if not map_path(stage, item).exists():
-        return {}
-    with np.load(map_path(stage, item)) as content:
-        labels, maps = content["classes"].tolist(), content["maps"].astype(np.float32)
-    return dict(zip(labels, maps, strict=True))
-
-
-def _score_path(stage: StageFolder, item: Item) -> Path:
-    return stage.path / "scores" / f"{item.id}.json"
-
-
-def _score_all(
-    run: Run, contest: Contest, name: str, settings: dict[str, Any], stage: StageFolder
-) -> dict[str, Any]:
-    options = fitted(settings, contest.explained)
-    missing = [item for item in contest.items if not _score_path(stage, item).exists()]
+    options = fitted(settings, setup.explained)
+    missing = [item for item in setup.items if not _score_path(job.folder, item).exists()]
     try:
-        method = build(
-            {**options, "model": contest.explained.classifier.network}, "benchmark.methods"
-        )
-        judge = _Judge(run, contest, method, stage)
-        judge.warm_up([*missing, *contest.items])
+        network = setup.explained.classifier.network
+        method = job.build({**options, "model": network}, "benchmark.methods")
+        scorer = _MethodScorer(job, setup, method)
+        scorer.warm_up([*missing, *setup.items])
     except (ConfigError, LayerError, UnsupportedModelError) as error:
         return {"method": options, "refused": str(error), "images": 0, "pairs": 0}
-    raise_if_any(_go_through(run, judge, missing, name), len(contest.items), f"benchmark of {name}")
-    records = [read_json(_score_path(stage, item)) for item in contest.items]
+    raise_if_any(_go_through(job, scorer, missing, name), len(setup.items), f"benchmark of {name}")
+    records = [read_json(_score_path(job.folder, item)) for item in setup.items]
     return {"method": options, "refused": None, **summarise(records)}
 
 
-def _go_through(run: Run, judge: _Judge, missing: Sequence[Item], name: str) -> Failures:
+def _go_through(job: Job, scorer: _MethodScorer, missing: Sequence[Item], name: str) -> Failures:
     failures: Failures = {}
-    with run.terminal.progress(name, len(missing)) as step:
+    with job.terminal.progress(name, len(missing)) as step:
         for done, item in enumerate(missing, start=1):
             try:
-                judge.score(item)
+                scorer.score(item)
             except StorageError:
                 raise
             except (PipelineError, TSGBError) as error:
@@ -139,37 +104,32 @@ def _go_through(run: Run, judge: _Judge, missing: Sequence[Item], name: str) -> 
     return failures
 
 
-class _Judge:
+class _MethodScorer:
     """Scores one method on one image after the other."""
 
-    def __init__(
-        self, run: Run, contest: Contest, method: SaliencyMethod, stage: StageFolder
-    ) -> None:
-        config = run.settings.benchmark
+    def __init__(self, job: Job, setup: BenchmarkSetup, method: SaliencyMethod) -> None:
+        config = job.settings.benchmark
         self.config = config
-        self.classes = run.data.classes
-        self.contest = contest
-        self.classifier = contest.explained.classifier
+        self.classes = job.data.classes
+        self.setup = setup
+        self.classifier = setup.explained.classifier
         self.method = method
-        self.stage = stage
+        self.folder = job.folder
         self.faithfulness = Faithfulness(
             self.classifier.network,
             self.classifier.probabilities,
             config.steps,
-            _AT_ONCE[contest.device.type],
+            _BATCH_SIZES[setup.device.type],
         )
-        self.tested = _ids(spaced(contest.items, config.faithfulness_images))
-        self.weighed = _ids(spaced(contest.items, _WEIGHED if config.memory else 0))
-        self.shown = _ids(spaced(contest.items, config.pictures))
+        self.tested = _ids(spaced(setup.items, config.faithfulness_images))
+        self.measured = _ids(spaced(setup.items, _MEMORY_IMAGES if config.memory else 0))
+        self.shown = _ids(spaced(setup.items, config.pictures))
 
     def warm_up(self, items: Sequence[Item]) -> None:
-        """One call on the first image that there is, so that the clock sees none of the first.
-
-        What the image itself is to blame for is found when it is scored.
-        """
+        """One call on the first image, since first calls are slow; errors about it come later."""
         with suppress(PipelineError):
             pixels = self._pixels(read_image(items[0].image))
-            label = next(iter(self.contest.outputs.values()))[0]
+            label = next(iter(self.setup.outputs.values()))[0]
             with _images_to_blame():
                 self._forward(pixels)
                 self._attribute(pixels, torch.tensor([label], device=pixels.device))
@@ -178,21 +138,21 @@ class _Judge:
         """Write the scores of an image, and its maps if the page shows them."""
         image = read_image(item.image)
         truth = self._truth(item, (image.shape[0], image.shape[1]))
-        labels = [label for label in item.labels if label in self.contest.outputs]
+        labels = [label for label in item.labels if label in self.setup.outputs]
         if truth is not None:
             labels = [label for label in labels if label in truth.objects]
         record: Record = {"pairs": []}
         if labels:
             record = self._scored(item, self._pixels(image), labels, truth)
-        write_json(_score_path(self.stage, item), record)
+        write_json(_score_path(self.folder, item), record)
 
     def _scored(
         self, item: Item, pixels: Tensor, labels: list[int], truth: ObjectMasks | None
     ) -> Record:
-        logits, forward_seconds = timed(lambda: self._forward(pixels), self.contest.device)
+        logits, forward_seconds = timed(lambda: self._forward(pixels), self.setup.device)
         indices = [self._target(logits, label) for label in labels]
         targets = torch.tensor(indices, device=pixels.device)
-        maps, seconds = timed(lambda: self._attribute(pixels, targets), self.contest.device)
+        maps, seconds = timed(lambda: self._attribute(pixels, targets), self.setup.device)
         pairs: list[Record] = [
             {"class": self.classes[label], "target": target}
             for label, target in zip(labels, indices, strict=True)
@@ -209,9 +169,9 @@ class _Judge:
         return record | self._memory(item, pixels, targets)
 
     def _memory(self, item: Item, pixels: Tensor, targets: Tensor) -> Record:
-        if item.id not in self.weighed:
+        if item.id not in self.measured:
             return {}
-        device = self.contest.device
+        device = self.setup.device
         return {
             "bytes": peak_bytes(lambda: self._attribute(pixels, targets), device),
             "forward_bytes": peak_bytes(lambda: self._forward(pixels), device),
@@ -219,17 +179,17 @@ class _Judge:
 
     def _keep(self, item: Item, maps: Tensor, labels: list[int]) -> None:
         values = for_the_eye(maps).cpu().numpy().astype(np.float16)
-        with atomic_path(map_path(self.stage, item)) as path, path.open("wb") as stream:
+        with atomic_path(map_path(self.folder, item)) as path, path.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(labels))
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
         longer = self.config.size or self.classifier.preprocessing.size
         size = scaled_size(image.shape[0], image.shape[1], longer)
-        pixels = resize(to_tensor(image)[None].float(), size).to(self.contest.device)
+        pixels = resize(to_tensor(image)[None].float(), size).to(self.setup.device)
         return self.classifier.preprocessing.normalise(pixels)
 
     def _truth(self, item: Item, size: tuple[int, int]) -> ObjectMasks | None:
-        if self.contest.truth_version is None:
+        if self.setup.truth_version is None:
             return None
         if self.config.truth == Truth.boxes:
             return boxes_of(box_path(self.config.annotations, item), self.classes, size)
@@ -242,7 +202,7 @@ class _Judge:
 
     def _target(self, logits: Tensor, label: int) -> int:
         """The logit of a class; of several the highest on this image."""
-        outputs = self.contest.outputs[label]
+        outputs = self.setup.outputs[label]
         return outputs[int(logits[0, list(outputs)].argmax())]
 
     def _attribute(self, pixels: Tensor, targets: Tensor) -> Tensor:

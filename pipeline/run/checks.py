@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +18,11 @@ from pipeline.masks.seed import compete, with_background
 from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
 from pipeline.networks.device import processes
 from pipeline.run.building import build
+from pipeline.run.context import RunContext
 from pipeline.stages.predictions import evaluated_split, predictions_folder
 from pipeline.stages.refinement import features
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
-
-if TYPE_CHECKING:
-    from pipeline.run.run import Run
 
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
@@ -38,7 +35,7 @@ class Checks:
         DataError: Data that lack what a setting asks for.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunContext) -> None:
         self.run = run
         self.settings = run.settings
 

@@ -1,29 +1,19 @@
-"""One run: settings, data, folders."""
+"""One run: settings, data, and the folder of each stage."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, RunConfig
-from pipeline.base.errors import ConfigError
-from pipeline.base.files import file_fingerprint, fingerprint, read_json, write_json
-from pipeline.base.terminal import Terminal
-from pipeline.data.catalogue import Catalogue, Split
-from pipeline.data.checks import check_catalogue, data_fingerprint, describe
-from pipeline.run.building import build, target_modules
-from pipeline.run.fingerprint import code_version
-from pipeline.run.folders import MANIFEST, StageFolder
-from pipeline.run.provenance import made_by
+from pipeline.run.context import RunContext
+from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
 
 
-class Run:
-    """Settings and a folder; runs that share a folder share the stages they have in common.
+class Run(RunContext):
+    """A run, which knows the folder of each stage under its settings.
 
     Args:
         settings: Every setting.
@@ -32,54 +22,8 @@ class Run:
     """
 
     def __init__(self, settings: RunConfig, folder: Path, output: Path | None = None) -> None:
-        self.settings = settings
-        self.folder = folder
-        self.output = output or folder
-        self.terminal = Terminal(bars=settings.trainer.progress)
+        super().__init__(settings, folder, output)
         self._folders: dict[str, StageFolder] = {}
-        self._truths: dict[tuple[Path, ...], str] = {}
-
-    @cached_property
-    def data(self) -> Catalogue:
-        """The data set, read and checked; the check is skipped if the same data passed before."""
-        data: Catalogue = build(self.settings.data, "data")
-        record, known = self.folder / "data.json", data_fingerprint(data)
-        if not (record.exists() and read_json(record)["fingerprint"] == known):
-            with self.terminal.progress("checking data", 0) as step:
-                check_catalogue(data, progress=step)
-            facts = {"fingerprint": known, "name": data.name, "classes": data.classes}
-            write_json(record, {**facts, "contents": describe(data)})
-        return data
-
-    @cached_property
-    def data_version(self) -> str:
-        """Fingerprint of images and image labels; ground truth does not count."""
-        return data_fingerprint(self.data.without_truth())
-
-    def truth_version(self, split: Split) -> str:
-        """Fingerprint of the ground truth of a split; its masks are read once."""
-        masks = tuple(item.mask for item in split.items if item.mask is not None)
-        if masks not in self._truths:
-            ids = [item.id for item in split.items if item.mask is not None]
-            content = [file_fingerprint(path) for path in masks]
-            self._truths[masks] = fingerprint(list(zip(ids, content, strict=True)))
-        return self._truths[masks]
-
-    @cached_property
-    def chosen_classes(self) -> list[str]:
-        """``evaluate.classes``: means are over these and background; empty for all that occur.
-
-        Raises:
-            ConfigError: One is not a class of the data.
-        """
-        chosen = list(self.settings.evaluate.classes or ())
-        unknown = sorted(set(chosen) - set(self.data.classes))
-        if unknown:
-            raise ConfigError(
-                f"evaluate.classes: {', '.join(unknown)} not among the classes of "
-                f"{self.data.name}: {', '.join(self.data.classes)}. Correct the names."
-            )
-        return chosen
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage under these settings, with everything its result depends on."""
@@ -90,47 +34,6 @@ class Run:
             word, module = stage.word(self.settings), stage.work.__module__
             self._folders[name] = self.folder_of(name, word, module, upstream, choices)
         return self._folders[name]
-
-    def folder_of(
-        self,
-        name: str,
-        word: str,
-        module: str,
-        upstream: Sequence[StageFolder],
-        choices: Mapping[str, Any],
-    ) -> StageFolder:
-        """A folder whose name has the choices in it, so that no choice replaces another's result.
-
-        Args:
-            name: Folder of all results of this kind.
-            word: Says something about the choices, for people.
-            module: Module that makes the result; if its code changes, the result is replaced.
-            upstream: Stages that are read.
-            choices: Plain values, dataclasses, or settings with a ``_target_``.
-        """
-        choice = {
-            "settings": {key: _plain(value) for key, value in choices.items()},
-            "from": [stage.path.name for stage in upstream],
-            "data": self.data_version,
-            "random_seed": self.settings.random_seed,
-        }
-        modules = [module, *target_modules(choices)]
-        everything = {
-            **choice,
-            "upstream": [stage.fingerprint for stage in upstream],
-            "code": [code_version(name) for name in modules],
-        }
-        word = re.sub(r"[^\w.]+", "_", word)
-        path = self.folder / name / f"{word}-{fingerprint(choice)[:6]}"
-        return StageFolder(path, everything, made_by())
-
-    def stage_at(self, path: Path) -> StageFolder | None:
-        """The stage of this run in whose folder a path lies; None for a path elsewhere."""
-        for folder in (path, *path.parents):
-            if folder.parent.parent.resolve() == self.folder.resolve():
-                manifest = StageFolder(folder, {}).manifest if (folder / MANIFEST).exists() else {}
-                return StageFolder(folder, manifest["parts"]) if manifest else None
-        return None
 
     @property
     def has_twin(self) -> bool:
@@ -146,7 +49,3 @@ class Run:
         twin = Run(replace(self.settings, segmenter=segmenter), self.folder, self.output)
         twin.data, twin.terminal, twin._truths = self.data, self.terminal, self._truths
         return twin
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.base.config import RunConfig
 from pipeline.data.catalogue import Catalogue, Split
+from pipeline.run.checks import Checks
+from pipeline.run.context import RunContext
 from pipeline.stages.job import Job, Summary
-
-if TYPE_CHECKING:
-    from pipeline.run.checks import Checks
-    from pipeline.run.run import Run
 
 Lines = Iterable[tuple[str, str]]
 """Names and values for the summary at the end of a command."""
@@ -60,7 +58,7 @@ class Stage:
     name: str
     needs: Callable[[RunConfig], Sequence[str]]
     word: Callable[[RunConfig], str]
-    choices: Callable[[Run], Mapping[str, Any]]
+    choices: Callable[[RunContext], Mapping[str, Any]]
     check: Callable[[Checks], None]
     work: Callable[[Job], Summary]
     lines: Callable[[Outcome], Lines]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, Command, RunConfig
 from pipeline.base.files import file_fingerprint, fingerprint
@@ -13,6 +13,7 @@ from pipeline.networks.device import numerics
 from pipeline.run import summaries
 from pipeline.run.building import name_of, reads_network
 from pipeline.run.checks import Checks
+from pipeline.run.context import RunContext
 from pipeline.run.stage import Score, Stage
 from pipeline.stages import (
     classifier,
@@ -27,30 +28,27 @@ from pipeline.stages.export import export_for_server
 from pipeline.stages.maps import masked_split, scored_split
 from pipeline.stages.predictions import evaluated_split
 
-if TYPE_CHECKING:
-    from pipeline.run.run import Run
-
 Choices = Mapping[str, Any]
 
 
-def _classifier(run: Run) -> Choices:
+def _classifier(run: RunContext) -> Choices:
     # Which layers are read later makes no difference to what is learned.
     config = replace(run.settings.classifier, middle_layer="", last_layer="")
     weights = _weights_version(config.weights)
     return {"classifier": replace(config, weights=weights), **_numerics(run)}
 
 
-def _saliency(run: Run) -> Choices:
+def _saliency(run: RunContext) -> Choices:
     config = run.settings.saliency
     few = {} if config.images is None else {"images": list(masked_split(config, run.data).ids)}
     return {"saliency": config, **few}
 
 
-def _pseudo_labels(run: Run) -> Choices:
+def _pseudo_labels(run: RunContext) -> Choices:
     return {"seed": run.settings.seed, "refine": run.settings.refine}
 
 
-def _segmentation(run: Run) -> Choices:
+def _segmentation(run: RunContext) -> Choices:
     config, learned, maker = run.settings.segmenter, None, None
     if config.labels == GROUND_TRUTH:
         learned = run.truth_version(run.data.train)
@@ -65,12 +63,12 @@ def _segmentation(run: Run) -> Choices:
     }  # fmt: skip
 
 
-def _relabel(run: Run) -> Choices:
+def _relabel(run: RunContext) -> Choices:
     config = run.settings.relabel
     return {"relabel": config, "refine": run.settings.refine if config.refine else None}
 
 
-def _evaluate(run: Run) -> Choices:
+def _evaluate(run: RunContext) -> Choices:
     config, given = run.settings.evaluate, None
     if config.masks is not None:
         given = _masks_version(Path(config.masks), evaluated_split(config, run.data).ids)
@@ -82,7 +80,7 @@ def _evaluate(run: Run) -> Choices:
     return {"evaluate": plain, "given": given, "refine": refine}
 
 
-def _numerics(run: Run) -> Choices:
+def _numerics(run: RunContext) -> Choices:
     return {"numerics": numerics(run.settings.trainer)}
 
 

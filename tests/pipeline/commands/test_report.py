@@ -115,7 +115,7 @@ def test_worst_and_best_never_shows_an_image_twice(count):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.run.run.code_version", lambda module: module)
+    monkeypatch.setattr("pipeline.run.context.code_version", lambda module: module)
     config = RunConfig()
     config.data = {
         "_target_": "pipeline.data.shapes.load_shapes",

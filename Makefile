@@ -20,7 +20,7 @@ demo: .venv/ready ## the whole way on built-in data: under five minutes on two c
 	$(BIN)/python scripts/run.py
 
 test: .venv/ready ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=20
 
 lint: .venv/ready ## linter, formatter check, type checker
 	$(BIN)/ruff check .

@@ -4,7 +4,6 @@ Here are those of the operations that mix values, convolutions and pools, and th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +17,6 @@ from tsgb._elementwise import (
     clips,
     proportional_addition,
     published_batch_norm,
-    residual_addition,
 )
 from tsgb._operations import (
     GUARDS,
@@ -155,11 +153,8 @@ def conserving(
     skip: Skip = "plain",
     batchnorm_eps: BatchNormEps = "module",
     head_shape: Sequence[int] | None = None,
-    past_additions: bool = True,
 ) -> RuleSet:
     """The TSGB rules; see :class:`tsgb.TSGB` for the choices.
-
-    With ``past_additions``, residual additions cost more, further classes less; maps are the same.
 
     A convolution that is not ready to be the classifier, as one larger than 1 x 1, can be it if its
     weight has the shape ``head_shape``: what it needs for that is kept only if it is asked for.
@@ -171,7 +166,4 @@ def conserving(
         rules["add"] = proportional_addition
     if batchnorm_eps == "published":
         rules["batch_norm"] = below["batch_norm"] = published_batch_norm
-    plain = RuleSet(rules, STRUCTURAL, below, batched=True, ports=True)
-    if not past_additions or skip != "plain":
-        return plain
-    return replace(plain, rules={**rules, "add": residual_addition}, wary=plain)
+    return RuleSet(rules, STRUCTURAL, below, batched=True, ports=True)

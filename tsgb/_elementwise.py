@@ -18,7 +18,7 @@ from tsgb._operations import (
     need_running_statistics,
     refuse,
 )
-from tsgb._ports import opened, past, port_of, rectified, with_relu, with_sum
+from tsgb._ports import opened, past, port_of, rectified
 from tsgb._rules import GateRule, ProportionalAddRule, RatioRule, is_gate
 
 
@@ -85,7 +85,7 @@ def _rectifier(function: Callable[..., Tensor]) -> Rule:
 
 
 def relu(x: Tensor) -> Tensor:
-    return with_relu(x, rectified(_rectifier(torch.relu)(x)))
+    return rectified(_rectifier(torch.relu)(x))
 
 
 def _elementwise(function: Callable[..., Tensor]) -> Rule:
@@ -170,13 +170,6 @@ def _addition(function: Callable[..., Tensor]) -> Rule:
         return _ratio(lambda values: function(x, values, **kwargs), wide, shifts=True)
 
     return rule
-
-
-def residual_addition(x: Any, other: Any, **kwargs: Any) -> Tensor:
-    """As every addition; between convolutions, relevance may go past that of two activations."""
-    result = _addition(torch.add)(x, other, **kwargs)
-    both = depends_on_image(x) and depends_on_image(other) and not kwargs
-    return with_sum(x, other, result) if both else result
 
 
 def _expand_to(x: Tensor, other: Any) -> Tensor:

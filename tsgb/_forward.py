@@ -18,7 +18,7 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 from tsgb._below import OversleptError, is_cut
 from tsgb._interception import Interception
 from tsgb._operations import RuleSet
-from tsgb._ports import BypassedError, Port, with_port
+from tsgb._ports import Port, with_port
 from tsgb._space import FEATURE_MAP, SOMEWHERE, space_of
 from tsgb._sweeps import best_number, sweeps
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
@@ -98,12 +98,12 @@ def run_forward(
     def passed(*, asleep: bool) -> Forward:
         try:
             with disable_saved_tensors_hooks(_KEPT_OTHERWISE):
-                return _past_nothing_read(run, rule_set, asleep=asleep)
+                return run(rule_set=rule_set, asleep=asleep)
         except RuntimeError as error:
             _check_weights(model, who)
             if _KEPT_OTHERWISE not in str(error):
                 raise
-        return _past_nothing_read(run, rule_set, asleep=asleep, shielded=True)
+        return run(rule_set=rule_set, asleep=asleep, shielded=True)
 
     if layers and IMAGE not in layers:
         try:
@@ -114,16 +114,6 @@ def run_forward(
             if not _WITHOUT_A_PAST.search(str(error)):
                 raise
     return passed(asleep=False)
-
-
-def _past_nothing_read(run: Callable[..., Forward], rule_set: RuleSet, **state: bool) -> Forward:
-    """What ``run`` gives, with wary rules if the others lead past a layer that is read."""
-    try:
-        return run(rule_set=rule_set, **state)
-    except BypassedError:
-        if rule_set.wary is None:
-            raise
-    return run(rule_set=rule_set.wary, **state)
 
 
 def _pass(

@@ -27,7 +27,6 @@ from tsgb._landmarks import Landmarks
 from tsgb._memory import Memory
 from tsgb._operations import RuleSet, depends_on_image
 from tsgb._ports import check_unused, has_port, opened, without_short_cuts
-from tsgb._residual import addends_of
 from tsgb._space import FEATURE_MAP, note_space, resulting_space, space_of
 from tsgb.errors import UnsupportedModelError
 
@@ -262,17 +261,13 @@ class Interception(TorchFunctionMode):
                 if not known:
                     note_space(tensor, resulting_space(name, inputs, tensor))
                     self.landmarks.note_map(name, tensor)
-                    self._note_cost(name, tensor, inputs)
+                    self._note_cost(tensor)
             elif self._plain is not None:
                 self._memory.expose(tensor, *filter(depends_on_image, inputs))
 
-    def _note_cost(self, name: str, answer: Tensor, inputs: Sequence[Tensor]) -> None:
-        if self._asleep:
-            return
-        full = [] if has_port(answer) or addends_of(answer) else [answer]
-        if name != "conv2d":  # what others use as it is has a gradient of its own size
-            full += filter(addends_of, inputs)
-        self.widest = max([self.widest, *map(Tensor.numel, full)])
+    def _note_cost(self, answer: Tensor) -> None:
+        if not self._asleep and not has_port(answer):
+            self.widest = max(self.widest, answer.numel())
 
     def made(self, tensor: Tensor) -> bool:
         """True if the operation that gave ``tensor`` was seen."""

@@ -30,8 +30,6 @@ class RuleSet:
         below: The rules below the first layer that is read (:mod:`tsgb._below`), where any
             operation is allowed.
         ports: The rules know ports (:mod:`tsgb._ports`); the image has one where it is read.
-        wary: Rules for the same maps without ways past additions, for when a layer is read whose
-            output was used before the layer returned it.
     """
 
     rules: Mapping[str, Rule]
@@ -39,7 +37,6 @@ class RuleSet:
     below: Mapping[str, Rule] = field(default_factory=lambda: GUARDS)
     batched: bool = False
     ports: bool = False
-    wary: "RuleSet | None" = None
 
 
 def depends_on_image(value: object) -> bool:

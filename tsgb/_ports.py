@@ -9,8 +9,7 @@ lies between them is skipped in every backward sweep, and nothing of it has to b
 A port is an attribute of the tensor that it belongs to. Elementwise operations carry it over. Any
 other operation opens it: it works on a copy whose gradient leads into the port. A max-pool ends it
 and leaves one of its own, which only a convolution can take, since there relevance is in proportion
-to the activation. So does an addition of two tensors with ports, see :mod:`tsgb._residual`: the sum
-has no port but addends, and what is no convolution uses it as it is.
+to the activation.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,19 +20,10 @@ from torch import Tensor
 
 from tsgb._box import Window
 from tsgb._conv_rule import PassageRule
-from tsgb._residual import (
-    MOST,
-    Addend,
-    addends_of,
-    entry_past_additions,
-    masked,
-    with_addends,
-)
 from tsgb._rules import OpenRule, SealedRule, group_sum
 from tsgb.errors import LayerError
 
 _T = TypeVar("_T", bound=Tensor)
-_Way = TypeVar("_Way")
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ def with_pool_port(tensor: _T, port: Port | None) -> _T:
 
 def without_short_cuts(tensor: _T) -> _T:
     """``tensor``, which has no port of its own, and whose relevance will not go past it."""
-    return with_pool_port(with_addends(tensor, ()), None)
+    return with_pool_port(tensor, None)
 
 
 def past(
@@ -117,15 +107,13 @@ def past(
 def divides_by_size(tensor: Tensor, groups: int) -> bool:
     """True if the port for a convolution divides what it is given among channels by ``|x|``.
 
-    That of a max-pool does so, and one that leads past a grouped convolution or residual
-    additions. It is right for whatever shares relevance in proportion to ``|x|``, and wrong for the
-    classifier.
+    That of a max-pool does so, and one that leads past a grouped convolution. It is right for
+    whatever shares relevance in proportion to ``|x|``, and wrong for the classifier.
     """
     if _pool_port_for(tensor, groups) is not None:
         return True
     port = port_of(tensor)
-    past_groups = port is not None and port.passage is not None
-    return groups == 1 and (past_groups or _entry_past_additions(tensor) is not None)
+    return groups == 1 and port is not None and port.passage is not None
 
 
 def _pool_port_for(tensor: Tensor, groups: int) -> Port | None:
@@ -141,8 +129,7 @@ def entry_for_shares(tensor: Tensor, groups: int) -> Tensor | None:
         return _take(tensor, pooled)
     port = port_of(tensor)
     if port is None:
-        added = _entry_past_additions(tensor) if groups == 1 else None
-        return None if added is None else _taken(tensor, added)
+        return None
     if port.passage is None or groups > 1:
         return _take(tensor, port)
     _take(tensor, port)
@@ -164,44 +151,10 @@ def entry_for_maxima(tensor: Tensor) -> Tensor | None:
     return None if port is None or port.features is not None else _take(tensor, port)
 
 
-def with_sum(x: Tensor, other: Tensor, result: _T) -> _T:
-    """``result``, the residual addition of the first two, with a way past it if both have one."""
-    sides = [_as_addends(side) for side in (x, other)]
-    if not all(sides) or sum(map(len, sides)) > MOST or x.shape != other.shape:
-        return result
-    return with_addends(result, [*_moved(x, sides[0]), *_moved(other, sides[1])])
-
-
-def with_relu(x: Tensor, result: _T) -> _T:
-    """``result``, the ReLU of ``x``, with the way past the additions in ``x``."""
-    addends = addends_of(x)
-    return with_addends(result, masked(_moved(x, addends), result)) if addends else result
-
-
-def _as_addends(tensor: Tensor) -> Sequence[Addend]:
-    # A port that may turn out to be the classifier's will do: only a further convolution takes this
-    # way, so the classifier comes after.
-    port = port_of(tensor)
-    return addends_of(tensor) if port is None else [Addend(port.entry, tensor.detach())]
-
-
-def _moved(tensor: Tensor, addends: Sequence[Addend]) -> Sequence[Addend]:
-    """``addends``, which one further operation goes on with; others use ``tensor`` as it is."""
-    return _taken(with_addends(tensor, ()), addends)
-
-
-def _entry_past_additions(tensor: Tensor) -> Tensor | None:
-    return entry_past_additions(tensor, positive=is_rectified(tensor))
-
-
 def _take(tensor: Tensor, port: Port) -> Tensor:
-    return _taken(tensor, port.entry)
-
-
-def _taken(tensor: Tensor, way: _Way) -> _Way:
-    """``way``, by which relevance may go past ``tensor`` from now on."""
+    """Entry of ``port``, by which relevance may go past ``tensor`` from now on."""
     tensor._tsgb_port_taken = True  # type: ignore[attr-defined]
-    return way
+    return port.entry
 
 
 def opened(tensor: Tensor) -> Tensor:
@@ -218,18 +171,14 @@ def opened(tensor: Tensor) -> Tensor:
     return known
 
 
-class BypassedError(LayerError):
-    """Relevance of a layer's output has a way past it already."""
-
-
 def check_unused(tensor: Tensor, layer: str, who: str) -> None:
     """Raise unless all relevance can be made to pass through ``tensor``, the output of a layer.
 
     Raises:
-        BypassedError: An operation has taken a way past it already.
+        LayerError: An operation has taken a way past it already.
     """
     if getattr(tensor, "_tsgb_port_taken", False):
-        raise BypassedError(
+        raise LayerError(
             f"{who}: the output of layer {layer!r} was used before the layer returned it. "
             "Some relevance would go past the map that is read. Choose a layer that "
             "returns something new."

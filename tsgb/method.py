@@ -101,7 +101,7 @@ class Method(ABC):
             self._model,
             images,
             layers=layers,
-            rule_set=self._rule_set_for(columns.shape[1]),
+            rule_set=self._rule_set,
             who=self._name,
         )
         self._check_range(columns, forward.logits.shape[1])
@@ -133,10 +133,6 @@ class Method(ABC):
     def _rule_set(self) -> RuleSet:
         """Made anew where it depends on options: rules are closures and cannot be pickled."""
         return PLAIN_AUTOGRAD
-
-    def _rule_set_for(self, _classes: int) -> RuleSet:
-        """The rules that are quickest for so many classes of an image; the maps are the same."""
-        return self._rule_set
 
     @property
     def _name(self) -> str:

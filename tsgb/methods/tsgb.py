@@ -25,9 +25,8 @@ class TSGB(GradientMethod):
     they are added to; gates (sigmoid) and the statistics of a group norm count as constants.
 
     The classifier is the last Linear layer, or the last convolution, which decides at each of its
-    pixels. One larger than 1 x 1, or right behind a max-pool, a grouped convolution or (with
-    several targets) a residual addition, costs a second forward pass in the first call. What comes
-    after it has its plain gradient.
+    pixels. One larger than 1 x 1, or right behind a max-pool or a grouped convolution, costs a
+    second forward pass in the first call. What comes after it has its plain gradient.
 
     Two things are lost. Relevance that only zeros could carry: little in most networks, but with
     depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total
@@ -96,9 +95,9 @@ class TSGB(GradientMethod):
         self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
         self._head_shape: Sequence[int] | None = None
 
-    def _rule_set_for(self, classes: int) -> RuleSet:
-        # To look for ways past additions costs more than one sweep of full size through them.
-        return self._rules(head_shape=self._head_shape, past_additions=classes > 1)
+    @property
+    def _rule_set(self) -> RuleSet:
+        return self._rules(head_shape=self._head_shape)
 
     def _run(
         self, images: Tensor, targets: Tensor, layers: Sequence[str]

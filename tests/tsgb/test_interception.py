@@ -6,7 +6,7 @@ from model_checks import Middle, images, unchanged
 from torch.nn import functional
 
 from tsgb import CAM, TSGB, GradCAM, GuidedBackprop, UnsupportedModelError
-from tsgb._calls import operation_name
+from tsgb._engine.torch_calls import operation_name
 
 TARGETS = torch.tensor([1, 3])
 METHODS = pytest.mark.parametrize("method", [TSGB, GradCAM, CAM])

@@ -1,12 +1,15 @@
 """Excitation backprop: the probability that a unit wins, passed down from the class."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
-from tsgb._excitation import Contrast, ExcitationRules
-from tsgb._forward import Forward, find_head, made_by
+from tsgb._engine.forward import Forward
+from tsgb._engine.head import ancestors, find_head
+from tsgb._rules.relevance import Contrast, ExcitationRules, FoldedNorm, SharingLayer
+from tsgb._rules.state import state_of
 from tsgb.errors import LayerError, UnsupportedModelError
 from tsgb.method import GradientMethod
 
@@ -65,14 +68,14 @@ class ExcitationBackprop(GradientMethod):
 
     def _check_folding(self, logits: Tensor) -> None:
         """Refuse a layer that a negative scale is folded into, if anything else uses its output."""
-        for node in made_by(logits):
+        for node in ancestors(logits):
             parents = [parent for parent, _ in node.next_functions]
-            if not hasattr(node, "is_batch_norm") and any(map(_is_negated, parents)):
+            if state_of(node, FoldedNorm) is None and any(map(_is_negated, parents)):
                 raise UnsupportedModelError(
                     f"{self._name}: an activation goes into a batch norm with negative scales and "
                     "is used without it, too. Whether its positive or its negative weights excite "
-                    "it is open and the map would be wrong. Use a method without rules such as "
-                    "GradCAM."
+                    "it is ambiguous and the map would be wrong. Use a method without rules such "
+                    "as GradCAM."
                 )
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
@@ -114,13 +117,17 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
         torch.Size([2, 1, 6, 6])
     """
 
+    _rule_set = replace(ExcitationBackprop._rule_set, needs_head=True)
+
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
     ) -> list[Tensor]:
-        head = find_head(forward.logits, self._name)
-        head.divide = Contrast
+        head = find_head(forward, self._name)
+        layer = state_of(head, SharingLayer)
+        if layer is not None:
+            layer.divide = Contrast
         for activation in activations:
-            if _is_made_of(activation.grad_fn, head):
+            if head in ancestors(activation):
                 raise LayerError(
                     f"{self._name}: the layer with output {tuple(activation.shape)} is not below "
                     "the classifier. The target has not met its dual there and the map would be "
@@ -129,20 +136,7 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
         return super()._all_maps(forward, targets, activations)
 
 
-def _is_negated(node: Any) -> bool:
+def _is_negated(node: Node | None) -> bool:
     """True for a layer that a negative scale is folded into."""
-    signs = getattr(node, "signs", None)
-    return signs is not None and bool(signs.lt(0).any())
-
-
-def _is_made_of(node: Any, other: Any) -> bool:
-    """True if the output of ``node`` was computed from that of ``other``."""
-    todo, seen = [node], {None}
-    while todo:
-        node = todo.pop()
-        if node is other:
-            return True
-        if node not in seen:
-            seen.add(node)
-            todo.extend(parent for parent, _ in node.next_functions)
-    return False
+    layer = state_of(node, SharingLayer)
+    return layer is not None and layer.signs is not None and bool(layer.signs.lt(0).any())

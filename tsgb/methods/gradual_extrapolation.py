@@ -6,9 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import IMAGE, Forward
+from tsgb._composition import Composable, base_method
+from tsgb._engine.forward import IMAGE, Forward
 from tsgb.errors import ShapeError, check_choice
-from tsgb.method import Method, base_method
+from tsgb.method import Method
 from tsgb.methods.grad_cam import GradCAM
 
 Statistics = Literal["image", "batch"]
@@ -115,22 +116,25 @@ class GradualExtrapolation(Method):
         if layers:
             self._check_layers(layers)
         self._layers = tuple(layers)
-        self._base = base_method(self._name, base, model)
+        self._base: Composable = base_method(self._name, base, model)
         self._statistics: Statistics = statistics
         self._rectify = rectify
 
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        read = [self._base._layer] if self._base._layer else []
-        if self._layers:
-            read = [self._base._layer or IMAGE, *self._layers]
-        return self._base._run(images, targets, [*layers, *read])
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """Those of the other method, and the layers that are named as excitations."""
+        if not self._layers:
+            return self._base.layers_read
+        return (*(self._base.layers_read or [IMAGE]), *self._layers)
+
+    def run(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> tuple[Forward, Tensor]:
+        """The forward pass of the other method."""
+        return self._base.run(images, targets, layers)
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
         named = [forward.activations[layer].detach() for layer in self._layers]
         return extrapolate(
-            self._base._maps(forward, targets),
+            self._base.maps_from(forward, targets),
             named or forward.excitations,
             statistics=self._statistics,
             rectify=self._rectify,

@@ -1,6 +1,6 @@
 """Guided backprop and the deconvnet, which differ by one mask."""
 
-from tsgb._guided import DECONVNET, GUIDED
+from tsgb._rules.guided import DECONVNET, GUIDED
 from tsgb.methods.gradient import LargestGradient
 
 

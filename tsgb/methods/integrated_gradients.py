@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from tsgb._forward import Forward, class_gradients, run_forward
+from tsgb._engine.forward import Forward
+from tsgb._engine.forward_pass import run_forward
+from tsgb._engine.sweeps import class_gradients
 from tsgb.errors import ShapeError
 from tsgb.method import Method
 
@@ -86,7 +88,8 @@ class IntegratedGradients(Method):
     def _chunks(self, images: Tensor) -> Iterator[Tensor]:
         """How far along the path the points are, as many at a time as one forward pass takes."""
         numbers = torch.arange(self._steps, dtype=images.dtype, device=images.device)
-        yield from ((numbers + 0.5) / self._steps).split(max(1, self._batch_size // len(images)))
+        fractions = (numbers + 0.5) / self._steps
+        yield from torch.split(fractions, max(1, self._batch_size // len(images)))
 
     def _summed_gradients(self, points: Tensor, targets: Tensor) -> Tensor:
         """Sum over the points [S, B, C, H, W] of the gradient of each target: [K, B, C, H, W]."""
@@ -95,4 +98,4 @@ class IntegratedGradients(Method):
             self._model, points.flatten(0, 1), layers=(), rule_set=self._rule_set, who=self._name
         )
         gradients = class_gradients(forward, forward.images, targets.repeat(steps, 1))
-        return torch.stack([gradient.unflatten(0, (steps, -1)).sum(0) for gradient in gradients])
+        return torch.stack([torch.unflatten(g, 0, (steps, -1)).sum(0) for g in gradients])

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tsgb._excitation import (
+from tsgb._engine.forward import Forward
+from tsgb._engine.sweeps import class_gradients
+from tsgb._rules.arithmetic import broadcast
+from tsgb._rules.relevance import (
     Chain,
     JointShares,
     Operation,
@@ -17,8 +20,7 @@ from tsgb._excitation import (
     SeparateShares,
     ShareRule,
 )
-from tsgb._forward import Forward, class_gradients
-from tsgb._operations import GUARDS, RuleSet, depends_on_image, need_constant
+from tsgb._rules.rule_set import GUARDS, RuleSet, depends_on_image, need_constant
 from tsgb.errors import check_choice
 from tsgb.method import Method
 
@@ -127,9 +129,8 @@ class PANE(Method):
             >>> round((P + N).sum().item(), 4)
             1.0
         """
-        layers = () if self._layer is None else (self._layer,)
         with self._settings(images):
-            forward, columns = self._run(images, targets, layers)
+            forward, columns = self.run(images, targets, self.layers_read)
             positive, negative = self._both(forward, columns)
             return self._finished(positive), self._finished(negative)
 
@@ -216,8 +217,8 @@ class _Rules(RelevanceRules):
         halves = self._skip == "equal" and depends_on_image(x) and depends_on_image(other)
         if not halves or alpha != 1:
             return super()._add(x, other, alpha=alpha)
-        result: Tensor = _HalvesRule.apply(*torch.broadcast_tensors(x, other))
-        return result
+        total: Tensor = _HalvesRule.apply(*broadcast(x, other))
+        return total
 
     def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self._with_bias is None:
@@ -228,7 +229,8 @@ class _Rules(RelevanceRules):
 
         def operation(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
             if shift is not None:
-                return GUARDS["batch_norm"](x, *args, **kwargs)  # as the model has it, to the bit
+                y: Tensor = GUARDS["batch_norm"](x, *args, **kwargs)  # equal to the model's
+                return y
             return x * scale.view(-1, *[1] * (x.dim() - 2))
 
         return self._share(x, sum_of_both - shift, shift, operation)

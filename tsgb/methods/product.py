@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import IMAGE, Forward
-from tsgb.method import Method, base_method
+from tsgb._composition import Composable, base_method
+from tsgb._engine.forward import IMAGE, Forward
+from tsgb.method import Method
 from tsgb.methods.cam import CAM
 from tsgb.methods.tsgb import TSGB
 
@@ -59,24 +60,27 @@ class Product(Method):
                 f"{self._name}: weight is {weight}. One of the two maps would not count. Use a "
                 "number between 0 and 1, or that method alone."
             )
-        self._fine = base_method(self._name, fine, model, argument="fine")
-        self._coarse = base_method(self._name, coarse, model, argument="coarse")
+        self._fine: Composable = base_method(self._name, fine, model, argument="fine")
+        self._coarse: Composable = base_method(self._name, coarse, model, argument="coarse")
         self._weight = weight
         # CAM takes no gradient: activations and the classifier's weights are all that it reads.
         self._one_pass = isinstance(self._fine, TSGB) and isinstance(self._coarse, CAM)
 
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        read = [self._fine._layer] if self._fine._layer else []
-        if self._one_pass and self._coarse._layer:
-            read = [self._fine._layer or IMAGE, self._coarse._layer]
-        return self._fine._run(images, targets, [*layers, *read])
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """Those of ``fine``, and those of CAM if it is read from the same pass."""
+        if not self._one_pass or not self._coarse.layers_read:
+            return self._fine.layers_read
+        return (*(self._fine.layers_read or [IMAGE]), *self._coarse.layers_read)
+
+    def run(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> tuple[Forward, Tensor]:
+        """The forward pass of ``fine``."""
+        return self._fine.run(images, targets, layers)
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
-        fine = self._fine._maps(forward, targets).detach()
+        fine = self._fine.maps_from(forward, targets)
         if self._one_pass:
-            coarse = self._coarse._maps(forward, targets).detach()
+            coarse = self._coarse.maps_from(forward, targets)
         else:
             coarse = self._coarse.attribute(forward.images.detach(), targets)
         size = (max(fine.shape[2], coarse.shape[2]), max(fine.shape[3], coarse.shape[3]))

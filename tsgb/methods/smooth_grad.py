@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from tsgb._forward import Forward
-from tsgb.method import Method, base_method
+from tsgb._composition import base_method
+from tsgb._engine.forward import Forward
+from tsgb.method import Method
 from tsgb.methods.gradient import Gradient, LargestGradient, largest
 
 

@@ -5,9 +5,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from tsgb._conserving import BatchNormEps, Grouped, Saturation, Skip, conserving
-from tsgb._forward import Forward, find_head
-from tsgb._operations import RuleSet
+from tsgb._engine.forward import Forward
+from tsgb._engine.head import find_head, likely_head_shapes
+from tsgb._rules.convolution import Grouped
+from tsgb._rules.rule_set import RuleSet
+from tsgb._rules.state import BalancedLayer, state_of
+from tsgb._rules.tsgb_rules import BatchNormEps, Saturation, Skip, tsgb_rules
 from tsgb.errors import check_choice
 from tsgb.method import GradientMethod
 
@@ -92,29 +95,18 @@ class TSGB(GradientMethod):
         check_choice("TSGB", "skip", skip, Skip)
         check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
-        self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
-        self._head_shape: Sequence[int] | None = None
+        self._rules = partial(tsgb_rules, saturation, grouped, skip, batchnorm_eps)
 
     @property
     def _rule_set(self) -> RuleSet:
-        return self._rules(head_shape=self._head_shape)
-
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        known = self._head_shape
-        forward, columns = super()._run(images, targets, layers)
-        shape = getattr(find_head(forward.logits, self._name), "head_shape", None)
-        if shape in (None, known):
-            return forward, columns
-        # The classifier is a convolution that was not ready: once more with what it needs.
-        self._head_shape = shape
-        return super()._run(images, targets, layers)
+        return self._rules(heads=likely_head_shapes(self._model))
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
     ) -> list[Tensor]:
-        find_head(forward.logits, self._name).head_kappa = self._kappa
+        layer = state_of(find_head(forward, self._name), BalancedLayer)
+        if layer is not None:
+            layer.kappa = self._kappa
         return super()._all_maps(forward, targets, activations)
 
     def _read_out(self, forward: Forward) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 from torch.nn import functional
 
-from tsgb._box import Pair
+from tsgb._rules.window_sums import Pair
 from tsgb.errors import UnsupportedModelError
 
 Rule = Callable[..., Any]
@@ -26,17 +26,23 @@ class RuleSet:
         rules: Operation name -> what runs instead of the operation.
         plain: Operations that keep their own gradient. Any other one is refused as soon as its
             output depends on the image. None: every operation without a rule is plain.
-        batched: The rules work for several classes at once, under ``torch.func.vmap``.
-        below: The rules below the first layer that is read (:mod:`tsgb._below`), where any
+        below: The rules below the first layer that is read, where nothing is recorded and any
             operation is allowed.
-        ports: The rules know ports (:mod:`tsgb._ports`); the image has one where it is read.
+        gates: Operations whose output may weigh activations; see ``Trace.gate``.
+        needs_head: The method needs to know which layer is the classifier.
+        ports: The rules know ports (:mod:`tsgb._rules.ports`); the image has one where it is read.
+        vmappable: The rules work for several classes at once, under ``torch.func.vmap``.
+        fallback: Rules for the same maps that record more, for a second forward pass.
     """
 
     rules: Mapping[str, Rule]
     plain: frozenset[str] | None = None
     below: Mapping[str, Rule] = field(default_factory=lambda: GUARDS)
-    batched: bool = False
+    gates: frozenset[str] = frozenset()
+    needs_head: bool = False
     ports: bool = False
+    vmappable: bool = False
+    fallback: "RuleSet | None" = None
 
 
 def depends_on_image(value: object) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsgb._torch_internals import is_operator
+
 _SYNONYMS = {
     "__add__": "add",
     "__radd__": "add",
@@ -48,7 +50,7 @@ def operation_name(func: Callable[..., Any]) -> tuple[str, bool]:
         >>> operation_name(torch.Tensor.relu_), operation_name(torch.Tensor.__rsub__)
         (('relu', True), ('rsub', False))
     """
-    if type(func).__module__ == "torch._ops":  # such as aten.relu_.default
+    if is_operator(func):  # str(func) is "aten.relu_" or "aten.relu_.default"
         return str(func), _ends_as_overwriting(str(func).split(".")[1])
     if func is torch.batch_norm:
         return str(func), False
@@ -65,9 +67,9 @@ def _ends_as_overwriting(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def on_a_copy(func: Callable[..., Any], name: str) -> Callable[..., Any]:
+def out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The out-of-place form of an overwriting function."""
-    sibling = getattr(torch.Tensor, name, None)
+    sibling: Callable[..., Any] | None = getattr(torch.Tensor, name, None)
     if callable(sibling) and name != "__setitem__":
         return sibling
 

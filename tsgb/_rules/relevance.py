@@ -1,14 +1,14 @@
 """Backward rules that carry relevance itself: excitation backprop and PANE.
 
-The other rules carry a gradient ``g``, with ``x * g`` as relevance. Here what arrives as the
+The rules of TSGB carry a gradient ``g``, with ``x * g`` as relevance. Here what arrives as the
 gradient of an output *is* the relevance of that output, and a rule hands it to the inputs. So
 views, concatenations and max-pooling keep their own gradient, which moves values and does not scale
 them, while a mean, a factor or an addition needs a rule. Relevance starts as 1 at the target logit.
 
 Every operation that mixes inputs is linear in them, ``y_j = sum_i C_ji`` with
-``C_ji = w_ji * x_i`` and the bias left out; a method is one way to divide ``R_j`` among the
-``C_ji`` (:class:`Shares`). The shares do not depend on the class: they are worked out in the first
-sweep and kept.
+``C_ji = w_ji * x_i`` and without the bias; a method is one way to divide ``R_j`` among the ``C_ji``
+(:class:`Shares`). The shares do not depend on the class: they are worked out in the first sweep and
+kept.
 """
 
 from abc import ABC, abstractmethod
@@ -22,13 +22,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._operations import GUARDS, Rule, RuleSet, depends_on_image, need_constant, refuse
+from tsgb._rules.arithmetic import broadcast
+from tsgb._rules.rule_set import GUARDS, Rule, RuleSet, depends_on_image, need_constant, refuse
+from tsgb._rules.state import WeightedLayer, set_state, state_of
 
 Operation = Callable[..., Tensor]
 """Output of a linear operation from its input, its weight and perhaps a bias."""
 
+Divide = Callable[[Tensor, Tensor, Operation], "Shares"]
+"""Makes the shares of an operation: a class below, or a partial of one."""
 
-@dataclass
+
+@dataclass(slots=True)
 class Chain:
     """Which relevance a sweep carries; set before the sweep, read by the rules.
 
@@ -63,7 +68,7 @@ class Excitation(Shares):
         self._inputs = x.clamp(min=0).requires_grad_()
         self._total = operation(self._inputs, weight.clamp(min=0))
 
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:  # noqa: ARG002 nothing crosses
+    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:  # noqa: ARG002 no weight < 0
         start = quotient(relevance, self._total)
         return self._inputs.detach() * _transposed([self._total], [self._inputs], [start])[0]
 
@@ -135,12 +140,28 @@ def _transposed(
     return torch.autograd.grad(outputs, inputs, starts, retain_graph=True)
 
 
-class ShareRule(Function):
-    """Relevance of each output goes to the inputs that it is made of; the bias gets none.
+@dataclass(slots=True, kw_only=True)
+class SharingLayer(WeightedLayer):
+    """State of the autograd node of a convolution or linear layer; changed before the first sweep.
 
-    Before the first sweep the node may be told to divide in another way (``divide``), or to take
-    the weight of each output channel with another sign (``signs``).
+    Attributes:
+        divide: How it divides relevance.
+        weight_dim: Dimensions of its weight, as many as its output has.
+        signs: What the weight of each output channel is multiplied by, [channels].
     """
+
+    divide: Divide
+    weight_dim: int
+    signs: Tensor | None = None
+
+
+@dataclass(slots=True)
+class FoldedNorm:
+    """State of the autograd node of a batch norm that counts as part of the layer before it."""
+
+
+class ShareRule(Function):
+    """Relevance of each output goes to the inputs that it is made of; the bias gets none."""
 
     @staticmethod
     def forward(
@@ -149,26 +170,34 @@ class ShareRule(Function):
         weight: Tensor,
         bias: Tensor | None,
         operation: Operation,
-        divide: type[Shares],
+        divide: Divide,
         chain: Chain,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.operation, ctx.divide, ctx.chain = operation, divide, chain
-        ctx.shares, ctx.signs, ctx.weight_dim = None, None, weight.dim()
-        if ctx.weight_dim > 0:
-            ctx.can_be_head = True
+        ctx.operation, ctx.divide, ctx.chain, ctx.shares = operation, divide, chain, None
+        if weight.dim() > 0:
+            kind = "a linear layer or convolution"
+            ctx.state = SharingLayer(kind, divide=divide, weight_dim=weight.dim())
         return operation(x, weight) if bias is None else operation(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():  # the rules keep graphs of their own
             if ctx.shares is None:
-                x, weight = (tensor.detach() for tensor in ctx.saved_tensors)
-                if ctx.signs is not None:
-                    weight = weight * ctx.signs.view(-1, *[1] * (weight.dim() - 1))
-                ctx.shares = ctx.divide(x, weight, ctx.operation)
+                ctx.shares = _shares(ctx)
             received: Tensor = ctx.shares(relevance, ctx.chain.signed)
         return received.detach(), None, None, None, None, None
+
+
+def _shares(node: Any) -> Shares:
+    x, weight = (tensor.detach() for tensor in node.saved_tensors)
+    layer = state_of(node, SharingLayer)
+    if layer is None:
+        shares: Shares = node.divide(x, weight, node.operation)
+        return shares
+    if layer.signs is not None:
+        weight = weight * layer.signs.view(-1, *[1] * (weight.dim() - 1))
+    return layer.divide(x, weight, node.operation)
 
 
 class PassRule(Function):
@@ -203,7 +232,7 @@ class RelevanceRules:
     chain multiplied by the sign of the scale: as if it were folded into the convolution before it.
     """
 
-    def __init__(self, divide: type[Shares], chain: Chain) -> None:
+    def __init__(self, divide: Divide, chain: Chain) -> None:
         self._divide = divide
         self._chain = chain
 
@@ -271,7 +300,7 @@ class RelevanceRules:
             return torch.add(x, other, alpha=alpha)  # the constant takes no relevance
         if alpha != 1:
             refuse("add", f"alpha={alpha} is not supported.", "Multiply by it before adding.")
-        both = torch.stack(torch.broadcast_tensors(x, other))
+        both = torch.stack(broadcast(x, other))
         total: Tensor = self._mixing(torch.sum)(both, 0)
         return total
 
@@ -310,7 +339,7 @@ class RelevanceRules:
                     "Write it as batch norm or convolution, or use a method without rules such as "
                     "GradCAM.",
                 )
-            wide = x.expand(torch.broadcast_shapes(x.shape, factor.shape))
+            wide, _ = broadcast(x, factor)
             return self._pass(wide, lambda values: function(values, other))
 
         return rule
@@ -346,21 +375,22 @@ class ExcitationRules(RelevanceRules):
 
     def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = super()._batch_norm(x, *args, **kwargs)
-        y.grad_fn.is_batch_norm = True  # type: ignore[union-attr]
+        if y.grad_fn is not None:
+            set_state(y.grad_fn, FoldedNorm())
         return y
 
     def _signs_of_norm(self, x: Tensor, scale: Tensor) -> Tensor | None:
-        node: Any = x.grad_fn
-        if getattr(node, "weight_dim", None) != x.dim():
+        layer = state_of(x.grad_fn, SharingLayer)
+        if layer is None or layer.weight_dim != x.dim():
             return None  # x is not what a layer with these channels gave out
-        if node.signs is not None and not torch.equal(node.signs, scale.sign()):
+        if layer.signs is not None and not torch.equal(layer.signs, scale.sign()):
             refuse(
                 "batch_norm",
                 "the same activation is normalised by another layer with other signs. Whether its "
-                "positive or its negative weights excite is open.",
+                "positive or its negative weights excite is ambiguous.",
                 "Use a method without rules such as GradCAM.",
             )
-        node.signs = scale.sign()
+        layer.signs = scale.sign()
         return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._operations import GUARDS, STRUCTURAL, Rule, RuleSet, depends_on_image, refuse
+from tsgb._rules.rule_set import GUARDS, STRUCTURAL, Rule, RuleSet, depends_on_image, refuse
 
 _OTHERWISE = "or use a method without rules such as Gradient."
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from tsgb import UnsupportedModelError
-from tsgb._excitation import quotient
+from tsgb._rules.relevance import quotient
 from tsgb.methods.excitation_backprop import ContrastiveExcitationBackprop, ExcitationBackprop
 from tsgb.methods.pane import PANE
 

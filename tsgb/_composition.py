@@ -33,16 +33,16 @@ class Composable(Protocol):
 def base_method(
     who: str, base: Callable[[nn.Module], Method], model: nn.Module, *, argument: str = "base"
 ) -> Method:
-    """The method that a wrapper explains ``model`` with.
+    """``base(model)``, which must be a saliency method.
 
     Args:
-        who: The wrapper, for messages.
-        base: Makes the method of a model.
-        model: What is explained.
-        argument: Name under which the wrapper was given ``base``, for messages.
+        who: The method that is made of it, for messages.
+        base: Makes the method from a model.
+        model: The model that is explained.
+        argument: The argument of ``who`` that is ``base``, for messages.
 
     Raises:
-        TypeError: ``base`` is a method that has its model already, or makes no method.
+        TypeError: ``base`` is a method that has its model already, or does not make a method.
     """
     remedy = "Pass the class itself, or functools.partial of the class and its options."
     if isinstance(base, Method):
@@ -53,7 +53,6 @@ def base_method(
     method = base(model) if callable(base) else None
     if not isinstance(method, Method):
         raise TypeError(
-            f"{who}: {argument} is {base!r}, which makes no saliency method of a model. There "
-            f"would be no map. {remedy}"
+            f"{who}: {argument} is {base!r}, which does not make a saliency method. {remedy}"
         )
     return method

@@ -1,4 +1,4 @@
-"""What every saliency method shares: the checks, the forward pass and the shape of the answer."""
+"""The base classes of all saliency methods: checks, forward pass, and the shape of the maps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class Method(ABC):
         layer: Name of the module whose output is read, as in ``model.named_modules()``.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript, exported or wrapped for several devices.
     """
 
@@ -139,7 +139,7 @@ class Method(ABC):
 
     @property
     def _rule_set(self) -> RuleSet:
-        """Made anew where it depends on options: rules are closures and cannot be pickled."""
+        """Rules of all operations; a property, because rules are closures and cannot be pickled."""
         return PLAIN_AUTOGRAD
 
     @property
@@ -242,8 +242,8 @@ class Method(ABC):
             image, column = wrong.nonzero()[0].tolist()
             raise TargetError(
                 f"{self._name}: target {targets[image, column].item()} of image {image} is not a "
-                f"class of a model with {classes} classes. There is no such logit. "
-                f"Use 0 to {classes - 1}, or -1 for no class."
+                f"class of a model with {classes} classes. Use 0 to {classes - 1}, or -1 for no "
+                "class."
             )
 
 

@@ -111,8 +111,8 @@ class Interception(TorchFunctionMode):
                 overwrites |= take_inplace(func, [*ready], {**options})
                 self._check_constant(name, overwrites, inputs)
             return func(*ready, **options)
-        if name == "__set__" and self._rule_set.plain is not None:
-            self._refuse_hidden_change(name, ready[0])
+        if self._rule_set.plain is not None:
+            self._check_gradients(name, ready)
         in_place = take_inplace(func, ready, options) or overwrites
         answer = self._answer(func, name, overwrites, ready, options)
         if in_place:
@@ -133,6 +133,20 @@ class Interception(TorchFunctionMode):
         """Refuse an operation without gradients that overwrites the memory of an activation."""
         if overwrites and self._inplace.is_exposed(inputs[0]):
             self._refuse_hidden_change(operation, inputs[0])
+
+    def _check_gradients(self, operation: str, args: list[Any]) -> None:
+        """Refuse a model that overwrites values without their gradient, or takes gradients itself.
+
+        For methods with rules: its gradients would be those of the rules, and change the logits.
+        """
+        if operation == "__set__":  # x.data = ...
+            self._refuse_hidden_change(operation, args[0])
+        if self.recording and operation in ("backward", "grad"):
+            raise UnsupportedModelError(
+                f"{self._who}: the model calls {operation}() in its forward pass. Its gradient "
+                "would follow the rules of this method, and the logits would change. Use a method "
+                "without rules such as GradCAM."
+            )
 
     def _refuse_hidden_change(self, operation: str, target: Tensor) -> NoReturn:
         raise UnsupportedModelError(

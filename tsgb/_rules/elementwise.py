@@ -100,7 +100,7 @@ class GateRule(Function):
 
 
 def _ratio(function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: bool = False) -> Tensor:
-    """An elementwise operation that passes relevance as it is; ``shifts``: it may move zeros."""
+    """An elementwise operation that passes relevance; ``shifts``: it may map 0 to another value."""
     port = trace_of(x).port
     if port is None or (shifts and port.masked):
         y: Tensor = RatioRule.apply(materialise(x), function)
@@ -233,7 +233,7 @@ def maximum(x: Tensor, other: Tensor) -> Tensor:
 
 
 def proportional_addition(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """Shares in proportion to the two sides, which is not conserving."""
+    """An addition that shares in proportion to its two sides; it does not conserve relevance."""
     if depends_on_image(x) and depends_on_image(other) and alpha == 1:
         total: Tensor = ProportionalAddRule.apply(materialise(x), materialise(other))
         return total
@@ -241,7 +241,7 @@ def proportional_addition(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
 
 
 def _addition(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Two activations: plain gradient to both. A constant: its share goes to the activation."""
+    """Rule of an addition: both activations get the plain gradient, a constant gets nothing."""
 
     def rule(x: Any, other: Any, **kwargs: Any) -> Tensor:
         if depends_on_image(x) and depends_on_image(other):

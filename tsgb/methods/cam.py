@@ -27,7 +27,7 @@ class CAM(Method):
             is not a pooling output, which is the right one in such a network.
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016

@@ -8,7 +8,8 @@ from torch.autograd.graph import Node
 
 from tsgb._engine.forward import Forward
 from tsgb._engine.head import ancestors, find_head
-from tsgb._rules.relevance import Contrast, ExcitationRules, FoldedNorm, SharingLayer
+from tsgb._rules.relevance import ExcitationRules, FoldedNorm, SharingLayer
+from tsgb._rules.shares import Contrast
 from tsgb._rules.state import state_of
 from tsgb.errors import LayerError, UnsupportedModelError
 from tsgb.method import GradientMethod
@@ -21,17 +22,17 @@ class ExcitationBackprop(GradientMethod):
     proportion to what they excite it with, ``max(x_i, 0) * max(w_ji, 0)``; biases and inhibitory
     weights take no part. So the map is non-negative and sums to 1, less what reaches units that
     nothing excites. Those are active by their bias alone: few in most networks, but many where
-    convolutions are depthwise, and through all of MobileNetV2 little may be left.
+    convolutions are depthwise, so that little may be left at the image of a MobileNetV2.
 
     Average pooling and residual additions divide in proportion to the activations, max-pooling
     goes to its largest input, ReLU passes; a unit at the upper bound of ReLU6 does, too. Batch
     norm passes everything to its one input and, after a convolution, counts as part of it: a
     channel with a negative scale is excited by the negative weights.
 
-    Made for activations that are never negative. A negative one excites nothing and gets nothing;
-    so does, at the image, every value below the mean that the normalisation subtracts. The authors
-    read at a middle layer, and so should you (``layer=``; VGG-16: ``features.23``, ResNet:
-    ``layer3``).
+    The method is made for activations that are never negative. A negative one excites nothing and
+    gets nothing, and at the image that is every value below the mean that the normalisation
+    subtracts. Read at a middle layer, as the authors do (``layer=``; VGG-16: ``features.23``,
+    ResNet: ``layer3``).
 
     Args:
         model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and
@@ -40,7 +41,7 @@ class ExcitationBackprop(GradientMethod):
         layer: Module to read; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
 
     References:
@@ -86,20 +87,20 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Excitation backprop of the target minus that of its dual unit.
 
     The dual has the target's weights in the classifier, negated: it is excited by what inhibits
-    the target. What both like, and so most classes like, cancels. The map is signed and sums to 0;
-    clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
+    the target. Whatever excites both, as it does most classes, cancels. The map is signed and sums
+    to 0; clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
 
     The two are subtracted at the classifier's input, where each sums to 1, and the difference is
-    passed down in one backward sweep: below that, every step is linear in the probabilities. It is
-    the contrast layer of the usual settings (VGG-16: ``classifier.4``, ResNet: ``avgpool``);
-    another one is not offered. Otherwise as :class:`ExcitationBackprop`.
+    passed down in one backward sweep: below that, every step is linear in the probabilities. That
+    is the contrast layer of the usual settings (VGG-16: ``classifier.4``, ResNet: ``avgpool``);
+    another one cannot be chosen. The rest is as in :class:`ExcitationBackprop`.
 
     Args:
-        model: As there, ending in one Linear layer or convolution.
+        model: As for :class:`ExcitationBackprop`, ending in one Linear layer or convolution.
         layer: Module to read, below the classifier; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer, or it is not below the classifier.
+        LayerError: The model has no layer of that name, or it is not below the classifier.
         UnsupportedModelError: The model is TorchScript, wrapped for several devices, or has no
             single classifier layer.
 

@@ -16,18 +16,18 @@ class IntegratedGradients(Method):
     """Mean gradient on the straight path from a baseline, times the way, summed over channels.
 
     Signed, and complete: the map sums to the logit of the image minus the logit of the baseline.
-    The integral is a midpoint sum, so it does so up to an error that falls with ``steps``: as
-    ``1 / steps**2`` in smooth networks, at worst as ``1 / steps`` in networks of ReLUs. Costs
-    ``steps`` forward passes and one, and K backward sweeps of each. Read at the image only, since
-    the path is straight there only. Any differentiable model will do.
+    The integral is a midpoint sum, whose error falls with ``steps``: as ``1 / steps**2`` in smooth
+    networks, at worst as ``1 / steps`` in networks of ReLUs. A map costs ``steps`` forward passes
+    and one, and K backward sweeps of each. It is read at the image only, since the path is straight
+    there only. Any differentiable model will do.
 
     Args:
         model: Classifier that returns logits.
-        baseline: The image that shows nothing: a number, or a tensor that broadcasts to the images
+        baseline: The image without content: a number, or a tensor that broadcasts to the images
             (``[C, 1, 1]`` for a colour). 0 is the mean colour of normalised images.
         steps: Points on the path.
-        batch_size: Most points in one forward pass, those of all images together, but at least one
-            of each image. Bounds the memory whatever ``steps`` is.
+        batch_size: Largest number of points in one forward pass, over all images; at least one of
+            each image is used. It bounds the memory for any number of steps.
 
     Raises:
         ValueError: ``steps`` or ``batch_size`` is not a whole number from 1.
@@ -55,10 +55,7 @@ class IntegratedGradients(Method):
         super().__init__(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{self._name}: {name} is {value}. The points on the path could not be counted "
-                    "out. Use a whole number from 1."
-                )
+                raise ValueError(f"{self._name}: {name} is {value}. Use a whole number from 1.")
         self._baseline = baseline
         self._steps = steps
         self._batch_size = batch_size
@@ -81,8 +78,8 @@ class IntegratedGradients(Method):
         except RuntimeError as error:
             raise ShapeError(
                 f"{self._name}: the baseline has shape {tuple(baseline.shape)}, the images "
-                f"{tuple(images.shape)}. There is no path between them. "
-                "Pass a number, [C, 1, 1], [C, H, W] or one baseline for each image."
+                f"{tuple(images.shape)}. Pass a number, [C, 1, 1], [C, H, W] or one baseline for "
+                "each image."
             ) from error
 
     def _chunks(self, images: Tensor) -> Iterator[Tensor]:

@@ -16,25 +16,25 @@ from tsgb.methods.tsgb import TSGB
 class Product(Method):
     """Weighted geometric mean of two methods' maps: high only where both are.
 
-    A fine map follows outlines and strays to other objects; a coarse one names the right object
+    A fine map follows outlines and strays to other objects; a coarse one finds the right object
     and spills over its edge. Each map is enlarged bilinearly to the larger height and the larger
     width of the two, clamped at 0 and divided by its maximum, image by image and class by class;
-    then ``fine^(1 - weight) * coarse^weight``. Values are in [0, 1]. Where one of the two has
-    nothing positive for a class, nor has the product.
+    the product is ``fine^(1 - weight) * coarse^weight``. Values are in [0, 1]. If one of the two
+    has no positive value for a class, the product is zero.
 
-    CAM beside TSGB is read from TSGB's forward pass, which gives every activation as it is (with
-    ``batchnorm_eps="published"``, the activations that TSGB explains). Any other ``coarse`` has
-    its own.
+    With TSGB as ``fine`` and CAM as ``coarse``, both are read from TSGB's forward pass, whose
+    activations are those of the network (with ``batchnorm_eps="published"``, those that TSGB
+    explains). Any other pair takes a forward pass for each.
 
     Args:
-        model: Classifier that returns logits, as both methods demand it.
-        fine: Makes one method of a model: its class, or ``functools.partial`` of the class and
-            options. The logits are those of its forward pass.
-        coarse: Makes the other. For a product of three, a partial of this class.
+        model: Classifier that returns logits and that both methods accept.
+        fine: One method, as its class, or as ``functools.partial`` of the class and options. The
+            logits are those of its forward pass.
+        coarse: The other method, likewise. For a product of three, a partial of this class.
         weight: Exponent of the coarse map, in (0, 1).
 
     Raises:
-        TypeError: ``fine`` or ``coarse`` is a method that has its model already, or makes none.
+        TypeError: ``fine`` or ``coarse`` has its model already, or does not make a method.
         ValueError: ``weight`` is not between 0 and 1.
 
     Example:

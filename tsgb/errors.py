@@ -40,7 +40,7 @@ class NonFiniteError(TSGBError, ValueError):
 
 @contextmanager
 def named(who: str) -> Iterator[None]:
-    """Put ``who`` in front of errors that come from where the method is not known."""
+    """Put ``who`` in front of errors that were raised where the method is not known."""
     try:
         yield
     except TSGBError as error:
@@ -53,6 +53,5 @@ def check_choice(who: str, option: str, value: str, choices: Any) -> None:
     """Raise ValueError unless ``value`` is one of a ``Literal``'s ``choices``."""
     if value not in get_args(choices):
         raise ValueError(
-            f"{who}: {option} is {value!r}. There is no such form of the map. "
-            f"Use one of {', '.join(get_args(choices))}."
+            f"{who}: {option} is {value!r}. Use one of {', '.join(get_args(choices))}."
         )

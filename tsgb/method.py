@@ -1,22 +1,19 @@
-"""What every saliency method shares: the checks, the forward pass and the shape of the answer."""
+"""The base classes of all saliency methods: checks, forward pass, and the shape of the maps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
-from tsgb._forward import (
-    Forward,
-    check_layer,
-    check_nothing_hidden,
-    joint_gradients,
-    own_settings,
-    run_forward,
-)
-from tsgb._operations import PLAIN_AUTOGRAD, RuleSet
+from tsgb._engine.forward import Forward
+from tsgb._engine.forward_pass import check_layer, own_settings, run_forward
+from tsgb._engine.head import check_nothing_hidden
+from tsgb._engine.sweeps import joint_gradients
+from tsgb._rules.rule_set import PLAIN_AUTOGRAD, RuleSet
+from tsgb._torch_internals import is_overload, without_compilation
 from tsgb.errors import (
     LayerError,
     NonFiniteError,
@@ -32,7 +29,8 @@ class Method(ABC):
     """A saliency method for one model.
 
     A subclass states its backward rules in ``_rule_set``, where it reads in :meth:`_read_out`, and
-    writes :meth:`_maps`, or :meth:`GradientMethod._combine` if it makes its map from a gradient.
+    writes :meth:`_maps`, or :meth:`GradientMethod._combine` if it makes its map from a
+    gradient.
 
     The model is used as it is and left as it was, also after an exception. A method can be copied
     and pickled as its model can, to send it to another process: the copy has its own model.
@@ -42,14 +40,14 @@ class Method(ABC):
         layer: Name of the module whose output is read, as in ``model.named_modules()``.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript, exported or wrapped for several devices.
     """
 
     facts: ClassVar[Facts]
 
     def __init__(self, model: nn.Module, *, layer: str | None = None) -> None:
-        self._model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        self._model = without_compilation(model)
         self._layer = layer
         self._check_kind()
         if layer is not None:
@@ -81,23 +79,29 @@ class Method(ABC):
 
     def attribute_with_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
-        layers = () if self._layer is None else (self._layer,)
         with self._settings(images):
-            forward, columns = self._run(images, targets, layers)
-            maps = self._finished(self._maps(forward, columns))
+            forward, columns = self.run(images, targets, self.layers_read)
+            maps = self._finished(self.maps_from(forward, columns))
             return maps, forward.logits.detach()
+
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """Layers that the maps are read from; none: the image, or the last feature map."""
+        return () if self._layer is None else (self._layer,)
 
     @contextmanager
     def _settings(self, images: Tensor) -> Iterator[None]:
-        """What every computation runs under; errors from inside bear the method's name."""
+        """The block that every computation runs in; errors from inside bear the method's name."""
         self._check_tensor(images, "images", "Normalise a picture and stack it with others.")
         with named(self._name), own_settings(images.device):
             yield
 
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        """The forward pass, and the targets as [B, K]; inside of ``_settings``."""
+    def run(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> tuple[Forward, Tensor]:
+        """A forward pass to read ``layers`` from, and the targets as [B, K].
+
+        Called by :meth:`attribute`, and by methods that are made of this one
+        (:class:`tsgb._composition.Composable`); so is :meth:`maps_from`.
+        """
         self._check_images(images)
         self._check_mode()
         columns = self._columns(images, targets)
@@ -105,7 +109,7 @@ class Method(ABC):
             self._model,
             images,
             layers=layers,
-            rule_set=self._rule_set_for(columns.shape[1]),
+            rule_set=self._rule_set,
             who=self._name,
         )
         self._check_range(columns, forward.logits.shape[1])
@@ -116,16 +120,20 @@ class Method(ABC):
         self._check_finite(maps, "maps", "Report the model; no input should lead here.")
         return maps
 
+    def maps_from(self, forward: Forward, targets: Tensor) -> Tensor:
+        """Raw maps [B, K, h, w] for ``targets`` [B, K] from such a pass, without a graph."""
+        return self._maps(forward, targets).detach()
+
     @abstractmethod
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
-        """[B, K, h, w] for ``targets`` [B, K]; zero where the target is -1."""
+        """Raw maps [B, K, h, w] for ``targets`` [B, K]; zero where the target is -1."""
 
     def _read_out(self, forward: Forward) -> Tensor:
         """The activation that the maps are read from, [B, C, h, w]."""
         return forward.images if self._layer is None else forward.activations[self._layer]
 
     def _layer_or_last_map(self, forward: Forward) -> Tensor:
-        """A ``_read_out`` for methods that need a feature map and can choose one."""
+        """The named layer or the last feature map, for a ``_read_out`` that needs one of them."""
         if self._layer is not None:
             return forward.activations[self._layer]
         if forward.last_map is None:
@@ -135,12 +143,8 @@ class Method(ABC):
 
     @property
     def _rule_set(self) -> RuleSet:
-        """Made anew where it depends on options: rules are closures and cannot be pickled."""
+        """Rules of all operations; a property, because rules are closures and cannot be pickled."""
         return PLAIN_AUTOGRAD
-
-    def _rule_set_for(self, _classes: int) -> RuleSet:
-        """The rules that are quickest for so many classes of an image; the maps are the same."""
-        return self._rule_set
 
     @property
     def _name(self) -> str:
@@ -200,7 +204,7 @@ class Method(ABC):
         if not isinstance(value, Tensor):
             raise ShapeError(
                 f"{self._name}: {what} are of type {type(value).__name__}, expected a "
-                f"torch.Tensor. Shape and device are open. {remedy}"
+                f"torch.Tensor. Its shape and device cannot be checked. {remedy}"
             )
 
     def _check_images(self, images: Tensor) -> None:
@@ -231,8 +235,8 @@ class Method(ABC):
         if targets.dim() not in (1, 2) or len(targets) != len(images) or targets.numel() == 0:
             raise ShapeError(
                 f"{self._name}: targets have shape {tuple(targets.shape)} for {len(images)} "
-                "images. Which class belongs to which image is open. Pass [B] or [B, K] class "
-                "indices, filled up with -1 where an image has fewer classes."
+                "images. It is ambiguous which class belongs to which image. Pass [B] or [B, K] "
+                "class indices, filled up with -1 where an image has fewer classes."
             )
         return targets.to(images.device, torch.int64).reshape(len(images), -1)
 
@@ -242,46 +246,15 @@ class Method(ABC):
             image, column = wrong.nonzero()[0].tolist()
             raise TargetError(
                 f"{self._name}: target {targets[image, column].item()} of image {image} is not a "
-                f"class of a model with {classes} classes. There is no such logit. "
-                f"Use 0 to {classes - 1}, or -1 for no class."
+                f"class of a model with {classes} classes. Use 0 to {classes - 1}, or -1 for no "
+                "class."
             )
 
 
 def _is_exported(module: nn.Module) -> bool:
     """True for a graph of ATen operations, as torch.export makes it of a model."""
     graph = getattr(module, "graph", None)
-    return isinstance(graph, fx.Graph) and any(
-        isinstance(node.target, torch._ops.OpOverload) for node in graph.nodes
-    )
-
-
-def base_method(
-    who: str, base: Callable[[nn.Module], Method], model: nn.Module, *, argument: str = "base"
-) -> Method:
-    """The method that a wrapper explains ``model`` with.
-
-    Args:
-        who: The wrapper, for messages.
-        base: Makes the method of a model.
-        model: What is explained.
-        argument: Name under which the wrapper was given ``base``, for messages.
-
-    Raises:
-        TypeError: ``base`` is a method that has its model already, or makes no method.
-    """
-    remedy = "Pass the class itself, or functools.partial of the class and its options."
-    if isinstance(base, Method):
-        raise TypeError(
-            f"{who}: {argument} is a {type(base).__name__} of some model. It might be of another "
-            f"model than the one that is explained. {remedy}"
-        )
-    method = base(model) if callable(base) else None
-    if not isinstance(method, Method):
-        raise TypeError(
-            f"{who}: {argument} is {base!r}, which makes no saliency method of a model. There "
-            f"would be no map. {remedy}"
-        )
-    return method
+    return isinstance(graph, fx.Graph) and any(is_overload(node.target) for node in graph.nodes)
 
 
 class GradientMethod(Method):
@@ -312,7 +285,7 @@ class GradientMethod(Method):
         """
         self._check_layers(layers)
         with self._settings(images):
-            forward, columns = self._run(images, targets, layers)
+            forward, columns = self.run(images, targets, layers)
             maps = self._all_maps(forward, columns, [forward.activations[n] for n in layers])
         return {layer: self._finished(m) for layer, m in zip(layers, maps, strict=True)}
 

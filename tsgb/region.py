@@ -70,7 +70,7 @@ class RegionLogits(nn.Module):
         return region_mean(dense, self.regions)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever is not here is taken from the network."""
+        """Attributes that this module does not have are those of the network."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -115,8 +115,8 @@ def _check_regions(regions: Tensor) -> None:
             else type(regions).__name__
         )
         raise ShapeError(
-            f"RegionLogits: regions are {what}, expected bool [h, w] or [B, h, w]. Which pixels "
-            "count is open. Compare with a number to get one, such as labels == 15."
+            f"RegionLogits: regions are {what}, expected bool [h, w] or [B, h, w]. "
+            "Compare with a number to get one, such as labels == 15."
         )
     empty = ~regions.flatten(-2).any(-1)
     if empty.any():
@@ -140,12 +140,12 @@ def _check_dense(dense: Any, regions: Tensor) -> None:
     if dense.shape[-2:] != regions.shape[-2:]:
         raise ShapeError(
             f"RegionLogits: regions are {tuple(regions.shape)}, the dense logits "
-            f"{tuple(dense.shape)}. Which pixels are meant is open. Resize the regions, for "
-            "example with torch.nn.functional.interpolate(mode='nearest')."
+            f"{tuple(dense.shape)}. Resize the regions, for example with "
+            "torch.nn.functional.interpolate(mode='nearest')."
         )
     if regions.dim() == 3 and len(regions) != len(dense):
         raise ShapeError(
-            f"RegionLogits: there are {len(regions)} regions for {len(dense)} images. Which "
-            "belongs to which is open. Pass one for each image or one [h, w] for all; "
-            "IntegratedGradients stacks copies of a batch unless batch_size is 1."
+            f"RegionLogits: there are {len(regions)} regions for {len(dense)} images. Pass one for "
+            "each image or one [h, w] for all; IntegratedGradients stacks copies of a batch unless "
+            "batch_size is 1."
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tsgb._ports import opened, with_port
+from tsgb._rules.ports import materialise, with_port
 
 
 @contextmanager
@@ -51,8 +51,10 @@ def _fingerprint(model: nn.Module) -> dict[str, Any]:
 
 def close_all_ports(patch: pytest.MonkeyPatch) -> None:
     """Let every convolution of TSGB answer with one value a channel."""
-    patch.setattr("tsgb._conserving.with_port", lambda y, port: opened(with_port(y, port)))
-    patch.setattr("tsgb._conserving.with_pool_port", lambda y, _: y)
+    patch.setattr(
+        "tsgb._rules.convolution.with_port", lambda y, port: materialise(with_port(y, port))
+    )
+    patch.setattr("tsgb._rules.pooling.with_pool_port", lambda y, _: y)
 
 
 class Middle(nn.Module):

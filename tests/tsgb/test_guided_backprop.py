@@ -206,8 +206,9 @@ def test_other_non_linearities_are_refused(method, name, function):
     [
         (
             lambda x: x.clamp(-1, 1),
-            r"^\w+: clamp: the bounds -1 and 1 make it something else than a ReLU, for which there "
-            r"is no rule\. Its plain gradient would be used silently and the map would be wrong\. "
+            r"^\w+: clamp: the bounds -1 and 1 make it something other than a ReLU, for which "
+            r"there is no rule\. Its plain gradient would be used silently and the map would be "
+            r"wrong\. "
             r"Clip from 0 upwards as ReLU and ReLU6 do, or use a method without rules such as "
             r"Gradient\.$",
         ),

@@ -5,8 +5,15 @@ import torch
 from model_checks import Middle, images, unchanged
 from torch.nn import functional
 
-from tsgb import CAM, TSGB, GradCAM, GuidedBackprop, UnsupportedModelError
-from tsgb._calls import operation_name
+from tsgb import (
+    CAM,
+    TSGB,
+    ExcitationBackprop,
+    GradCAM,
+    GuidedBackprop,
+    UnsupportedModelError,
+)
+from tsgb._engine.torch_calls import operation_name
 
 TARGETS = torch.tensor([1, 3])
 METHODS = pytest.mark.parametrize("method", [TSGB, GradCAM, CAM])
@@ -152,6 +159,22 @@ def test_changing_a_copy_of_a_constant_is_fine():
 
     expected = maps_of(TSGB, lambda net, x: net.second(x))
     torch.testing.assert_close(maps_of(TSGB, copied), expected)
+
+
+def own_gradient(net, x):
+    (slope,) = torch.autograd.grad(net.norm(x).relu().sum(), x, retain_graph=True)
+    return net.second(x + slope.detach())
+
+
+@pytest.mark.parametrize("layer", [None, "second"])
+@pytest.mark.parametrize("method", [TSGB, GuidedBackprop, ExcitationBackprop])
+def test_a_gradient_inside_of_the_model_is_refused_by_methods_with_rules(method, layer):
+    model = Middle(own_gradient)
+
+    with pytest.raises(UnsupportedModelError, match=r"^\w+: the model calls grad\(\) in its forw"):
+        method(model, layer=layer).attribute(images(), TARGETS)
+    _, logits = GradCAM(model, layer=layer).attribute_with_logits(images(), TARGETS)
+    torch.testing.assert_close(logits, model(images().requires_grad_()).detach())
 
 
 @METHODS

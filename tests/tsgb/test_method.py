@@ -264,8 +264,8 @@ def test_nothing_is_kept_alive(method):
     [
         (
             torch.tensor([[0, 1], [2, 5]]),
-            r"target 5 of image 1 is not a class of a model with 5 classes\. There is no such "
-            r"logit\. Use 0 to 4, or -1 for no class\.$",
+            r"target 5 of image 1 is not a class of a model with 5 classes\. Use 0 to 4, or -1 for "
+            r"no class\.$",
         ),
         (torch.tensor([-2, 0]), r"target -2 of image 0 is not a class of a model with 5 classes"),
     ],

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB, UnsupportedModelError
-from tsgb._conserving import conserving
+from tsgb._rules.tsgb_rules import tsgb_rules
 
 TARGETS = torch.tensor([1, 3])
 
@@ -155,7 +155,7 @@ def test_relu6_in_saturation():
 def test_plain_saturation_has_the_plain_gradient(name, arguments):
     x = torch.linspace(-8, 8, 33, requires_grad=True)
     function = getattr(functional, name, None) or getattr(torch, name)
-    clipped = conserving(saturation="plain").rules[name](x, *arguments)
+    clipped = tsgb_rules(saturation="plain").rules[name](x, *arguments)
 
     expected = torch.autograd.grad(function(x, *arguments).sum(), x)
     assert torch.equal(torch.autograd.grad(clipped.sum(), x)[0], expected[0])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB, LayerError
-from tsgb._ports import port_of
+from tsgb._rules.state import trace_of
 
 
 class Net(nn.Module):
@@ -299,7 +299,7 @@ def test_what_lies_between_two_convolutions_is_skipped():
     finally:
         hook.remove()
 
-    assert port_of(seen[0]) is not None
+    assert trace_of(seen[0]).port is not None
 
 
 def test_what_lies_between_two_convolutions_is_freed_in_the_forward_pass():

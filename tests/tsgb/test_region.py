@@ -290,7 +290,7 @@ def test_what_is_no_region(regions, message):
     ("network", "regions", "message"),
     [
         (dense_net(), box(1, 1, 6, 5), r"regions are \(6, 5\), the dense logits \(2, 5, 12, 10\)"),
-        (dense_net(), box(1, 1)[None], r"there are 1 regions for 2 images\. Which belongs"),
+        (dense_net(), box(1, 1)[None], r"there are 1 regions for 2 images\. Pass one for"),
         (nn.Flatten(), box(1, 1), r"the model returned \(2, 360\), expected dense logits \[B"),
         (nn.LSTM(10, 3), box(1, 1), r"the model returned tuple, .* for torchvision\."),
     ],

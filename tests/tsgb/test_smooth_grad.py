@@ -145,7 +145,7 @@ def test_a_method_that_has_its_model_already():
 @pytest.mark.parametrize("wrong", ["grad_cam", nn.Identity, lambda model: model])
 def test_what_makes_no_method(wrapper, argument, wrong):
     with pytest.raises(
-        TypeError, match=rf"^\w+: {argument} is .*, which makes no saliency method of a model\."
+        TypeError, match=rf"^\w+: {argument} is .*, which does not make a saliency method\."
     ):
         wrapper(small_net(), **{argument: wrong})
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB, LayerError
-from tsgb._sweeps import best_number
+from tsgb._engine.sweeps import classes_that_fit
 
 TARGETS = torch.tensor([[0, 3, -1, 4, 1], [2, 2, 1, -1, 0]])
 
@@ -47,7 +47,7 @@ def pixels(batch=2):
 @pytest.mark.parametrize("options", [{}, {"skip": "proportional", "grouped": "slim"}])
 @pytest.mark.parametrize("at_once", [1, 2, 32])
 def test_classes_together_are_the_classes_one_by_one(hidden, dtype, options, at_once, monkeypatch):
-    monkeypatch.setattr("tsgb._forward.best_number", lambda _: at_once)
+    monkeypatch.setattr("tsgb._engine.forward_pass.classes_that_fit", lambda _: at_once)
     torch.manual_seed(0)
     model = random_statistics(Everything(hidden)).to(dtype)
     method = TSGB(model, kappa=0.5, **options)
@@ -76,9 +76,9 @@ def test_a_layer_that_no_relevance_reaches_is_named_for_several_classes_too():
 
 
 def test_so_many_that_gradients_fit_into_a_cache():
-    assert best_number(10**9) == 1
-    assert best_number(150_000) == 10
-    assert best_number(1) == 32
+    assert classes_that_fit(10**9) == 1
+    assert classes_that_fit(150_000) == 10
+    assert classes_that_fit(1) == 32
 
 
 def test_logits_that_another_layer_uses_too():

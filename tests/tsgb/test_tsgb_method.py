@@ -209,7 +209,7 @@ def test_class_rows_do_not_disturb_each_other():
     ("options", "message"),
     [
         ({"kappa": -0.1}, r"^TSGB: kappa is -0\.1\. .* Use a number from 0 to 1\.$"),
-        ({"saturation": "clip"}, r"^TSGB: saturation is 'clip'\. .* Use one of conserve, plain\.$"),
+        ({"saturation": "clip"}, r"^TSGB: saturation is 'clip'\. Use one of conserve, plain\.$"),
     ],
 )
 def test_wrong_options(options, message):
@@ -301,5 +301,5 @@ def test_the_published_eps_changes_the_logits_of_networks_with_another_one():
 
 @pytest.mark.parametrize("option", ["saturation", "grouped", "skip", "batchnorm_eps"])
 def test_an_unknown_option_names_the_choices(option):
-    with pytest.raises(ValueError, match=rf"TSGB: {option} is 'odd'\. .* Use one of"):
+    with pytest.raises(ValueError, match=rf"TSGB: {option} is 'odd'\. Use one of"):
         TSGB(small_net(), **{option: "odd"})

@@ -1,12 +1,15 @@
 """CAM: feature maps weighed by the classifier's own weights."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
-from tsgb._conserving import linear
-from tsgb._forward import Forward, check_nothing_hidden, find_head
-from tsgb._operations import GUARDS, RuleSet
-from tsgb._rules import LinearRule
+from tsgb._engine.forward import Forward
+from tsgb._engine.head import check_nothing_hidden, find_head
+from tsgb._rules.classifier import input_and_weight, linear
+from tsgb._rules.rule_set import GUARDS, RuleSet
+from tsgb._rules.state import LinearLayer, state_of
 from tsgb.errors import UnsupportedModelError
 from tsgb.facts import Facts
 from tsgb.method import Method
@@ -25,7 +28,7 @@ class CAM(Method):
             is not a pooling output, which is the right one in such a network.
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
@@ -55,10 +58,10 @@ class CAM(Method):
 
     def _class_weights(self, forward: Forward, activation: Tensor) -> Tensor:
         """[classes, C], after making sure that the classifier sees the mean of ``activation``."""
-        node = find_head(forward.logits, self._name)
-        if not isinstance(node, LinearRule._backward_cls) or node is not forward.logits.grad_fn:
+        node = find_head(forward, self._name)
+        if node is not forward.logits.grad_fn or state_of(node, LinearLayer) is None:
             self._refuse("the logits are not the output of a Linear layer")
-        features, weight = node.saved_tensors
+        features, weight = input_and_weight(node)
         means = activation.mean((2, 3))
         if features.shape != means.shape or not torch.allclose(features, means, rtol=1e-3):
             check_nothing_hidden(forward.logits, self._name)
@@ -68,7 +71,7 @@ class CAM(Method):
             )
         return weight
 
-    def _refuse(self, problem: str) -> None:
+    def _refuse(self, problem: str) -> NoReturn:
         raise UnsupportedModelError(
             f"{self._name}: {problem}. The weights of the classes would not belong to the "
             "channels of the feature map. Read the layer that is averaged, or use GradCAM."

@@ -1,12 +1,16 @@
 """Excitation backprop: the probability that a unit wins, passed down from the class."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
-from tsgb._excitation import Contrast, ExcitationRules
-from tsgb._forward import Forward, find_head, made_by
+from tsgb._engine.forward import Forward
+from tsgb._engine.head import ancestors, find_head
+from tsgb._rules.relevance import ExcitationRules, FoldedNorm, SharingLayer
+from tsgb._rules.shares import Contrast
+from tsgb._rules.state import state_of
 from tsgb.errors import LayerError, UnsupportedModelError
 from tsgb.facts import Facts
 from tsgb.method import GradientMethod
@@ -19,17 +23,17 @@ class ExcitationBackprop(GradientMethod):
     proportion to what they excite it with, ``max(x_i, 0) * max(w_ji, 0)``; biases and inhibitory
     weights take no part. So the map is non-negative and sums to 1, less what reaches units that
     nothing excites. Those are active by their bias alone: few in most networks, but many where
-    convolutions are depthwise, and through all of MobileNetV2 little may be left.
+    convolutions are depthwise, so that little may be left at the image of a MobileNetV2.
 
     Average pooling and residual additions divide in proportion to the activations, max-pooling
     goes to its largest input, ReLU passes; a unit at the upper bound of ReLU6 does, too. Batch
     norm passes everything to its one input and, after a convolution, counts as part of it: a
     channel with a negative scale is excited by the negative weights.
 
-    Made for activations that are never negative. A negative one excites nothing and gets nothing;
-    so does, at the image, every value below the mean that the normalisation subtracts. The authors
-    read at a middle layer, and so should you (``layer=``; VGG-16: ``features.23``, ResNet:
-    ``layer3``).
+    The method is made for activations that are never negative. A negative one excites nothing and
+    gets nothing, and at the image that is every value below the mean that the normalisation
+    subtracts. Read at a middle layer, as the authors do (``layer=``; VGG-16: ``features.23``,
+    ResNet: ``layer3``).
 
     Args:
         model: Classifier made of convolutions, batch norms, ReLU or ReLU6, pooling, additions and
@@ -38,7 +42,7 @@ class ExcitationBackprop(GradientMethod):
         layer: Module to read; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
 
     References:
@@ -68,14 +72,14 @@ class ExcitationBackprop(GradientMethod):
 
     def _check_folding(self, logits: Tensor) -> None:
         """Refuse a layer that a negative scale is folded into, if anything else uses its output."""
-        for node in made_by(logits):
+        for node in ancestors(logits):
             parents = [parent for parent, _ in node.next_functions]
-            if not hasattr(node, "is_batch_norm") and any(map(_is_negated, parents)):
+            if state_of(node, FoldedNorm) is None and any(map(_is_negated, parents)):
                 raise UnsupportedModelError(
                     f"{self._name}: an activation goes into a batch norm with negative scales and "
                     "is used without it, too. Whether its positive or its negative weights excite "
-                    "it is open and the map would be wrong. Use a method without rules such as "
-                    "GradCAM."
+                    "it is ambiguous and the map would be wrong. Use a method without rules such "
+                    "as GradCAM."
                 )
 
     def _combine(self, activation: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
@@ -86,20 +90,20 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Excitation backprop of the target minus that of its dual unit.
 
     The dual has the target's weights in the classifier, negated: it is excited by what inhibits
-    the target. What both like, and so most classes like, cancels. The map is signed and sums to 0;
-    clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
+    the target. Whatever excites both, as it does most classes, cancels. The map is signed and sums
+    to 0; clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
 
     The two are subtracted at the classifier's input, where each sums to 1, and the difference is
-    passed down in one backward sweep: below that, every step is linear in the probabilities. It is
-    the contrast layer of the usual settings (VGG-16: ``classifier.4``, ResNet: ``avgpool``);
-    another one is not offered. Otherwise as :class:`ExcitationBackprop`.
+    passed down in one backward sweep: below that, every step is linear in the probabilities. That
+    is the contrast layer of the usual settings (VGG-16: ``classifier.4``, ResNet: ``avgpool``);
+    another one cannot be chosen. The rest is as in :class:`ExcitationBackprop`.
 
     Args:
-        model: As there, ending in one Linear layer or convolution.
+        model: As for :class:`ExcitationBackprop`, ending in one Linear layer or convolution.
         layer: Module to read, below the classifier; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer, or it is not below the classifier.
+        LayerError: The model has no layer of that name, or it is not below the classifier.
         UnsupportedModelError: The model is TorchScript, wrapped for several devices, or has no
             single classifier layer.
 
@@ -122,13 +126,17 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
         signed=True, networks="ReLU, one head",
     )  # fmt: skip
 
+    _rule_set = replace(ExcitationBackprop._rule_set, needs_head=True)
+
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
     ) -> list[Tensor]:
-        head = find_head(forward.logits, self._name)
-        head.divide = Contrast
+        head = find_head(forward, self._name)
+        layer = state_of(head, SharingLayer)
+        if layer is not None:
+            layer.divide = Contrast
         for activation in activations:
-            if _is_made_of(activation.grad_fn, head):
+            if head in ancestors(activation):
                 raise LayerError(
                     f"{self._name}: the layer with output {tuple(activation.shape)} is not below "
                     "the classifier. The target has not met its dual there and the map would be "
@@ -137,20 +145,7 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
         return super()._all_maps(forward, targets, activations)
 
 
-def _is_negated(node: Any) -> bool:
+def _is_negated(node: Node | None) -> bool:
     """True for a layer that a negative scale is folded into."""
-    signs = getattr(node, "signs", None)
-    return signs is not None and bool(signs.lt(0).any())
-
-
-def _is_made_of(node: Any, other: Any) -> bool:
-    """True if the output of ``node`` was computed from that of ``other``."""
-    todo, seen = [node], {None}
-    while todo:
-        node = todo.pop()
-        if node is other:
-            return True
-        if node not in seen:
-            seen.add(node)
-            todo.extend(parent for parent, _ in node.next_functions)
-    return False
+    layer = state_of(node, SharingLayer)
+    return layer is not None and layer.signs is not None and bool(layer.signs.lt(0).any())

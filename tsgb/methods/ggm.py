@@ -18,15 +18,16 @@ class GGM(FeatureMapMethod):
     """The Grad-CAM map times a guidance map of activations times gradients.
 
     Reconstructed from the abstract: neither the paper's equations nor any code of its authors
-    could be consulted, and what the abstract leaves open is an option. With A the activation and
-    G the logit's gradient, ``base = sum_c mean(G_c) A_c`` (Grad-CAM), ``guidance = sum_c G_c A_c``
-    (HiResCAM) and the map is ``relu(base) * relu(guidance) / max(guidance)``. It is as large as
-    the layer, and neither resized nor scaled to [0, 1].
+    could be consulted, and where the abstract does not decide there is an option. With A the
+    activation and G the logit's gradient, ``base = sum_c mean(G_c) A_c`` (Grad-CAM),
+    ``guidance = sum_c G_c A_c`` (HiResCAM) and the map is
+    ``relu(base) * relu(guidance) / max(guidance)``. It is as large as the layer, and neither
+    resized nor scaled to [0, 1].
 
     On a network that ends in global average pooling and one linear layer (ResNet, DenseNet,
-    MobileNet), base and guidance at the last layer are the same map: what comes out is the square
-    of Grad-CAM, which ranks its pixels as Grad-CAM does. Only a head with weights of its own for
-    every position (VGG), an earlier layer or guidance by channel brings anything new.
+    MobileNet), base and guidance at the last layer are the same map: the result is the square of
+    Grad-CAM, which ranks its pixels as Grad-CAM does. The two differ for a head with weights of its
+    own for every position (VGG), at an earlier layer, and with guidance by channel.
 
     Args:
         model: Classifier that returns logits.
@@ -43,7 +44,7 @@ class GGM(FeatureMapMethod):
             and in "after" two negative factors make a positive value.
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
         ValueError: An option has none of the values above.
 
     References:

@@ -18,7 +18,7 @@ class GradCAM(FeatureMapMethod):
             a pooling output (VGG-16: ``features.29``, ResNet: ``layer4``).
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Selvaraju et al., "Grad-CAM", ICCV 2017 (equations 1 and 2, without the ReLU).

@@ -28,7 +28,7 @@ class GradCAMPlusPlus(FeatureMapMethod):
             a pooling output (VGG-16: ``features.29``, ResNet: ``layer4``).
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Chattopadhyay et al., "Grad-CAM++", WACV 2018, numbered as in arXiv 1710.11063: weights

@@ -40,15 +40,15 @@ def largest(gradient: Tensor, channels: int) -> Tensor:
 class Gradient(LargestGradient):
     """Largest absolute gradient of the logit over the channels of a pixel.
 
-    Never negative: it says where a small change matters, not whether it speaks for the class. Any
-    differentiable model will do.
+    It is never negative: it shows where a small change matters, not whether it speaks for the
+    class. Any differentiable model will do.
 
     Args:
         model: Classifier that returns logits.
         layer: Module to read the gradient at; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
 
     References:
         Simonyan et al., "Deep Inside Convolutional Networks: Visualising Image Classification
@@ -76,7 +76,7 @@ class InputXGradient(GradientMethod):
         layer: Module to read activation and gradient at; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
 
     References:
         Shrikumar et al., "Not Just a Black Box: Learning Important Features Through Propagating

@@ -6,10 +6,11 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import IMAGE, Forward
+from tsgb._composition import Composable, base_method
+from tsgb._engine.forward import IMAGE, Forward
 from tsgb.errors import ShapeError, check_choice
 from tsgb.facts import Facts
-from tsgb.method import Method, base_method
+from tsgb.method import Method
 from tsgb.methods.grad_cam import GradCAM
 
 Statistics = Literal["image", "batch"]
@@ -22,12 +23,13 @@ def extrapolate(
     statistics: Statistics = "image",
     rectify: bool = False,
 ) -> Tensor:
-    """Maps of the size of the largest excitation, each enlargement weighed by where it was active.
+    """Maps as large as the largest excitation, sharpened by the excitations on the way there.
 
-    From the deepest excitation to the shallowest: one that is larger than the map enlarges it to
-    its own size, bilinearly, and multiplies it by the excitation's sum over channels, as a share of
-    its largest value. So every size is used once, with the last excitation that has it. The result
-    is raw: the published standardisation saturates what is strongest and is left to whoever draws.
+    The excitations are used from the deepest to the shallowest. One that is larger than the map
+    enlarges it to its own size, bilinearly, and multiplies it by the excitation's sum over
+    channels, as a share of its largest value. So every size is used once, with the last excitation
+    that has it. The result is raw: the published standardisation saturates the strongest values and
+    is left to the drawing.
 
     An excitation without a positive value changes the size only.
 
@@ -35,10 +37,10 @@ def extrapolate(
         maps: [B, K, h, w] of any method, raw.
         excitations: [B, C, H, W] each, in the order of the forward pass: the image or the input of
             the first pool, then the outputs of max-pools and strided convolutions.
-        statistics: What the largest value is taken over: each image ("image"), or the whole batch,
-            as published ("batch"), which lets a map depend on its neighbours.
-        rectify: Leave out negative activations. They are there because a strided convolution is
-            read before its activation function, as published, and can turn the sign of a map.
+        statistics: The largest value is that of each image ("image"), or of the whole batch, as
+            published ("batch"), which lets a map depend on its neighbours.
+        rectify: Leave out negative activations. They exist because a strided convolution is read
+            before its activation function, as published, and can turn the sign of a map.
 
     Raises:
         ShapeError: Maps or an excitation are not 4-dimensional or not of the same batch.
@@ -70,24 +72,24 @@ def extrapolate(
 class GradualExtrapolation(Method):
     """Another method's maps, sharpened by :func:`extrapolate` with the same forward pass.
 
-    Raw and signed as the other method's, and as large as the first excitation: the image where the
-    network begins with a strided convolution, else the input of its first pool, or the first of
-    ``layers``.
+    They are raw, signed as the other method's are, and as large as the first excitation: the image
+    if the network begins with a strided convolution, else the input of its first pool, or the first
+    of ``layers``.
 
     Args:
-        model: Classifier that returns logits, as the other method demands it.
-        base: Makes the other method of a model: its class, or ``functools.partial`` of the class
-            and options.
+        model: Classifier that returns logits and that the other method accepts.
+        base: The other method, as its class, or as ``functools.partial`` of the class and options.
         statistics: See :func:`extrapolate`.
         rectify: See :func:`extrapolate`. Without it, a network that begins with a strided
             convolution multiplies its map by the normalised image, which turns the sign where the
             image is dark.
         layers: Modules whose outputs are the excitations, in the order of the forward pass, for
-            networks that shrink by average pooling (DenseNet). None are named: the published ones.
+            networks that shrink by average pooling (DenseNet). Without names the published ones are
+            used.
 
     Raises:
-        LayerError: The model has no such layer.
-        TypeError: ``base`` is a method that has its model already, or makes none.
+        LayerError: The model has no layer of that name.
+        TypeError: ``base`` is a method that has its model already, or does not make a method.
         ValueError: ``statistics`` is unknown.
 
     References:
@@ -121,22 +123,25 @@ class GradualExtrapolation(Method):
         if layers:
             self._check_layers(layers)
         self._layers = tuple(layers)
-        self._base = base_method(self._name, base, model)
+        self._base: Composable = base_method(self._name, base, model)
         self._statistics: Statistics = statistics
         self._rectify = rectify
 
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        read = [self._base._layer] if self._base._layer else []
-        if self._layers:
-            read = [self._base._layer or IMAGE, *self._layers]
-        return self._base._run(images, targets, [*layers, *read])
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """Those of the other method, and the layers that are named as excitations."""
+        if not self._layers:
+            return self._base.layers_read
+        return (*(self._base.layers_read or [IMAGE]), *self._layers)
+
+    def run(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> tuple[Forward, Tensor]:
+        """The forward pass of the other method."""
+        return self._base.run(images, targets, layers)
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
         named = [forward.activations[layer].detach() for layer in self._layers]
         return extrapolate(
-            self._base._maps(forward, targets),
+            self._base.maps_from(forward, targets),
             named or forward.excitations,
             statistics=self._statistics,
             rectify=self._rectify,

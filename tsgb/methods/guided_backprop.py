@@ -1,6 +1,6 @@
 """Guided backprop and the deconvnet, which differ by one mask."""
 
-from tsgb._guided import DECONVNET, GUIDED
+from tsgb._rules.guided import DECONVNET, GUIDED
 from tsgb.facts import Facts
 from tsgb.methods.gradient import LargestGradient
 
@@ -8,10 +8,10 @@ from tsgb.methods.gradient import LargestGradient
 class GuidedBackprop(LargestGradient):
     """Largest absolute gradient over channels; a ReLU passes positive gradients of active units.
 
-    Sharp, and known to depend little on the class. The paper has a rule for ReLU only. A ReLU that
-    is clipped from above (ReLU6) is taken to be active where its own gradient is not zero, between
-    0 and the bound. Every other non-linearity (SiLU, sigmoid gates, leaky ReLU, normalisation by
-    the image's own statistics) is refused.
+    The map is sharp, and known to depend little on the class. The paper has a rule for ReLU only. A
+    ReLU that is clipped from above (ReLU6) counts as active where its own gradient is not zero,
+    between 0 and the bound. Every other non-linearity (SiLU, sigmoid gates, leaky ReLU,
+    normalisation by the image's own statistics) is refused.
 
     Args:
         model: Classifier of convolutions, batch norms, ReLUs, pooling and linear layers that
@@ -19,7 +19,7 @@ class GuidedBackprop(LargestGradient):
         layer: Module to read the gradient at; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
 
     References:
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR Workshop
@@ -51,7 +51,7 @@ class Deconvnet(LargestGradient):
         layer: Module to read the gradient at; None reads at the image.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
 
     References:
         Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014

@@ -19,7 +19,7 @@ class HiResCAM(FeatureMapMethod):
             a pooling output (VGG-16: ``features.29``, ResNet: ``layer4``).
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from tsgb._forward import Forward, class_gradients, run_forward
+from tsgb._engine.forward import Forward
+from tsgb._engine.forward_pass import run_forward
+from tsgb._engine.sweeps import class_gradients
 from tsgb.errors import ShapeError
 from tsgb.facts import Facts
 from tsgb.method import Method
@@ -15,18 +17,18 @@ class IntegratedGradients(Method):
     """Mean gradient on the straight path from a baseline, times the way, summed over channels.
 
     Signed, and complete: the map sums to the logit of the image minus the logit of the baseline.
-    The integral is a midpoint sum, so it does so up to an error that falls with ``steps``: as
-    ``1 / steps**2`` in smooth networks, at worst as ``1 / steps`` in networks of ReLUs. Costs
-    ``steps`` forward passes and one, and K backward sweeps of each. Read at the image only, since
-    the path is straight there only. Any differentiable model will do.
+    The integral is a midpoint sum, whose error falls with ``steps``: as ``1 / steps**2`` in smooth
+    networks, at worst as ``1 / steps`` in networks of ReLUs. A map costs ``steps`` forward passes
+    and one, and K backward sweeps of each. It is read at the image only, since the path is straight
+    there only. Any differentiable model will do.
 
     Args:
         model: Classifier that returns logits.
-        baseline: The image that shows nothing: a number, or a tensor that broadcasts to the images
+        baseline: The image without content: a number, or a tensor that broadcasts to the images
             (``[C, 1, 1]`` for a colour). 0 is the mean colour of normalised images.
         steps: Points on the path.
-        batch_size: Most points in one forward pass, those of all images together, but at least one
-            of each image. Bounds the memory whatever ``steps`` is.
+        batch_size: Largest number of points in one forward pass, over all images; at least one of
+            each image is used. It bounds the memory for any number of steps.
 
     Raises:
         ValueError: ``steps`` or ``batch_size`` is not a whole number from 1.
@@ -59,10 +61,7 @@ class IntegratedGradients(Method):
         super().__init__(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{self._name}: {name} is {value}. The points on the path could not be counted "
-                    "out. Use a whole number from 1."
-                )
+                raise ValueError(f"{self._name}: {name} is {value}. Use a whole number from 1.")
         self._baseline = baseline
         self._steps = steps
         self._batch_size = batch_size
@@ -85,14 +84,15 @@ class IntegratedGradients(Method):
         except RuntimeError as error:
             raise ShapeError(
                 f"{self._name}: the baseline has shape {tuple(baseline.shape)}, the images "
-                f"{tuple(images.shape)}. There is no path between them. "
-                "Pass a number, [C, 1, 1], [C, H, W] or one baseline for each image."
+                f"{tuple(images.shape)}. Pass a number, [C, 1, 1], [C, H, W] or one baseline for "
+                "each image."
             ) from error
 
     def _chunks(self, images: Tensor) -> Iterator[Tensor]:
         """How far along the path the points are, as many at a time as one forward pass takes."""
         numbers = torch.arange(self._steps, dtype=images.dtype, device=images.device)
-        yield from ((numbers + 0.5) / self._steps).split(max(1, self._batch_size // len(images)))
+        fractions = (numbers + 0.5) / self._steps
+        yield from torch.split(fractions, max(1, self._batch_size // len(images)))
 
     def _summed_gradients(self, points: Tensor, targets: Tensor) -> Tensor:
         """Sum over the points [S, B, C, H, W] of the gradient of each target: [K, B, C, H, W]."""
@@ -101,4 +101,4 @@ class IntegratedGradients(Method):
             self._model, points.flatten(0, 1), layers=(), rule_set=self._rule_set, who=self._name
         )
         gradients = class_gradients(forward, forward.images, targets.repeat(steps, 1))
-        return torch.stack([gradient.unflatten(0, (steps, -1)).sum(0) for gradient in gradients])
+        return torch.stack([torch.unflatten(g, 0, (steps, -1)).sum(0) for g in gradients])

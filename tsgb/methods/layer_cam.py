@@ -19,7 +19,7 @@ class LayerCAM(FeatureMapMethod):
             a pooling output (VGG-16: ``features.29``, ResNet: ``layer4``).
 
     Raises:
-        LayerError: The model has no such layer, or no feature map at all.
+        LayerError: The model has no layer of that name, or no feature map at all.
 
     References:
         Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",

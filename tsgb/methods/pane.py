@@ -9,16 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tsgb._excitation import (
-    Chain,
-    JointShares,
-    Operation,
-    RelevanceRules,
-    SeparateShares,
-    ShareRule,
-)
-from tsgb._forward import Forward, class_gradients
-from tsgb._operations import GUARDS, RuleSet, depends_on_image, need_constant
+from tsgb._engine.forward import Forward
+from tsgb._engine.sweeps import class_gradients
+from tsgb._rules.arithmetic import broadcast
+from tsgb._rules.relevance import Chain, RelevanceRules, ShareRule
+from tsgb._rules.rule_set import GUARDS, RuleSet, depends_on_image, need_constant
+from tsgb._rules.shares import JointShares, Operation, SeparateShares
 from tsgb.errors import check_choice
 from tsgb.facts import Facts
 from tsgb.method import Method
@@ -35,7 +31,7 @@ class PANE(Method):
     """Positive excitation P minus negative excitation N of each location, summed over channels.
 
     Reconstructed from the abstract: neither the paper's equations nor any code of its authors
-    could be consulted. What was chosen here: input i contributes ``C_ji = w_ji * x_i`` to output
+    could be consulted. The choices made here: input i contributes ``C_ji = w_ji * x_i`` to output
     j, without the bias. Excitation in j goes to i as ``T+ = max(C_ji, 0) / D_j`` along the same
     chain and as ``T- = max(-C_ji, 0) / D_j`` along the other one:
 
@@ -59,8 +55,8 @@ class PANE(Method):
         layer: Module to read; None reads at the image.
         kind: P - N ("combined"), P ("positive") or N ("negative").
         normaliser: ``D_j`` is the sum of all ``|C_ji|`` ("joint"); or T+ and T- have their own,
-            such that each hands on one half of what arrives, or all if the other has nothing to
-            hand it to ("separate"). Both conserve the sum of P + N, less what arrives where
+            such that each hands on one half of what arrives, or all if there are no contributions
+            to the other ("separate"). Both conserve the sum of P + N, less what arrives where
             nothing contributes.
         bias: Takes no part ("left_out"), or contributes as one more input whose share is dropped
             ("input"). Then batch norm is a layer of its own, whose shift is its bias.
@@ -68,7 +64,7 @@ class PANE(Method):
             ("proportional"), or get one half each ("equal").
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
         ValueError: An option has none of the values above.
 
@@ -130,9 +126,8 @@ class PANE(Method):
             >>> round((P + N).sum().item(), 4)
             1.0
         """
-        layers = () if self._layer is None else (self._layer,)
         with self._settings(images):
-            forward, columns = self._run(images, targets, layers)
+            forward, columns = self.run(images, targets, self.layers_read)
             positive, negative = self._both(forward, columns)
             return self._finished(positive), self._finished(negative)
 
@@ -159,7 +154,7 @@ class PANE(Method):
 
 
 class _JointWithBias(JointShares):
-    """The bias is an input, of which nothing is handed on."""
+    """The bias counts as an input; its share is dropped."""
 
     def __init__(self, x: Tensor, weight: Tensor, operation: Operation, bias: Tensor) -> None:
         super().__init__(x, weight, operation)
@@ -167,7 +162,7 @@ class _JointWithBias(JointShares):
 
 
 class _SeparateWithBias(SeparateShares):
-    """Likewise, on the side of its sign."""
+    """The bias counts as an input on the side of its sign; its share is dropped."""
 
     def __init__(self, x: Tensor, weight: Tensor, operation: Operation, bias: Tensor) -> None:
         super().__init__(x, weight, operation)
@@ -199,7 +194,7 @@ class _HalvesRule(Function):
 
 
 class _Rules(RelevanceRules):
-    """The rules with what the abstract leaves open."""
+    """The rules of PANE, with a choice where the abstract does not decide."""
 
     def __init__(self, normaliser: Normaliser, bias: Bias, skip: Skip, chain: Chain) -> None:
         super().__init__(_SHARES[normaliser], chain)
@@ -219,8 +214,8 @@ class _Rules(RelevanceRules):
         halves = self._skip == "equal" and depends_on_image(x) and depends_on_image(other)
         if not halves or alpha != 1:
             return super()._add(x, other, alpha=alpha)
-        result: Tensor = _HalvesRule.apply(*torch.broadcast_tensors(x, other))
-        return result
+        total: Tensor = _HalvesRule.apply(*broadcast(x, other))
+        return total
 
     def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self._with_bias is None:
@@ -231,7 +226,8 @@ class _Rules(RelevanceRules):
 
         def operation(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
             if shift is not None:
-                return GUARDS["batch_norm"](x, *args, **kwargs)  # as the model has it, to the bit
+                y: Tensor = GUARDS["batch_norm"](x, *args, **kwargs)  # equal to the model's
+                return y
             return x * scale.view(-1, *[1] * (x.dim() - 2))
 
         return self._share(x, sum_of_both - shift, shift, operation)

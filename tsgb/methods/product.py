@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tsgb._forward import IMAGE, Forward
+from tsgb._composition import Composable, base_method
+from tsgb._engine.forward import IMAGE, Forward
 from tsgb.facts import Facts
-from tsgb.method import Method, base_method
+from tsgb.method import Method
 from tsgb.methods.cam import CAM
 from tsgb.methods.tsgb import TSGB
 
@@ -16,25 +17,25 @@ from tsgb.methods.tsgb import TSGB
 class Product(Method):
     """Weighted geometric mean of two methods' maps: high only where both are.
 
-    A fine map follows outlines and strays to other objects; a coarse one names the right object
+    A fine map follows outlines and strays to other objects; a coarse one finds the right object
     and spills over its edge. Each map is enlarged bilinearly to the larger height and the larger
     width of the two, clamped at 0 and divided by its maximum, image by image and class by class;
-    then ``fine^(1 - weight) * coarse^weight``. Values are in [0, 1]. Where one of the two has
-    nothing positive for a class, nor has the product.
+    the product is ``fine^(1 - weight) * coarse^weight``. Values are in [0, 1]. If one of the two
+    has no positive value for a class, the product is zero.
 
-    CAM beside TSGB is read from TSGB's forward pass, which gives every activation as it is (with
-    ``batchnorm_eps="published"``, the activations that TSGB explains). Any other ``coarse`` has
-    its own.
+    With TSGB as ``fine`` and CAM as ``coarse``, both are read from TSGB's forward pass, whose
+    activations are those of the network (with ``batchnorm_eps="published"``, those that TSGB
+    explains). Any other pair takes a forward pass for each.
 
     Args:
-        model: Classifier that returns logits, as both methods demand it.
-        fine: Makes one method of a model: its class, or ``functools.partial`` of the class and
-            options. The logits are those of its forward pass.
-        coarse: Makes the other. For a product of three, a partial of this class.
+        model: Classifier that returns logits and that both methods accept.
+        fine: One method, as its class, or as ``functools.partial`` of the class and options. The
+            logits are those of its forward pass.
+        coarse: The other method, likewise. For a product of three, a partial of this class.
         weight: Exponent of the coarse map, in (0, 1).
 
     Raises:
-        TypeError: ``fine`` or ``coarse`` is a method that has its model already, or makes none.
+        TypeError: ``fine`` or ``coarse`` has its model already, or does not make a method.
         ValueError: ``weight`` is not between 0 and 1.
 
     Example:
@@ -62,24 +63,27 @@ class Product(Method):
                 f"{self._name}: weight is {weight}. One of the two maps would not count. Use a "
                 "number between 0 and 1, or that method alone."
             )
-        self._fine = base_method(self._name, fine, model, argument="fine")
-        self._coarse = base_method(self._name, coarse, model, argument="coarse")
+        self._fine: Composable = base_method(self._name, fine, model, argument="fine")
+        self._coarse: Composable = base_method(self._name, coarse, model, argument="coarse")
         self._weight = weight
         # CAM takes no gradient: activations and the classifier's weights are all that it reads.
         self._one_pass = isinstance(self._fine, TSGB) and isinstance(self._coarse, CAM)
 
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        read = [self._fine._layer] if self._fine._layer else []
-        if self._one_pass and self._coarse._layer:
-            read = [self._fine._layer or IMAGE, self._coarse._layer]
-        return self._fine._run(images, targets, [*layers, *read])
+    @property
+    def layers_read(self) -> tuple[str, ...]:
+        """Those of ``fine``, and those of CAM if it is read from the same pass."""
+        if not self._one_pass or not self._coarse.layers_read:
+            return self._fine.layers_read
+        return (*(self._fine.layers_read or [IMAGE]), *self._coarse.layers_read)
+
+    def run(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> tuple[Forward, Tensor]:
+        """The forward pass of ``fine``."""
+        return self._fine.run(images, targets, layers)
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
-        fine = self._fine._maps(forward, targets).detach()
+        fine = self._fine.maps_from(forward, targets)
         if self._one_pass:
-            coarse = self._coarse._maps(forward, targets).detach()
+            coarse = self._coarse.maps_from(forward, targets)
         else:
             coarse = self._coarse.attribute(forward.images.detach(), targets)
         size = (max(fine.shape[2], coarse.shape[2]), max(fine.shape[3], coarse.shape[3]))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from tsgb._forward import Forward
+from tsgb._composition import base_method
+from tsgb._engine.forward import Forward
 from tsgb.facts import Facts
-from tsgb.method import Method, base_method
+from tsgb.method import Method
 from tsgb.methods.gradient import Gradient, LargestGradient, largest
 
 
@@ -17,23 +18,22 @@ class SmoothGrad(Method):
 
     Where the other method takes the largest absolute gradient over channels (Gradient,
     GuidedBackprop, Deconvnet), the signed gradients are averaged first, as in the paper, so that
-    what differs from copy to copy cancels. Read-out, sign and size of the maps are those of the
+    differences between the copies cancel. Read-out, sign and size of the maps are those of the
     other method; the logits are those of the image without noise.
 
     The noise depends on ``random_seed`` alone: the same for every image of a batch, every call and
     every device. The global random state is neither read nor changed.
 
     Args:
-        model: Classifier that returns logits, as the other method demands it.
-        base: Makes the other method of a model: its class, or ``functools.partial`` of the class
-            and options.
+        model: Classifier that returns logits and that the other method accepts.
+        base: The other method, as its class, or as ``functools.partial`` of the class and options.
         samples: Noisy copies; each costs one call of the other method.
         spread: Standard deviation of the noise as a share of each image's range, largest value
             minus smallest.
-        random_seed: Of the noise.
+        random_seed: Seed of the noise.
 
     Raises:
-        TypeError: ``base`` is a method that has its model already, or makes none.
+        TypeError: ``base`` is a method that has its model already, or does not make a method.
         ValueError: ``samples`` is not a whole number from 1, or ``spread`` negative or infinite.
 
     References:
@@ -65,8 +65,8 @@ class SmoothGrad(Method):
         super().__init__(model)
         if not isinstance(samples, int) or samples < 1 or not 0 <= spread < math.inf:
             raise ValueError(
-                f"{self._name}: samples={samples}, spread={spread}. There would be no map, or no "
-                "such noise. Use a whole number of samples from 1 and a finite spread from 0."
+                f"{self._name}: samples={samples}, spread={spread}. There would be no map or no "
+                "noise. Use a whole number of samples from 1 and a finite spread from 0."
             )
         method = base_method(self._name, base, model)
         self._base = method.per_channel() if isinstance(method, LargestGradient) else method

@@ -5,9 +5,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from tsgb._conserving import BatchNormEps, Grouped, Saturation, Skip, conserving
-from tsgb._forward import Forward, find_head
-from tsgb._operations import RuleSet
+from tsgb._engine.forward import Forward
+from tsgb._engine.head import find_head, likely_head_shapes
+from tsgb._rules.convolution import Grouped
+from tsgb._rules.rule_set import RuleSet
+from tsgb._rules.state import BalancedLayer, state_of
+from tsgb._rules.tsgb_rules import BatchNormEps, Saturation, Skip, tsgb_rules
 from tsgb.errors import check_choice
 from tsgb.facts import Facts
 from tsgb.method import GradientMethod
@@ -17,24 +20,25 @@ class TSGB(GradientMethod):
     """Signed relevance of every pixel for a class, conserved from the classifier down.
 
     The classifier weighs the evidence for the class against the evidence against it (TSGB-FC);
-    every convolution below hands relevance to its inputs in proportion to their size, weights
-    unused (TSGB-Conv). The map is ``sum_c x_c * g_c`` at the read-out. For masks clamp it at 0.
+    every convolution below hands relevance to its inputs in proportion to their size and does not
+    use its weights (TSGB-Conv). The map is ``sum_c x_c * g_c`` at the read-out. For masks clamp it
+    at 0.
 
     Where the paper's code would lose relevance or divide by zero, the nearest conserving rule is
-    used: a grouped convolution shares inside each group; batch norm with the module's own ``eps``;
-    a clipped unit (ReLU6) passes relevance on; constants that are added give their share to what
-    they are added to; gates (sigmoid) and the statistics of a group norm count as constants.
+    used: a grouped convolution shares inside each group; batch norm has the module's own ``eps``; a
+    clipped unit (ReLU6) passes relevance on; an added constant leaves its share to what it is added
+    to; gates (sigmoid) and the statistics of a group norm count as constants.
 
     The classifier is the last Linear layer, or the last convolution, which decides at each of its
-    pixels. One larger than 1 x 1, or right behind a max-pool, a grouped convolution or (with
-    several targets) a residual addition, costs a second forward pass in the first call. What comes
-    after it has its plain gradient.
+    pixels. A convolution is expected to be the classifier if it has as many output channels as the
+    last module with weights; if the classifier is another convolution, a call takes two forward
+    passes. Operations after the classifier have their plain gradient.
 
-    Two things are lost. Relevance that only zeros could carry: little in most networks, but with
-    depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the total
-    on a trained MobileNetV2. Handing it to the other channels of the window was tried and put
-    less relevance on the objects. And the bias of linear layers before the classifier, which have
-    their plain gradient.
+    Two parts of the relevance are lost. Only zeros could carry the first: little in most networks,
+    but with depthwise convolutions the answer of a batch norm to an empty window, 60 to 80 % of the
+    total on a trained MobileNetV2. Handing it to the other channels of the window was tried and put
+    less relevance on the objects. The second is the bias of linear layers before the classifier,
+    which have their plain gradient.
 
     Args:
         model: Classifier made of convolutions, batch norms, elementwise activations, pooling and
@@ -51,11 +55,11 @@ class TSGB(GradientMethod):
         skip: What the two sides of a residual addition receive: the same gradient, as published
             ("plain"), or ``g * x_i / (x_1 + x_2)``, as in some of the authors' maps
             ("proportional"), which does not conserve relevance.
-        batchnorm_eps: That of the module, or 1e-5 everywhere, as in the authors' code
-            ("published"): it changes the logits of networks with another one, such as GoogLeNet.
+        batchnorm_eps: The module's ("module"), or 1e-5 everywhere, as in the authors' code
+            ("published"), which changes the logits of networks with another one, such as GoogLeNet.
 
     Raises:
-        LayerError: The model has no such layer.
+        LayerError: The model has no layer of that name.
         UnsupportedModelError: The model is TorchScript or wrapped for several devices.
         ValueError: ``kappa`` is negative, or an option unknown.
 
@@ -96,29 +100,18 @@ class TSGB(GradientMethod):
         check_choice("TSGB", "skip", skip, Skip)
         check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
-        self._rules = partial(conserving, saturation, grouped, skip, batchnorm_eps)
-        self._head_shape: Sequence[int] | None = None
+        self._rules = partial(tsgb_rules, saturation, grouped, skip, batchnorm_eps)
 
-    def _rule_set_for(self, classes: int) -> RuleSet:
-        # To look for ways past additions costs more than one sweep of full size through them.
-        return self._rules(head_shape=self._head_shape, past_additions=classes > 1)
-
-    def _run(
-        self, images: Tensor, targets: Tensor, layers: Sequence[str]
-    ) -> tuple[Forward, Tensor]:
-        known = self._head_shape
-        forward, columns = super()._run(images, targets, layers)
-        shape = getattr(find_head(forward.logits, self._name), "head_shape", None)
-        if shape in (None, known):
-            return forward, columns
-        # The classifier is a convolution that was not ready: once more with what it needs.
-        self._head_shape = shape
-        return super()._run(images, targets, layers)
+    @property
+    def _rule_set(self) -> RuleSet:
+        return self._rules(heads=likely_head_shapes(self._model))
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]
     ) -> list[Tensor]:
-        find_head(forward.logits, self._name).head_kappa = self._kappa
+        layer = state_of(find_head(forward, self._name), BalancedLayer)
+        if layer is not None:
+            layer.kappa = self._kappa
         return super()._all_maps(forward, targets, activations)
 
     def _read_out(self, forward: Forward) -> Tensor:

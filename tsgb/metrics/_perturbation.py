@@ -115,7 +115,9 @@ class Experiment:
     def probabilities(self, images: Tensor) -> Tensor:
         """Probability of the target of each of B images, [B]."""
         pairs = zip(
-            images.split(self._batch_size), self.targets.split(self._batch_size), strict=True
+            torch.split(images, self._batch_size),
+            torch.split(self.targets, self._batch_size),
+            strict=True,
         )
         return torch.cat([self._ask(part, targets) for part, targets in pairs])
 
@@ -128,7 +130,7 @@ class Experiment:
         counts = counts.to(ranks.device)
         jobs = torch.arange(len(ranks) * len(counts), device=ranks.device)
         scores = []
-        for part in jobs.split(self._batch_size):
+        for part in torch.split(jobs, self._batch_size):
             image, point = part // len(counts), part % len(counts)
             chosen = ranks[image] < counts[point][:, None, None]
             with torch.no_grad():

@@ -2,10 +2,9 @@
 
 A window sum is a convolution with a kernel of ones. It is separable, so it is written here as
 shifted additions along one axis after the other: exact in every floating type, the same on every
-device (a TF32 convolution would keep ten bits), and faster than a convolution with one channel.
-Only many channels on a CPU are left to a depthwise convolution. For the same reason there is a
-convolution with weights, for few output channels, made of one matrix product for each element of
-the kernel.
+device (a TF32 convolution would keep ten bits), and faster than a convolution with one channel. A
+depthwise convolution is used for many channels on a CPU only. A convolution with weights, for few
+output channels, is here for the same reasons: one matrix product for each kernel element.
 """
 
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ class _Axis(NamedTuple):
         return [maps[..., cut] if self.dim == -1 else maps[..., cut, :] for cut in cuts]
 
     def covers(self, maps: Tensor, positions: int) -> bool:
-        """True if so many windows fit between the paddings, and one more does not."""
+        """True if exactly this many windows fit into ``maps`` and its padding."""
         length = maps.shape[self.dim] + 2 * self.padding
         return self.span(positions) <= length < self.span(positions + 1)
 

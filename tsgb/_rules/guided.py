@@ -1,7 +1,8 @@
 """Guided backprop and the deconvnet: which gradients pass a ReLU.
 
-Whatever is linear, selects (max pooling) or is fixed in evaluation mode (batch norm, dropout) keeps
-its own gradient. A non-linearity other than ReLU is refused: the papers have no rule for it.
+Operations that are linear, that select (max pooling) or that are fixed in evaluation mode (batch
+norm, dropout) keep their own gradient. A non-linearity other than ReLU is refused: the papers have
+no rule for it.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._operations import GUARDS, STRUCTURAL, Rule, RuleSet, depends_on_image, refuse
+from tsgb._rules.rule_set import GUARDS, STRUCTURAL, Rule, RuleSet, depends_on_image, refuse
 
 _OTHERWISE = "or use a method without rules such as Gradient."
 
@@ -36,7 +37,7 @@ class GuidedRule(Function):
 
 
 class DeconvnetRule(Function):
-    """``g_x = max(g_y, 0)``, whatever the input: also where the unit is silent or clipped."""
+    """``g_x = max(g_y, 0)`` for every input, also where the unit is inactive or clipped."""
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor, top: float) -> Tensor:
@@ -71,7 +72,7 @@ def _upper_bound(operation: str, low: Any, high: Any) -> float:
     if not numbers or low != 0 or high <= 0:
         refuse(
             operation,
-            f"the bounds {low} and {high} make it something else than a ReLU, for which there is "
+            f"the bounds {low} and {high} make it something other than a ReLU, for which there is "
             "no rule. Its plain gradient would be used silently and the map would be wrong.",
             f"Clip from 0 upwards as ReLU and ReLU6 do, {_OTHERWISE}",
         )
@@ -79,7 +80,7 @@ def _upper_bound(operation: str, low: Any, high: Any) -> float:
 
 
 def _product(function: Callable[..., Tensor], name: str) -> Rule:
-    """Rule of an operation that is linear as long as one argument alone comes from the image."""
+    """Rule of an operation that is linear if only one of its arguments depends on the image."""
 
     def rule(*args: Any, **kwargs: Any) -> Tensor:
         if sum(map(depends_on_image, (*args, *kwargs.values()))) > 1:
@@ -106,13 +107,13 @@ def _div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 
 def _comparison(name: str) -> Rule:
-    """Rule of what makes ``x * (x > 0)`` of an activation: a ReLU that cannot be recognised."""
+    """Rule of an operation that takes signs: ``x * (x > 0)`` is a ReLU not to be recognised."""
 
     def rule(*_args: Any, **_kwargs: Any) -> NoReturn:
         refuse(
             name,
-            "it takes the sign of an activation. A factor made of that would be a ReLU in disguise "
-            "and would silently keep its plain gradient.",
+            "it takes the sign of an activation. A factor made of it would act as a ReLU and "
+            "silently keep its plain gradient.",
             f"Write it as relu or clamp(min=0), {_OTHERWISE}",
         )
 

@@ -1,20 +1,15 @@
 """Backward rules that carry relevance itself: excitation backprop and PANE.
 
-The other rules carry a gradient ``g``, with ``x * g`` as relevance. Here what arrives as the
+The rules of TSGB carry a gradient ``g``, with ``x * g`` as relevance. Here what arrives as the
 gradient of an output *is* the relevance of that output, and a rule hands it to the inputs. So
 views, concatenations and max-pooling keep their own gradient, which moves values and does not scale
 them, while a mean, a factor or an addition needs a rule. Relevance starts as 1 at the target logit.
 
-Every operation that mixes inputs is linear in them, ``y_j = sum_i C_ji`` with
-``C_ji = w_ji * x_i`` and the bias left out; a method is one way to divide ``R_j`` among the
-``C_ji`` (:class:`Shares`). The shares do not depend on the class: they are worked out in the first
-sweep and kept.
+How an operation that mixes inputs divides relevance among them is in :mod:`tsgb._rules.shares`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,13 +17,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._operations import GUARDS, Rule, RuleSet, depends_on_image, need_constant, refuse
+from tsgb._rules.arithmetic import broadcast
+from tsgb._rules.rule_set import GUARDS, Rule, RuleSet, depends_on_image, need_constant, refuse
+from tsgb._rules.shares import Divide, Excitation, Operation, Shares
+from tsgb._rules.state import WeightedLayer, set_state, state_of
 
-Operation = Callable[..., Tensor]
-"""Output of a linear operation from its input, its weight and perhaps a bias."""
 
-
-@dataclass
+@dataclass(slots=True)
 class Chain:
     """Which relevance a sweep carries; set before the sweep, read by the rules.
 
@@ -39,108 +34,28 @@ class Chain:
     signed: bool = False
 
 
-class Shares(ABC):
-    """How relevance of the outputs of a linear operation is divided among its inputs.
+@dataclass(slots=True, kw_only=True)
+class SharingLayer(WeightedLayer):
+    """State of the autograd node of a convolution or linear layer; changed before the first sweep.
 
-    Args:
-        x: Input of the operation, not part of any graph.
-        weight: Its weight.
-        operation: The operation; called without the bias.
+    Attributes:
+        divide: How it divides relevance.
+        weight_dim: Dimensions of its weight, as many as its output has.
+        signs: What the weight of each output channel is multiplied by, [channels].
     """
 
-    @abstractmethod
-    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None: ...
-
-    @abstractmethod
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
-        """Relevance of the inputs; what arrives where nothing contributes is dropped."""
+    divide: Divide
+    weight_dim: int
+    signs: Tensor | None = None
 
 
-class Excitation(Shares):
-    """In proportion to the excitatory contributions ``max(x_i, 0) * max(w_ji, 0)``."""
-
-    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
-        self._inputs = x.clamp(min=0).requires_grad_()
-        self._total = operation(self._inputs, weight.clamp(min=0))
-
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:  # noqa: ARG002 nothing crosses
-        start = quotient(relevance, self._total)
-        return self._inputs.detach() * _transposed([self._total], [self._inputs], [start])[0]
-
-
-class Contrast(Shares):
-    """Excitation of a unit minus that of its dual, whose weights are the negated ones."""
-
-    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
-        self._unit = Excitation(x, weight, operation)
-        self._dual = Excitation(x, -weight, operation)
-
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
-        return self._unit(relevance, signed) - self._dual(relevance, signed)
-
-
-class JointShares(Shares):
-    """In proportion to ``|C_ji|``; in the signed chain multiplied by the sign of ``w_ji``."""
-
-    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
-        self._sizes = x.abs().requires_grad_()
-        self._total = operation(self._sizes, weight.abs())
-        self._weight, self._operation = weight, operation
-
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
-        start = quotient(relevance, self._total)
-        way = self._signed_way if signed else self._total
-        return self._sizes.detach() * _transposed([way], [self._sizes], [start])[0]
-
-    @cached_property
-    def _signed_way(self) -> Tensor:
-        return self._operation(self._sizes, self._weight)
-
-
-class SeparateShares(Shares):
-    """Positive and negative ``C_ji`` get one half each, divided in proportion to size.
-
-    A side without contributions leaves everything to the other one. In the signed chain a share is
-    multiplied by the sign of ``w_ji``.
-    """
-
-    def __init__(self, x: Tensor, weight: Tensor, operation: Operation) -> None:
-        above, below = x.clamp(min=0), x.clamp(max=0).neg()
-        w_above, w_below = weight.clamp(min=0), weight.clamp(max=0).neg()
-        self._inputs = [above.requires_grad_(), below.requires_grad_()]
-        positive = operation(above, w_above) + operation(below, w_below)
-        negative = operation(above, w_below) + operation(below, w_above)
-        self._sides = [positive, negative]
-        self._count = sum((side.detach() > 0).to(x.dtype) for side in self._sides)
-
-    def __call__(self, relevance: Tensor, signed: bool) -> Tensor:
-        sign = -1.0 if signed else 1.0
-        starts = [quotient(relevance, side * self._count) for side in self._sides]
-        starts[1] = sign * starts[1]
-        to_above, to_below = _transposed(self._sides, self._inputs, starts)
-        above, below = (inputs.detach() for inputs in self._inputs)
-        return above * to_above + sign * below * to_below
-
-
-def quotient(relevance: Tensor, total: Tensor) -> Tensor:
-    """``relevance / total``, and 0 where ``total`` is 0 or so small that the quotient overflows."""
-    total = total.detach()
-    return torch.where(total > torch.finfo(total.dtype).tiny ** 0.75, relevance / total, 0)
-
-
-def _transposed(
-    outputs: list[Tensor], inputs: list[Tensor], starts: list[Tensor]
-) -> tuple[Tensor, ...]:
-    """The transpose of the linear map from ``inputs`` to ``outputs``, applied to ``starts``."""
-    return torch.autograd.grad(outputs, inputs, starts, retain_graph=True)
+@dataclass(slots=True)
+class FoldedNorm:
+    """State of the autograd node of a batch norm that counts as part of the layer before it."""
 
 
 class ShareRule(Function):
-    """Relevance of each output goes to the inputs that it is made of; the bias gets none.
-
-    Before the first sweep the node may be told to divide in another way (``divide``), or to take
-    the weight of each output channel with another sign (``signs``).
-    """
+    """Relevance of each output goes to the inputs that it is made of; the bias gets none."""
 
     @staticmethod
     def forward(
@@ -149,33 +64,41 @@ class ShareRule(Function):
         weight: Tensor,
         bias: Tensor | None,
         operation: Operation,
-        divide: type[Shares],
+        divide: Divide,
         chain: Chain,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.operation, ctx.divide, ctx.chain = operation, divide, chain
-        ctx.shares, ctx.signs, ctx.weight_dim = None, None, weight.dim()
-        if ctx.weight_dim > 0:
-            ctx.can_be_head = True
+        ctx.operation, ctx.divide, ctx.chain, ctx.shares = operation, divide, chain, None
+        if weight.dim() > 0:
+            kind = "a linear layer or convolution"
+            ctx.state = SharingLayer(kind, divide=divide, weight_dim=weight.dim())
         return operation(x, weight) if bias is None else operation(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():  # the rules keep graphs of their own
             if ctx.shares is None:
-                x, weight = (tensor.detach() for tensor in ctx.saved_tensors)
-                if ctx.signs is not None:
-                    weight = weight * ctx.signs.view(-1, *[1] * (weight.dim() - 1))
-                ctx.shares = ctx.divide(x, weight, ctx.operation)
+                ctx.shares = _shares(ctx)
             received: Tensor = ctx.shares(relevance, ctx.chain.signed)
         return received.detach(), None, None, None, None, None
+
+
+def _shares(node: Any) -> Shares:
+    x, weight = (tensor.detach() for tensor in node.saved_tensors)
+    layer = state_of(node, SharingLayer)
+    if layer is None:
+        shares: Shares = node.divide(x, weight, node.operation)
+        return shares
+    if layer.signs is not None:
+        weight = weight * layer.signs.view(-1, *[1] * (weight.dim() - 1))
+    return layer.divide(x, weight, node.operation)
 
 
 class PassRule(Function):
     """Relevance passes an operation that makes each output of one input.
 
     ``signs`` multiply relevance in the signed chain, their absolute values in the other one; None
-    stands for an operation that never falls.
+    stands for an operation that is never decreasing.
     """
 
     @staticmethod
@@ -197,13 +120,13 @@ class PassRule(Function):
 
 
 class RelevanceRules:
-    """The rule of every operation, for one way to divide relevance among inputs.
+    """The rules of all operations, for one way to divide relevance among inputs.
 
-    Batch norm in evaluation mode makes each output of one input, so relevance passes, in the signed
-    chain multiplied by the sign of the scale: as if it were folded into the convolution before it.
+    Batch norm in evaluation mode makes each output of one input, so relevance passes; in the signed
+    chain it is multiplied by the sign of the scale, as if it were folded into the convolution.
     """
 
-    def __init__(self, divide: type[Shares], chain: Chain) -> None:
+    def __init__(self, divide: Divide, chain: Chain) -> None:
         self._divide = divide
         self._chain = chain
 
@@ -225,14 +148,14 @@ class RelevanceRules:
         return RuleSet({**GUARDS, **rules}, ROUTING)
 
     def _share(self, x: Tensor, weight: Tensor, bias: Any, operation: Operation) -> Tensor:
-        result: Tensor = ShareRule.apply(x, weight, bias, operation, self._divide, self._chain)
-        return result
+        y: Tensor = ShareRule.apply(x, weight, bias, operation, self._divide, self._chain)
+        return y
 
     def _pass(
         self, x: Tensor, output: Callable[[Tensor], Tensor], signs: Tensor | None = None
     ) -> Tensor:
-        result: Tensor = PassRule.apply(x, output, self._chain, signs)
-        return result
+        y: Tensor = PassRule.apply(x, output, self._chain, signs)
+        return y
 
     def _conv2d(
         self,
@@ -271,7 +194,7 @@ class RelevanceRules:
             return torch.add(x, other, alpha=alpha)  # the constant takes no relevance
         if alpha != 1:
             refuse("add", f"alpha={alpha} is not supported.", "Multiply by it before adding.")
-        both = torch.stack(torch.broadcast_tensors(x, other))
+        both = torch.stack(broadcast(x, other))
         total: Tensor = self._mixing(torch.sum)(both, 0)
         return total
 
@@ -310,7 +233,7 @@ class RelevanceRules:
                     "Write it as batch norm or convolution, or use a method without rules such as "
                     "GradCAM.",
                 )
-            wide = x.expand(torch.broadcast_shapes(x.shape, factor.shape))
+            wide, _ = broadcast(x, factor)
             return self._pass(wide, lambda values: function(values, other))
 
         return rule
@@ -325,7 +248,7 @@ class RelevanceRules:
                 refuse(
                     function.__name__,
                     "its output is not 0 for all inputs below 0, or its bounds are tensors, so it "
-                    "is no ReLU. What a negative activation hands on is not defined here.",
+                    "is no ReLU. It is not defined what a negative activation hands on.",
                     "Use clamp(min=0), ReLU or ReLU6, or a method without rules such as GradCAM.",
                 )
             return torch.relu(self._pass(x, lambda values: function(values, *args, **kwargs)))
@@ -336,9 +259,9 @@ class RelevanceRules:
 class ExcitationRules(RelevanceRules):
     """The rules of excitation backprop.
 
-    Batch norm passes all of a unit's probability to its one input: it wins whatever the sign.
-    After a convolution or linear layer it is folded in: where its scale is negative, what excites
-    the unit are the layer's negative weights.
+    Batch norm passes all of a unit's probability to its one input, whatever the sign of its scale.
+    After a convolution or linear layer it counts as part of that layer: where its scale is
+    negative, the layer's negative weights excite the unit.
     """
 
     def __init__(self) -> None:
@@ -346,21 +269,22 @@ class ExcitationRules(RelevanceRules):
 
     def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         y = super()._batch_norm(x, *args, **kwargs)
-        y.grad_fn.is_batch_norm = True  # type: ignore[union-attr]
+        if y.grad_fn is not None:
+            set_state(y.grad_fn, FoldedNorm())
         return y
 
     def _signs_of_norm(self, x: Tensor, scale: Tensor) -> Tensor | None:
-        node: Any = x.grad_fn
-        if getattr(node, "weight_dim", None) != x.dim():
-            return None  # x is not what a layer with these channels gave out
-        if node.signs is not None and not torch.equal(node.signs, scale.sign()):
+        layer = state_of(x.grad_fn, SharingLayer)
+        if layer is None or layer.weight_dim != x.dim():
+            return None  # x is not the output of a layer with these channels
+        if layer.signs is not None and not torch.equal(layer.signs, scale.sign()):
             refuse(
                 "batch_norm",
                 "the same activation is normalised by another layer with other signs. Whether its "
-                "positive or its negative weights excite is open.",
+                "positive or its negative weights excite is ambiguous.",
                 "Use a method without rules such as GradCAM.",
             )
-        node.signs = scale.sign()
+        layer.signs = scale.sign()
         return None
 
 
@@ -384,4 +308,5 @@ ROUTING = frozenset(
     | {"__getitem__", "pad", "pixel_shuffle", "pixel_unshuffle"}
     | {"adaptive_max_pool2d", "amax", "max_pool2d", "region_mean", "relu"}
 )
-"""Operations whose own gradient moves values and does not scale them, and the start in a region."""
+"""Operations whose own gradient moves values and does not scale them, and the mean over a region,
+where relevance starts."""

@@ -1,4 +1,4 @@
-"""Short cuts past residual additions: the same maps, with and without them."""
+"""Residual networks: the same maps with and without ports, and whatever reads or uses a sum."""
 
 import pytest
 import torch
@@ -9,9 +9,6 @@ from torch import nn
 from torch.nn import functional
 
 from tsgb import TSGB
-from tsgb._elementwise import ELEMENTWISE
-from tsgb._forward import run_forward
-from tsgb._residual import MOST, AddendsRule, addends_of
 
 TARGETS = torch.tensor([[0, 3, -1], [4, 4, 1]])
 
@@ -61,19 +58,6 @@ def pixels():
     return torch.randn(2, 3, 14, 11, generator=generator, dtype=torch.float64)
 
 
-def ways_past(model, images):
-    """Autograd nodes that lead past additions."""
-    rules = TSGB(model)._rule_set_for(2)
-    forward = run_forward(model, images, layers=(), rule_set=rules, who="test")
-    seen, todo = set(), [forward.logits.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [parent for parent, _ in node.next_functions]
-    return sum(isinstance(node, AddendsRule._backward_cls) for node in seen)
-
-
 def assert_same_without(model, layer=None, targets=TARGETS, **options):
     short = TSGB(model, kappa=0.5, layer=layer, **options).attribute(pixels(), targets)
     with pytest.MonkeyPatch.context() as patch:
@@ -88,32 +72,20 @@ def chain(**options):
 
 
 NETS = {
-    "resnet": (lambda: net(*chain()), 2),
-    "from the stem": (lambda: net(Block(4), Block(4)), 1),
-    "two stages": (lambda: net(*chain(), Block(4, 2, project=True), Block(4)), 4),
-    "linear bottlenecks": (lambda: net(*chain(linear=True)), 2),
-    "mixed": (lambda: net(Block(4, project=True), Block(4, linear=True), Block(4)), 2),
-    "groups": (lambda: net(*chain(groups=2)), 2),
-    "depthwise inside": (lambda: net(*[Block(8, groups=8), Block(8, groups=8)]), 1),
+    "resnet": lambda: net(*chain()),
+    "from the stem": lambda: net(Block(4), Block(4)),
+    "two stages": lambda: net(*chain(), Block(4, 2, project=True), Block(4)),
+    "linear bottlenecks": lambda: net(*chain(linear=True)),
+    "mixed": lambda: net(Block(4, project=True), Block(4, linear=True), Block(4)),
+    "groups": lambda: net(*chain(groups=2)),
+    "depthwise inside": lambda: net(*[Block(8, groups=8), Block(8, groups=8)]),
 }
 
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("layer", [None, "stem", "blocks.0", "blocks.1", "blocks.1.two"])
-def test_maps_are_the_same_with_and_without_ways_past_additions(name, layer):
-    make, ways = NETS[name]
-    model = make()
-
-    assert ways_past(model, pixels()) == ways
-    assert_same_without(model, layer)
-
-
-def test_at_most_so_many_branches_are_followed():
-    short, long = (net(Block(4, project=True), *[Block(4) for _ in range(n)]) for n in (5, MOST))
-
-    assert ways_past(short, pixels()) == 5
-    assert ways_past(long, pixels()) == MOST - 1
-    assert_same_without(long)
+def test_maps_are_the_same_with_and_without_ports(name, layer):
+    assert_same_without(NETS[name](), layer)
 
 
 JOINS = {
@@ -148,10 +120,7 @@ class Again(nn.Module):
 
 
 def test_a_sum_that_several_additions_use():
-    model = net(Again(), Again())
-
-    assert ways_past(model, pixels()) > 0
-    assert_same_without(model)
+    assert_same_without(net(Again(), Again()))
 
 
 class Head(nn.Module):
@@ -236,44 +205,9 @@ class Late(nn.Module):
     ids=["inside of the layer", "before the layer"],
 )
 def test_a_layer_that_returns_a_sum_which_was_used_before(blocks, layer):
-    """It is read as if there were no ways past additions, which lead past it."""
     model = net(*blocks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsgb._conserving.residual_addition", ELEMENTWISE["add"])
-        expected = TSGB(model, layer=layer).attribute(pixels(), TARGETS)
+    expected = TSGB(model, layer=layer).attribute(pixels(), TARGETS)
 
     maps = TSGB(model, layer=layer).attribute_layers(pixels(), TARGETS, ["stem", layer])[layer]
 
     torch.testing.assert_close(maps, expected)
-    single = TSGB(model, layer=layer).attribute(pixels(), TARGETS[:, :1])
-    torch.testing.assert_close(maps[:, :1], single)
-
-
-def test_as_many_classes_at_once_as_the_largest_gradient_allows():
-    """Sums between convolutions have no gradient; one that is used as it is has."""
-
-    def classes_at_once(model):
-        rules = TSGB(model)._rule_set_for(2)
-        return run_forward(model, pixels(), layers=(), rule_set=rules, who="test").at_once
-
-    inside = net(*chain(), Block(4, 2, project=True))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsgb._sweeps._IN_CACHE", 2 * 2 * 8 * 14 * 11)
-        assert classes_at_once(inside) == 7  # the last sum is 7 x 6
-        assert classes_at_once(net(*chain())) == 2
-
-
-def test_a_sum_has_the_values_of_its_branches():
-    seen = []
-    model = net(*chain())
-    hooks = [b.register_forward_hook(lambda *a: seen.append((a[2], addends_of(a[2])))) for b in
-             model.blocks]  # fmt: skip
-    try:
-        run_forward(model, pixels(), layers=(), rule_set=TSGB(model)._rule_set_for(2), who="test")
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    assert [len(addends) for _, addends in seen] == [2, 3, 4]
-    result, addends = seen[-1]
-    torch.testing.assert_close(sum(addend.values for addend in addends), result.detach())

@@ -1,8 +1,7 @@
 """What a rule set is, what every method refuses, and what needs no rule.
 
-An operation is known by its plain name, whatever the spelling: ``F.relu``, ``torch.relu``,
-``Tensor.relu_`` and ``nn.ReLU(inplace=True)`` are all ``relu``. Each rule takes the arguments that
-torch's own function takes.
+An operation has one plain name, however it is spelt: ``F.relu``, ``torch.relu``, ``Tensor.relu_``
+and ``nn.ReLU(inplace=True)`` are all ``relu``. Each rule takes the arguments of torch's function.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 from torch.nn import functional
 
-from tsgb._box import Pair
+from tsgb._rules.window_sums import Pair
 from tsgb.errors import UnsupportedModelError
 
 Rule = Callable[..., Any]
@@ -26,33 +25,37 @@ class RuleSet:
         rules: Operation name -> what runs instead of the operation.
         plain: Operations that keep their own gradient. Any other one is refused as soon as its
             output depends on the image. None: every operation without a rule is plain.
-        batched: The rules work for several classes at once, under ``torch.func.vmap``.
-        below: The rules below the first layer that is read (:mod:`tsgb._below`), where any
+        below: The rules below the first layer that is read, where nothing is recorded and any
             operation is allowed.
-        ports: The rules know ports (:mod:`tsgb._ports`); the image has one where it is read.
-        wary: Rules for the same maps without ways past additions, for when a layer is read whose
-            output was used before the layer returned it.
+        gates: Operations whose output may weigh activations; see ``Trace.gate``.
+        needs_head: The method needs to know which layer is the classifier.
+        ports: The rules know ports (:mod:`tsgb._rules.ports`); the image has one where it is read.
+        vmappable: The rules work for several classes at once, under ``torch.func.vmap``.
+        fallback: Rules for the same maps that record more, for a second forward pass.
     """
 
     rules: Mapping[str, Rule]
     plain: frozenset[str] | None = None
     below: Mapping[str, Rule] = field(default_factory=lambda: GUARDS)
-    batched: bool = False
+    gates: frozenset[str] = frozenset()
+    needs_head: bool = False
     ports: bool = False
-    wary: "RuleSet | None" = None
+    vmappable: bool = False
+    fallback: "RuleSet | None" = None
 
 
 def depends_on_image(value: object) -> bool:
-    """True for a tensor that the image's relevance can reach."""
+    """True for a tensor that is computed from the image."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
 def refuse(operation: str, problem: str, remedy: str) -> NoReturn:
-    """Raise UnsupportedModelError in the house form; the method's name is put in front of it."""
+    """Raise UnsupportedModelError; the method's name is put in front of the message."""
     raise UnsupportedModelError(f"{operation}: {problem} {remedy}", anonymous=True)
 
 
 def need_constant(operation: str, **operands: object) -> None:
+    """Refuse an operation one of whose ``operands`` is computed from the image."""
     for name, operand in operands.items():
         if depends_on_image(operand):
             refuse(
@@ -64,6 +67,7 @@ def need_constant(operation: str, **operands: object) -> None:
 
 
 def need_maps(operation: str, x: Tensor) -> None:
+    """Refuse an input that is not [B, C, H, W]."""
     if x.dim() != 4:
         refuse(
             operation,
@@ -74,6 +78,7 @@ def need_maps(operation: str, x: Tensor) -> None:
 
 
 def pair(value: Any) -> Pair:
+    """(rows, columns) of a number or of one or two numbers."""
     if isinstance(value, int):
         return value, value
     numbers = tuple(int(number) for number in value)
@@ -81,6 +86,7 @@ def pair(value: Any) -> Pair:
 
 
 def need_running_statistics(training: bool) -> None:
+    """Refuse batch norm with the statistics of the batch."""
     if training:
         refuse(
             "batch_norm",
@@ -104,7 +110,7 @@ def _plain_batch_norm(
     return functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+def _inactive_dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if training and p > 0:
         refuse(
             "dropout",
@@ -116,12 +122,12 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 GUARDS: Mapping[str, Rule] = {
     "batch_norm": _plain_batch_norm,
-    "dropout": dropout,
-    "dropout2d": dropout,
-    "alpha_dropout": dropout,
-    "feature_alpha_dropout": dropout,
+    "dropout": _inactive_dropout,
+    "dropout2d": _inactive_dropout,
+    "alpha_dropout": _inactive_dropout,
+    "feature_alpha_dropout": _inactive_dropout,
 }
-"""What every method refuses: operations that depend on the batch or on chance."""
+"""Rules by which every method refuses operations that depend on the batch or on chance."""
 
 PLAIN_AUTOGRAD = RuleSet(GUARDS)
 """Ordinary gradients; any operation is allowed."""
@@ -138,5 +144,5 @@ STRUCTURAL = frozenset(
     | {"adaptive_avg_pool2d", "adaptive_max_pool2d", "amax"}
     | {"leaky_relu", "max_pool2d", "prelu", "relu"}
 )
-"""Linear maps without a bias, selections, and the non-linearities with ``y = f'(x) * x``: the
-plain gradient conserves relevance."""
+"""Operations whose plain gradient conserves relevance: linear maps without a bias, selections, and
+the non-linearities with ``y = f'(x) * x``."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tsgb._box import Window, box_spread, box_sum
+from tsgb._rules.window_sums import Window, box_spread, box_sum
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsgb._torch_internals import is_operator
+
 _SYNONYMS = {
     "__add__": "add",
     "__radd__": "add",
@@ -42,32 +44,32 @@ _WITHOUT_TENSORS = frozenset({type(None), bool, int, float, str})
 def operation_name(func: Callable[..., Any]) -> tuple[str, bool]:
     """Plain name of a torch function, and whether it overwrites its first argument.
 
-    Functions whose arguments differ from those of the usual spelling keep a longer name.
+    A function that takes other arguments than the usual spelling keeps a longer name.
 
     Example:
         >>> operation_name(torch.Tensor.relu_), operation_name(torch.Tensor.__rsub__)
         (('relu', True), ('rsub', False))
     """
-    if type(func).__module__ == "torch._ops":  # such as aten.relu_.default
-        return str(func), _ends_as_overwriting(str(func).split(".")[1])
+    if is_operator(func):  # str(func) is "aten.relu_" or "aten.relu_.default"
+        return str(func), _has_overwriting_suffix(str(func).split(".")[1])
     if func is torch.batch_norm:
         return str(func), False
     name = getattr(func, "__name__", str(func))
     if name in _OVERWRITING_OPERATORS:
         name = name if name == "__setitem__" else f"__{name[3:]}"
         return _SYNONYMS.get(name, name), True
-    overwrites = _ends_as_overwriting(name)
+    overwrites = _has_overwriting_suffix(name)
     name = name.removesuffix("_") if overwrites else name
     return _SYNONYMS.get(name, name), overwrites
 
 
-def _ends_as_overwriting(name: str) -> bool:
+def _has_overwriting_suffix(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def on_a_copy(func: Callable[..., Any], name: str) -> Callable[..., Any]:
+def out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The out-of-place form of an overwriting function."""
-    sibling = getattr(torch.Tensor, name, None)
+    sibling: Callable[..., Any] | None = getattr(torch.Tensor, name, None)
     if callable(sibling) and name != "__setitem__":
         return sibling
 
@@ -99,7 +101,7 @@ def _inplace_position(func: Callable[..., Any]) -> int | None:
 
 
 def is_strided(args: list[Any], kwargs: dict[str, Any]) -> bool:
-    """True for the arguments of a convolution that gives fewer pixels along a side."""
+    """True if a convolution with these arguments gives fewer pixels along a side."""
     stride = kwargs.get("stride", args[3] if len(args) > 3 else 1)
     return max((stride,) if isinstance(stride, int) else stride) > 1
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from tsgb import UnsupportedModelError
-from tsgb._excitation import quotient
+from tsgb._rules.shares import quotient
 from tsgb.methods.excitation_backprop import ContrastiveExcitationBackprop, ExcitationBackprop
 from tsgb.methods.pane import PANE
 
@@ -195,6 +195,11 @@ def test_an_activation_under_a_batch_norm_and_used_without_it():
         pytest.param(lambda net, x: 1 - x, r"operation 'rsub'", id="rsub"),
         pytest.param(
             lambda net, x: x * -2, r"^\w+: mul: its factor is not positive", id="negative"
+        ),
+        pytest.param(
+            lambda net, x: x * torch.tensor([1, -1]).repeat(4)[:, None, None],
+            r"^\w+: mul: its factor is not positive",
+            id="mixed-signs",
         ),
         pytest.param(lambda net, x: x * x.relu(), r"^\w+: mul: its factor is computed", id="mul"),
         pytest.param(lambda net, x: x / (x.relu() + 1), r"^\w+: div: its factor is comp", id="div"),

@@ -1,6 +1,6 @@
 """TSGB's rules of operations that work value by value: relevance passes them as it is.
 
-Where what comes in has a port, they are skipped on the way back (:mod:`tsgb._ports`).
+Where their input has a port, the way back skips them (:mod:`tsgb._rules.ports`).
 """
 
 import math
@@ -9,26 +9,103 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn import functional
 
-from tsgb._operations import (
+from tsgb._rules.arithmetic import broadcast, plain_gradient, safe_ratio
+from tsgb._rules.ports import materialise, skip_through
+from tsgb._rules.rule_set import (
     Rule,
     depends_on_image,
     need_constant,
     need_running_statistics,
     refuse,
 )
-from tsgb._ports import opened, past, port_of, rectified, with_relu, with_sum
-from tsgb._rules import GateRule, ProportionalAddRule, RatioRule, is_gate
+from tsgb._rules.state import SwitchedRule, trace_of
+from tsgb.errors import UnsupportedModelError
+
+
+class RatioRule(Function):
+    """``g_x = g_y * y / x``: relevance passes an elementwise operation as it is.
+
+    Serves batch normalisation (its shift included), every non-linearity with ``f(0) = 0``, also
+    where it saturates, and the addition of a constant. Where ``x`` is exactly 0, ``g_x`` is 0.
+
+    Above the classifier, like everything there, the operation has its plain gradient: a shift of
+    the logits is no evidence, and neither is the classifier's own bias.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        y = function(x)
+        ctx.save_for_backward(x, y)
+        ctx.state = SwitchedRule()
+        ctx.function, ctx.ratio = function, None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        x, y = ctx.saved_tensors
+        state: SwitchedRule = ctx.state
+        if state.above_head:
+            return plain_gradient(ctx.function, x, g), None
+        if ctx.ratio is None:
+            ctx.ratio = safe_ratio(y, x)
+        return g * ctx.ratio, None
+
+
+class ProportionalAddRule(Function):
+    """``g_i = g * x_i / (x_1 + x_2)``: a variant of residual addition in some of the authors' maps.
+
+    It does not conserve relevance.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, other: Tensor) -> Tensor:
+        ctx.save_for_backward(x, other)
+        ctx.state = SwitchedRule()
+        return x + other
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        x, other = ctx.saved_tensors
+        state: SwitchedRule = ctx.state
+        if state.above_head:
+            return g, g
+        share = g * safe_ratio(1.0, x + other)
+        return share * x, share * other
+
+
+class GateRule(Function):
+    """A gate weighs activations and takes no relevance of its own.
+
+    The product with an activation treats the gate as a constant, so no relevance arrives here. If
+    some does, the output was used in another way, which has no rule.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], name: str) -> Tensor:
+        ctx.name = name
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, _g: Tensor) -> tuple[Tensor, None, None]:
+        raise UnsupportedModelError(
+            f"{ctx.name}: its output is used other than as a factor on activations. It does not "
+            "map 0 to 0, so relevance could not be passed on and would be lost. If the model ends "
+            "in it, return the logits instead; otherwise use a method without rules such as "
+            "GradCAM.",
+            anonymous=True,
+        )
 
 
 def _ratio(function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: bool = False) -> Tensor:
-    """An elementwise operation that passes relevance as it is; ``shifts``: it may move zeros."""
-    port = port_of(x)
+    """An elementwise operation that passes relevance; ``shifts``: it may map 0 to another value."""
+    port = trace_of(x).port
     if port is None or (shifts and port.masked):
-        result: Tensor = RatioRule.apply(opened(x), function)
-        return result
-    return past(function, x, port, masks=not shifts)
+        y: Tensor = RatioRule.apply(materialise(x), function)
+        return y
+    return skip_through(function, x, port, masks=not shifts)
 
 
 def batch_norm(
@@ -53,7 +130,7 @@ def batch_norm(
 
 
 def published_batch_norm(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """With the ``eps`` of the authors' code instead of the module's, which changes the output."""
+    """Batch norm with the ``eps`` of the authors' code, not the module's; it changes the output."""
     return batch_norm(x, *args[:6], **{**kwargs, "eps": 1e-5})
 
 
@@ -64,7 +141,7 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """As batch norm: the image's own statistics count as constants, as gates do."""
+    """Like batch norm: the image's own statistics count as constants, as gates do."""
     need_constant("group_norm", weight=weight, bias=bias)
 
     def normalise(values: Tensor) -> Tensor:
@@ -77,15 +154,21 @@ def _rectifier(function: Callable[..., Tensor]) -> Rule:
     """Rule of a ReLU, whose plain gradient passes relevance as it is."""
 
     def rule(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if port_of(x) is None:
+        if trace_of(x).port is None:
             return function(x, *args, **kwargs)
         return _ratio(lambda values: function(values, *args, **kwargs), x)
 
     return rule
 
 
+def _rectified(y: Tensor) -> Tensor:
+    """``y``, marked as the output of a ReLU."""
+    trace_of(y).rectified = True
+    return y
+
+
 def relu(x: Tensor) -> Tensor:
-    return with_relu(x, rectified(_rectifier(torch.relu)(x)))
+    return _rectified(_rectifier(torch.relu)(x))
 
 
 def _elementwise(function: Callable[..., Tensor]) -> Rule:
@@ -114,8 +197,8 @@ def _clipping(function: Callable[..., Tensor], *, conserve: bool) -> Rule:
         if conserve and saturates:
             y = _ratio(lambda values: function(values, low, high), x)
         else:
-            y = function(opened(x), low, high)
-        return rectified(y) if low == 0 else y
+            y = function(materialise(x), low, high)
+        return _rectified(y) if low == 0 else y
 
     return rule
 
@@ -135,7 +218,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
             "lost.",
             "Use threshold >= 0 and value = 0.",
         )
-    return functional.threshold(opened(x), threshold, value)
+    return functional.threshold(materialise(x), threshold, value)
 
 
 def maximum(x: Tensor, other: Tensor) -> Tensor:
@@ -146,23 +229,23 @@ def maximum(x: Tensor, other: Tensor) -> Tensor:
             "it is supported against zero only, where it is a ReLU.",
             "Use max_pool2d for the larger of two activations, or a method such as GradCAM.",
         )
-    return torch.relu(_expand_to(opened(first), second))
+    return torch.relu(_expand_to(materialise(first), second))
 
 
 def proportional_addition(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """Shares in proportion to the two sides, which is not conserving."""
+    """An addition that shares in proportion to its two sides; it does not conserve relevance."""
     if depends_on_image(x) and depends_on_image(other) and alpha == 1:
-        result: Tensor = ProportionalAddRule.apply(opened(x), opened(other))
-        return result
-    return _addition(torch.add)(x, other, alpha=alpha)
+        total: Tensor = ProportionalAddRule.apply(materialise(x), materialise(other))
+        return total
+    return _add(x, other, alpha=alpha)
 
 
-def _addition(function: Callable[..., Tensor]) -> Rule:
-    """Two activations: plain gradient to both. A constant: its share goes to the activation."""
+def _addition(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Rule of an addition: both activations get the plain gradient, a constant gets nothing."""
 
     def rule(x: Any, other: Any, **kwargs: Any) -> Tensor:
         if depends_on_image(x) and depends_on_image(other):
-            return function(opened(x), opened(other), **kwargs)
+            return function(materialise(x), materialise(other), **kwargs)
         if depends_on_image(x):
             wide = _expand_to(x, other)
             return _ratio(lambda values: function(values, other, **kwargs), wide, shifts=True)
@@ -172,73 +255,77 @@ def _addition(function: Callable[..., Tensor]) -> Rule:
     return rule
 
 
-def residual_addition(x: Any, other: Any, **kwargs: Any) -> Tensor:
-    """As every addition; between convolutions, relevance may go past that of two activations."""
-    result = _addition(torch.add)(x, other, **kwargs)
-    both = depends_on_image(x) and depends_on_image(other) and not kwargs
-    return with_sum(x, other, result) if both else result
+_add = _addition(torch.add)
 
 
 def _expand_to(x: Tensor, other: Any) -> Tensor:
-    shape = torch.broadcast_shapes(x.shape, other.shape if isinstance(other, Tensor) else ())
-    return x if shape == x.shape else opened(x).expand(shape)
+    if not isinstance(other, Tensor) or broadcast(x, other)[0].shape == x.shape:
+        return x
+    return broadcast(materialise(x), other)[0]
 
 
 def mul(x: Any, other: Any) -> Tensor:
-    """A constant factor or a gate passes relevance; of two activations neither is the cause."""
+    """A constant factor or a gate passes relevance; a product of two activations has no rule."""
     if depends_on_image(x) and depends_on_image(other):
-        if is_gate(other):
+        if trace_of(other).gate:
             other = other.detach()
-        elif is_gate(x):
+        elif trace_of(x).gate:
             x = x.detach()
     if depends_on_image(x):
         need_constant("mul", factor=other)
-        if port_of(x) is not None and _expand_to(x, other) is x:
+        if trace_of(x).port is not None and _expand_to(x, other) is x:
             return _ratio(lambda values: torch.mul(values, other), x)
-    return torch.mul(_opened(x), _opened(other))
+    return torch.mul(_materialised(x), _materialised(other))
 
 
-def _opened(value: Any) -> Any:
-    return opened(value) if isinstance(value, Tensor) else value
+def _materialised(value: Any) -> Any:
+    return materialise(value) if depends_on_image(value) else value
 
 
 def div(x: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     need_constant("div", divisor=other)
     if rounding_mode is not None:
         refuse("div", f"rounding_mode={rounding_mode!r} has no gradient.", "Divide exactly.")
-    return torch.div(_opened(x), _opened(other))
+    return torch.div(_materialised(x), other)
 
 
 def _gate(function: Callable[..., Tensor], name: str) -> Rule:
     def rule(x: Tensor, *args: Any) -> Tensor:
-        result: Tensor = GateRule.apply(opened(x), lambda values: function(values, *args), name)
-        return result
+        y: Tensor = GateRule.apply(materialise(x), lambda values: function(values, *args), name)
+        return y
 
     return rule
 
 
 def _clipped_relu(x: Tensor) -> Tensor:
-    return rectified(_ratio(functional.relu6, x))
+    return _rectified(_ratio(functional.relu6, x))
 
 
 def _plain_relu6(x: Tensor) -> Tensor:
-    return rectified(functional.relu6(opened(x)))
+    return _rectified(functional.relu6(materialise(x)))
 
+
+_GATES: Mapping[str, Callable[..., Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": functional.hardsigmoid,
+}
+
+GATES = frozenset(_GATES)
+"""Operations whose output may weigh activations."""
 
 ELEMENTWISE: Mapping[str, Rule] = {
     "batch_norm": batch_norm,
     "group_norm": group_norm,
     "relu": relu,
     "leaky_relu": _rectifier(functional.leaky_relu),
-    "add": _addition(torch.add),
+    "add": _add,
     "sub": _addition(torch.sub),
     "rsub": _addition(torch.rsub),
     "mul": mul,
     "div": div,
     "maximum": maximum,
     "threshold": threshold,
-    "sigmoid": _gate(torch.sigmoid, "sigmoid"),
-    "hardsigmoid": _gate(functional.hardsigmoid, "hardsigmoid"),
+    **{name: _gate(function, name) for name, function in _GATES.items()},
     "elu": _elementwise(functional.elu),
     "celu": _elementwise(functional.celu),
     "selu": _elementwise(functional.selu),

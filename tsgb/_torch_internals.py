@@ -17,6 +17,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 _T = TypeVar("_T")
 
+_autograd: Any = torch._C._autograd
+
 
 def torch_functions_disabled() -> AbstractContextManager[None]:
     """A block whose torch calls are not answered by any ``TorchFunctionMode``.
@@ -44,7 +46,7 @@ def saved_tensors_are_hooked() -> bool:
     from a second forward pass without rules.
     If it moves: return True; every operation then runs under hooks that keep tensors as they are.
     """
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return _autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def call_without_saving(
@@ -56,14 +58,13 @@ def call_without_saving(
     much as a small operation.
     If it moves: use that.
     """
-    autograd: Any = torch._C._autograd
-    if not autograd._saved_tensors_hooks_is_enabled():
+    if not _autograd._saved_tensors_hooks_is_enabled():
         return work(*args, **kwargs)
-    autograd._push_saved_tensors_default_hooks(_drop, unpack)
+    _autograd._push_saved_tensors_default_hooks(_drop, unpack)
     try:
         return work(*args, **kwargs)
     finally:
-        autograd._pop_saved_tensors_default_hooks()
+        _autograd._pop_saved_tensors_default_hooks()
 
 
 def _drop(_tensor: Tensor) -> None:

@@ -146,10 +146,10 @@ def test_maps_at_a_layer_do_not_depend_on_what_is_kept_below(network, name):
     layer, first = MIDDLE[architecture]
     method = getattr(tsgb, name)(model, layer=layer)
 
-    asleep = method.attribute(images_for(architecture), TARGETS)
+    lean = method.attribute(images_for(architecture), TARGETS)
 
-    awake = method.attribute_layers(images_for(architecture), TARGETS, [first, layer])[layer]
-    assert (asleep - awake).abs().max() <= 1e-9 * awake.abs().max()
+    full = method.attribute_layers(images_for(architecture), TARGETS, [first, layer])[layer]
+    assert (lean - full).abs().max() <= 1e-9 * full.abs().max()
 
 
 def test_the_mean_of_cam_is_the_logit_without_bias(network):

@@ -115,6 +115,8 @@ def test_two_spellings_give_the_same_map(spelling, function):
         lambda x: 2.5 - x,
         lambda x: x + x.relu(),
         lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+        lambda x: x * (x.sigmoid() * x.mean((2, 3), keepdim=True).sigmoid()),
+        lambda x: x * (x.sigmoid() * 0.5 + 0.1).flatten(2).view_as(x),
         lambda x: functional.hardsigmoid(x.mean((2, 3)))[..., None, None].expand_as(x) * x,
         lambda x: x / 3.0,
     ],
@@ -200,6 +202,8 @@ def test_plain_saturation_has_the_plain_gradient(name, arguments):
             r"^\w+: sigmoid: its output",
         ),
         pytest.param(lambda net, x: x * x.relu(), r"^\w+: mul: its factor is computed"),
+        pytest.param(lambda net, x: x * net.second(x.sigmoid()), r"^\w+: mul: its factor is comp"),
+        pytest.param(lambda net, x: x * (x.sigmoid() + x.tanh()), r"^\w+: mul: its factor is comp"),
         pytest.param(lambda net, x: x / (x.relu() + 1), r"^\w+: div: its divisor is computed from"),
         pytest.param(
             lambda net, x: functional.conv2d(x, x[:1, :, :3, :3].transpose(0, 1), groups=8),

@@ -263,6 +263,5 @@ def test_linear_below_the_classifier_has_its_plain_gradient():
 def test_a_gate_refuses_relevance():
     x = torch.zeros(2, requires_grad=True)
     gate = GateRule.apply(x, torch.sigmoid, "sigmoid")
-
     with pytest.raises(UnsupportedModelError, match=r"^sigmoid: .* return the logits instead"):
         torch.autograd.grad(gate.sum(), x)

@@ -13,7 +13,7 @@ TARGETS = torch.tensor([[0, 3, -1, 4, 1], [2, 2, 1, -1, 0]])
 
 
 class Everything(nn.Module):
-    """Whatever has a rule of its own for what comes back, with one linear layer or two."""
+    """One operation of each rule, and one linear layer or two."""
 
     def __init__(self, hidden):
         super().__init__()
@@ -45,15 +45,15 @@ def pixels(batch=2):
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("options", [{}, {"skip": "proportional", "grouped": "slim"}])
-@pytest.mark.parametrize("at_once", [1, 2, 32])
-def test_classes_together_are_the_classes_one_by_one(hidden, dtype, options, at_once, monkeypatch):
-    monkeypatch.setattr("tsgb._engine.forward_pass.classes_that_fit", lambda _: at_once)
+@pytest.mark.parametrize("together", [1, 2, 32])
+def test_several_classes_are_the_classes_one_by_one(hidden, dtype, options, together, monkeypatch):
+    monkeypatch.setattr("tsgb._engine.forward_pass.classes_that_fit", lambda _: together)
     torch.manual_seed(0)
     model = random_statistics(Everything(hidden)).to(dtype)
     method = TSGB(model, kappa=0.5, **options)
     layers = ["stem", "block.3", "split", "last"]
 
-    together = method.attribute_layers(pixels().to(dtype), TARGETS, layers)
+    joint = method.attribute_layers(pixels().to(dtype), TARGETS, layers)
     image = method.attribute(pixels().to(dtype), TARGETS)
 
     for k, column in enumerate(TARGETS.T):
@@ -62,7 +62,7 @@ def test_classes_together_are_the_classes_one_by_one(hidden, dtype, options, at_
         torch.testing.assert_close(image[:, k : k + 1], alone, rtol=1e-4, atol=1e-6)
         for layer in layers:
             torch.testing.assert_close(
-                together[layer][:, k : k + 1], single[layer], rtol=1e-4, atol=1e-6
+                joint[layer][:, k : k + 1], single[layer], rtol=1e-4, atol=1e-6
             )
     assert (image[0, 0] != 0).any()
     assert (image[0, 2] == 0).all()
@@ -75,7 +75,7 @@ def test_a_layer_that_no_relevance_reaches_is_named_for_several_classes_too():
         TSGB(model, layer="second").attribute(pixels().float(), TARGETS)
 
 
-def test_so_many_that_gradients_fit_into_a_cache():
+def test_as_many_classes_as_fit_into_a_cache():
     assert classes_that_fit(10**9) == 1
     assert classes_that_fit(150_000) == 10
     assert classes_that_fit(1) == 32

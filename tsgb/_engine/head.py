@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.nn.parameter import is_lazy
 
 from tsgb._engine.forward import Forward
 from tsgb._rules.state import SwitchedRule, WeightedLayer, state_of
@@ -23,7 +24,7 @@ def likely_head_shapes(model: nn.Module) -> frozenset[torch.Size]:
         frozenset({torch.Size([5, 8, 1, 1])})
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    shapes = [layer.weight.shape for layer in layers]
+    shapes = [layer.weight.shape for layer in layers if not is_lazy(layer.weight)]
     return frozenset(s for s in shapes if len(s) == 4 and s[0] == shapes[-1][0])
 
 

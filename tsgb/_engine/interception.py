@@ -35,7 +35,7 @@ from tsgb._engine.torch_calls import (
 )
 from tsgb._rules.ports import check_not_bypassed, has_port, materialise
 from tsgb._rules.rule_set import RuleSet, depends_on_image
-from tsgb._rules.state import SpatialDims, find_trace, set_trace, trace_of
+from tsgb._rules.state import SpatialDims, Trace, find_trace, set_trace, trace_of
 from tsgb._torch_internals import (
     call_without_saving,
     saved_tensors_are_hooked,
@@ -107,11 +107,11 @@ class Interception(TorchFunctionMode):
         ready = [replaced(value, prepare) for value in args]
         options = {key: replaced(value, prepare) for key, value in kwargs.items()}
         if not any(tensor.requires_grad for tensor in inputs):
-            if self._inplace.anything_exposed:
+            if self.recording and self._inplace.anything_exposed:
                 overwrites |= take_inplace(func, [*ready], {**options})
                 self._check_constant(name, overwrites, inputs)
             return func(*ready, **options)
-        if self._rule_set.plain is not None:
+        if self.recording and self._rule_set.plain is not None:
             self._check_gradients(name, ready)
         in_place = take_inplace(func, ready, options) or overwrites
         answer = self._answer(func, name, overwrites, ready, options)
@@ -141,7 +141,7 @@ class Interception(TorchFunctionMode):
         """
         if operation == "__set__":  # x.data = ...
             self._refuse_hidden_change(operation, args[0])
-        if self.recording and operation in ("backward", "grad"):
+        if operation in ("backward", "grad"):
             raise UnsupportedModelError(
                 f"{self._who}: the model calls {operation}() in its forward pass. Its gradient "
                 "would follow the rules of this method, and the logits would change. Use a method "
@@ -212,10 +212,11 @@ class Interception(TorchFunctionMode):
         trace = find_trace(tensor)
         return trace is not None and trace.run is self._run and trace.node is tensor.grad_fn
 
-    def _adopt(self, tensor: Tensor, dims: SpatialDims | None) -> None:
+    def _adopt(self, tensor: Tensor, dims: SpatialDims | None) -> Trace:
         """Let ``tensor`` be an activation of this pass."""
         trace = trace_of(tensor)
         trace.run, trace.node, trace.spatial_dims = self._run, tensor.grad_fn, dims
+        return trace
 
     def _answer(
         self,
@@ -277,8 +278,9 @@ class Interception(TorchFunctionMode):
                 self._record_activation(name, tensor, activations)
 
     def _record_activation(self, name: str, tensor: Tensor, activations: Sequence[Tensor]) -> None:
-        self._adopt(tensor, resulting_dims(name, activations, tensor))
-        trace_of(tensor).gate = name in self._rule_set.gates or _is_still_gate(name, activations)
+        trace = self._adopt(tensor, resulting_dims(name, activations, tensor))
+        gates = self._rule_set.gates
+        trace.gate = name in gates or (bool(gates) and _is_still_gate(name, activations))
         self.observed.note_activation(name, tensor)
         if self.recording and not has_port(tensor):
             self.largest_gradient = max(self.largest_gradient, tensor.numel())

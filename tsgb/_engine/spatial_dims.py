@@ -56,7 +56,7 @@ def has_positions(tensor: Tensor) -> bool:
 def is_feature_map(tensor: Tensor) -> bool:
     """True for an activation [B, C, H, W] with more than one pixel."""
     dims = trace_of(tensor).spatial_dims
-    return tensor.dim() == 4 and dims == FEATURE_MAP and has_positions(tensor)
+    return tensor.dim() == 4 and dims == FEATURE_MAP and tensor.shape[2:].numel() > 1
 
 
 def resulting_dims(

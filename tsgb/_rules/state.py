@@ -108,7 +108,7 @@ def find_trace(tensor: Tensor) -> Trace | None:
 
 def trace_of(tensor: Tensor) -> Trace:
     """The record of an activation, made on first use; never ask for that of a weight."""
-    trace = find_trace(tensor)
+    trace: Trace | None = getattr(tensor, "_tsgb_trace", None)
     return set_trace(tensor, Trace()) if trace is None else trace
 
 

@@ -100,11 +100,12 @@ class TSGB(GradientMethod):
         check_choice("TSGB", "skip", skip, Skip)
         check_choice("TSGB", "batchnorm_eps", batchnorm_eps, BatchNormEps)
         self._kappa = kappa
-        self._rules = partial(tsgb_rules, saturation, grouped, skip, batchnorm_eps)
+        heads = likely_head_shapes(self._model)
+        self._rules = partial(tsgb_rules, saturation, grouped, skip, batchnorm_eps, heads)
 
     @property
     def _rule_set(self) -> RuleSet:
-        return self._rules(heads=likely_head_shapes(self._model))
+        return self._rules()
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]

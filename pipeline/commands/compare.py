@@ -176,7 +176,7 @@ def _remarks(run: Run, ways: Sequence[Lineage], section: page.Section) -> Iterat
             f"Every mIoU is the mean over background, {', '.join(classes)}; average precision over "
             "the same without background."
         )
-    machines = {str(stage.manifest["made_by"].get("platform")) for stage in _stages(ways)}
+    machines = {str(stage.made_by.get("platform")) for stage in _stages(ways)}
     if len(machines) > 1:
         yield f"Made on different machines ({', '.join(sorted(machines))}): times do not compare."
     if any(name.startswith("code") for name in section.names):
@@ -295,7 +295,7 @@ def _notes(ways: Sequence[Lineage]) -> dict[str, str]:
     alone = sum(
         sum({s.path: s.seconds for e in last for s in e.ancestors()}.values()) for last in ends
     )
-    revisions = sorted({str(stage.manifest["made_by"].get("git")) for stage in stages})
+    revisions = sorted({str(stage.made_by.get("git")) for stage in stages})
     return {
         "folders": ", ".join(sorted({str(way.masks.path.parents[1]) for way in ways})),
         "time of all runs": f"{duration(together)}, a stage that several share counted once; "

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pipeline.base.config import Command, RunConfig
 from pipeline.base.errors import ConfigError, PipelineError
-from pipeline.base.files import fingerprint, full_disk_explained, write_json
+from pipeline.base.files import fingerprint, storage_explained, write_json
 from pipeline.commands import compare, explain, report, saliency_benchmark
 from pipeline.run.executor import execute, steps_of
 from pipeline.run.provenance import made_by
@@ -55,7 +55,7 @@ def _failure(config: DictConfig, folder: Path, *, sweep: bool) -> str:
     console = Console(stderr=True, soft_wrap=True)
     with_trace = bool(os.environ.get("HYDRA_FULL_ERROR"))
     try:
-        with full_disk_explained(folder):
+        with storage_explained(folder):
             _launch(config, folder)
     except Exception as error:
         for_people = isinstance(error, (PipelineError, TSGBError))

@@ -156,14 +156,14 @@ def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
 
 def _state(name: str, step: Step) -> report.StageState:
     folder, manifest = step.folder, step.folder.manifest
-    if folder.is_done:
-        time = report.duration(manifest["seconds"])
-        time += ", in several sessions" if manifest["resumed"] else ""
-        code = str(manifest["made_by"].get("git", ""))
+    if manifest and folder.is_done:
+        time = report.duration(manifest.seconds)
+        time += ", in several sessions" if manifest.resumed else ""
+        code = str(manifest.made_by.get("git", ""))
         return report.StageState(name, "done", time, folder=folder.path.name, code=code)
     if not manifest:
         return report.StageState(name, "missing", remedy=step.command)
-    if manifest.get("fingerprint") == folder.fingerprint:
+    if manifest.fingerprint == folder.fingerprint:
         return report.StageState(name, "not finished", remedy=step.command)
     return report.StageState(name, "made by other code", remedy=step.command)
 

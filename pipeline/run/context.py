@@ -17,7 +17,8 @@ from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
 from pipeline.run.building import build, target_modules
 from pipeline.run.fingerprint import code_version
-from pipeline.run.folders import MANIFEST, StageFolder
+from pipeline.run.folders import StageFolder
+from pipeline.run.manifest import Manifest
 from pipeline.run.provenance import made_by
 
 
@@ -116,8 +117,8 @@ class RunContext:
         """The stage of this run in whose folder a path lies; None for a path elsewhere."""
         for folder in (path, *path.parents):
             if folder.parent.parent.resolve() == self.folder.resolve():
-                manifest = StageFolder(folder, {}).manifest if (folder / MANIFEST).exists() else {}
-                return StageFolder(folder, manifest["parts"]) if manifest else None
+                manifest = Manifest.read(folder)
+                return StageFolder(folder, manifest.parts) if manifest else None
         return None
 
 

@@ -97,8 +97,9 @@ def require(step: Step) -> None:
     folder = step.folder
     if folder.is_done:
         return
-    state = "was made by other code, or is not whole" if folder.manifest else "is missing"
-    if folder.manifest.get("state") == "running":
+    manifest = folder.manifest
+    state = "was made by other code, or is not whole" if manifest else "is missing"
+    if manifest and not manifest.is_done:
         state = "is not finished; it was killed, or another command is at it"
     raise MissingArtifactError(
         f"{folder.path}: {state}. Run `python scripts/run.py {step.command}` with the same "
@@ -118,8 +119,8 @@ def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
             if not folder.is_done:  # unless the other process did it
                 resumed = folder.begin()
                 terminal.note(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
-                folder.finish(work())
-                terminal.note(f"[green]{name}[/]: done in {folder.manifest['seconds']:.0f} s")
+                seconds = folder.finish(work())
+                terminal.note(f"[green]{name}[/]: done in {seconds:.0f} s")
                 return
     terminal.note(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.base.errors import StorageError
-from pipeline.base.files import fingerprint, read_json, write_json
+from pipeline.base.files import fingerprint, put_aside, storage_explained
+from pipeline.run.manifest import MANIFEST, Contents, Manifest, sweep
 
-MANIFEST = "manifest.json"
-LAYOUT = 2  # of run folders; one that another version made is named as such
+_TRASH = ".trash"
 
 
 @dataclass
 class StageFolder:
     """The folder of one stage: done, half done by a killed run, or to be made.
-
-    ``manifest.json`` holds the fingerprint of everything that the result depends on (``parts``: the
-    stage's own settings, the stages before it, the data, the code), the state, the seconds that it
-    took, a summary of what came out, and what made it.
 
     Attributes:
         path: The folder.
@@ -44,27 +40,31 @@ class StageFolder:
         return fingerprint(self.parts)
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """Content of the manifest; empty if there is none that can be read."""
-        try:
-            return dict(read_json(self.path / MANIFEST))
-        except (OSError, ValueError):
-            return {}
+    def manifest(self) -> Manifest | None:
+        """What the stage wrote down; None before its first start.
+
+        Raises:
+            StorageError: It is damaged, or another version of this project wrote it.
+        """
+        return Manifest.read(self.path)
+
+    @property
+    def contents(self) -> Contents:
+        """The files of the finished stage."""
+        return Contents(self.path)
 
     @property
     def is_done(self) -> bool:
-        """True if the stage ended well with exactly these parts, and no file is missing."""
+        """True if the stage ended well with exactly these parts, and its files are there."""
         manifest = self.manifest
-        same = manifest.get("state") == "done" and manifest["fingerprint"] == self.fingerprint
-        return same and self._count_files() >= manifest["files"]
-
-    def _count_files(self) -> int:
-        return sum(len(files) for _, _, files in os.walk(self.path))
+        same = manifest and manifest.is_done and manifest.fingerprint == self.fingerprint
+        return bool(same) and not self.contents.missing()
 
     @property
     def summary(self) -> dict[str, Any]:
         """Summary of the result, as given to ``finish``."""
-        return dict(self.manifest.get("summary", {}))
+        manifest = self.manifest
+        return dict(manifest.summary) if manifest else {}
 
     @contextmanager
     def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
@@ -76,8 +76,9 @@ class StageFolder:
         Args:
             waiting: Called before waiting for another process that holds the lock.
         """
-        locks = self.path.parents[1] / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
+        locks = self._run / ".locks"
+        with storage_explained(locks):
+            locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{self.path.parent.name}-{self.path.name}")
         taken: AbstractContextManager[object] = nullcontext()
         try:
@@ -90,71 +91,92 @@ class StageFolder:
         with taken:
             yield
 
+    @property
+    def _run(self) -> Path:
+        return self.path.parents[1]
+
     def begin(self) -> bool:
         """Prepare the folder; True if a killed run with the same parts is resumed.
 
-        Results made with other parts are removed.
+        Results made with other parts are removed, and what a killed process left half written.
 
         Raises:
-            StorageError: The folder holds files that no stage made.
+            StorageError: The folder holds files that no stage made, or its manifest is damaged.
         """
         manifest = self.manifest
-        resumed = manifest.get("fingerprint") == self.fingerprint
-        if self.path.exists() and not resumed:
-            self._remove()
-        self.path.mkdir(parents=True, exist_ok=True)
-        earlier = self._seconds_worked(manifest) if resumed else 0.0
-        self._write(state="running", seconds=earlier, began=time.time(), resumed=resumed)
+        resumed = manifest is not None and manifest.fingerprint == self.fingerprint
+        with storage_explained(self.path):
+            shutil.rmtree(self._run / _TRASH, ignore_errors=True)
+            sweep(self.path)
+            if self.path.exists() and not resumed:
+                self._remove()
+            self.path.mkdir(parents=True, exist_ok=True)
+        if manifest and resumed:
+            self._put_changed_aside(manifest)
+        earlier = self._seconds_worked(manifest) if manifest and resumed else 0.0
+        Manifest(
+            "running", self.fingerprint, self.parts, self.made_by, earlier, time.time(), resumed
+        ).write(self.path)
         return resumed
 
-    def _seconds_worked(self, manifest: dict[str, Any]) -> float:
+    def _put_changed_aside(self, manifest: Manifest) -> None:
+        """Put aside what has another size than the stage wrote; it is made again."""
+        for name in self.contents.missing() if manifest.is_done else []:
+            if (self.path / name).exists():
+                put_aside(self.path / name)
+
+    def _seconds_worked(self, manifest: Manifest) -> float:
         """Seconds of earlier sessions; a killed one worked until it wrote its last file."""
-        if manifest["state"] == "done":
-            return float(manifest["seconds"])
+        if manifest.is_done:
+            return manifest.seconds
         times = (path.stat().st_mtime for path in self.path.rglob("*") if path.is_file())
-        last: float = max(times) - manifest["began"]
-        return float(manifest["seconds"]) + max(last, 0.0)
+        return manifest.seconds + max(max(times) - manifest.began, 0.0)
 
     def _remove(self) -> None:
-        """Remove what was made with other parts, but never a folder that is not a stage's."""
+        """Remove what was made with other parts, but never a folder that is not a stage's.
+
+        A folder that is renamed first is gone at once, even if the process is killed meanwhile.
+        """
         if any(self.path.iterdir()) and not (self.path / MANIFEST).exists():
             raise StorageError(
                 f"{self.path}: holds files, but no {MANIFEST}, so no stage made it. They would be "
                 "lost. Choose another folder for the run with run_dir=PATH."
             )
-        shutil.rmtree(self.path)
+        if self.path.is_symlink():
+            raise StorageError(
+                f"{self.path}: a symbolic link to a result that must be made anew. Remove the "
+                f"link, and {self.path.resolve()} if nothing else needs it."
+            )
+        trash = self._run / _TRASH / uuid.uuid4().hex
+        trash.parent.mkdir(exist_ok=True)
+        self.path.rename(trash)
+        shutil.rmtree(trash.parent, ignore_errors=True)
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the stage as done, with a summary of its result."""
-        begun = self.manifest
-        seconds = round(begun["seconds"] + time.time() - begun["began"], 1)
-        files = self._count_files()
-        self._write(
-            state="done", seconds=seconds, resumed=begun["resumed"], files=files, summary=summary
-        )
+    def finish(self, summary: dict[str, Any]) -> float:
+        """Mark the stage as done, with a summary of its result; return the seconds it took."""
+        begun = self._written()
+        self.contents.record()
+        seconds = round(begun.seconds + time.time() - begun.began, 1)
+        replace(begun, state="done", seconds=seconds, summary=summary).write(self.path)
+        return seconds
 
     def amend(self, **results: Any) -> None:
         """Add to the summary of a stage that is done; its own result stays as it is."""
-        manifest = self.manifest
-        summary = {**manifest["summary"], **results}
-        write_json(self.path / MANIFEST, {**manifest, "summary": summary})
+        manifest = self._written()
+        replace(manifest, summary={**manifest.summary, **results}).write(self.path)
 
-    def _write(self, **facts: Any) -> None:
-        always = {"fingerprint": self.fingerprint, "parts": self.parts, "made_by": self.made_by}
-        write_json(self.path / MANIFEST, {"layout": LAYOUT, **facts, **always})
+    def _written(self) -> Manifest:
+        manifest = self.manifest
+        if manifest is None:
+            raise StorageError(f"{self.path / MANIFEST}: removed while the stage was at work.")
+        return manifest
 
 
 def check_layout(run: Path) -> None:
-    """Refuse a run folder that another version of this project made.
+    """Refuse a run folder with a manifest that is damaged, or that another version made.
 
     Raises:
-        StorageError: Names the stage and both versions.
+        StorageError: Names the file.
     """
     for path in sorted(run.glob(f"*/*/{MANIFEST}")):
-        found = StageFolder(path.parent, {}).manifest.get("layout")
-        if StageFolder(path.parent, {}).manifest and found != LAYOUT:
-            raise StorageError(
-                f"{path.parent}: made by another version of this project (layout {found or 1}, "
-                f"this version reads {LAYOUT}). Choose another folder with run_dir=PATH, or remove "
-                f"{run}."
-            )
+        Manifest.read(path.parent)

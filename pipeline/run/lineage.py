@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH
-from pipeline.run.folders import MANIFEST, StageFolder, check_layout
+from pipeline.base.errors import StorageError
+from pipeline.run.folders import StageFolder
+from pipeline.run.manifest import MANIFEST, Manifest
 from pipeline.run.table import STAGES
 
 Found = dict[str, "Record"]  # by the name of the folder, which has the choices in it
@@ -20,13 +22,13 @@ class Record:
 
     Attributes:
         path: The folder.
-        manifest: Its manifest; empty if that cannot be read.
+        manifest: Its manifest; None if that cannot be read.
         parents: The stages that it was made from, as far as they are there.
         problem: Why its result does not count; empty if it does.
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest | None
     parents: tuple[Record, ...] = ()
     problem: str = ""
 
@@ -43,7 +45,7 @@ class Record:
     @property
     def parts(self) -> Mapping[str, Any]:
         """Everything that its result depends on."""
-        return dict(self.manifest.get("parts", {}))
+        return self.manifest.parts if self.manifest else {}
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -53,12 +55,22 @@ class Record:
     @property
     def summary(self) -> Mapping[str, Any]:
         """Summary of the result."""
-        return dict(self.manifest.get("summary", {}))
+        return self.manifest.summary if self.manifest else {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of these parts."""
+        return self.manifest.fingerprint if self.manifest else ""
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """Versions and revision that made it."""
+        return self.manifest.made_by if self.manifest else {}
 
     @property
     def seconds(self) -> float:
         """How long the work took."""
-        return float(self.manifest.get("seconds", 0.0))
+        return self.manifest.seconds if self.manifest else 0.0
 
     def ancestors(self) -> list[Record]:
         """Every stage that this one was made from, in order, each once; itself last."""
@@ -93,7 +105,6 @@ class Lineage:
 
 def stages_in(run: Path) -> list[Record]:
     """Every stage in a run's folder, finished or not, sorted by name."""
-    check_layout(run)
     paths = sorted(path.parent for path in run.glob(f"*/*/{MANIFEST}"))
     folders = {path.name: path for path in paths if path.parent.name in STAGES}
     found: Found = {}
@@ -168,43 +179,44 @@ def _resolve(name: str, folders: Mapping[str, Path], found: Found) -> Record:
     """The stage, after those before it."""
     if name not in found:
         path = folders[name]
-        manifest = StageFolder(path, {}).manifest
+        try:
+            manifest, problem = Manifest.read(path), ""
+        except StorageError as error:
+            manifest, problem = None, str(error)
         names = _names_of_parents(manifest)
         parents = tuple(_resolve(name, folders, found) for name in names if name in folders)
-        problem = _problem(StageFolder(path, manifest.get("parts", {})), manifest, parents, names)
+        problem = _problem(path, manifest, parents, names) if manifest else problem
         found[name] = Record(path, manifest, parents, problem)
     return found[name]
 
 
-def _names_of_parents(manifest: Mapping[str, Any]) -> list[str]:
+def _names_of_parents(manifest: Manifest | None) -> list[str]:
     """Folders that a stage read, and the one that a segmenter was given its labels from."""
-    parts = manifest.get("parts", {})
+    parts = manifest.parts if manifest else {}
     given = parts.get("settings", {}).get("learned_from")
     return [*parts.get("from", []), *([given] if given else [])]
 
 
 def _problem(
-    folder: StageFolder,
-    manifest: Mapping[str, Any],
+    path: Path,
+    manifest: Manifest,
     parents: Sequence[Record],
     names: Sequence[str],
 ) -> str:
-    if not manifest:
-        return f"its {MANIFEST} cannot be read"
-    if manifest.get("state") != "done":
+    if not manifest.is_done:
         return "not finished: killed, or still at work"
-    if not folder.is_done:
+    if not StageFolder(path, manifest.parts).is_done:
         return "some of its files are gone"
     if len(parents) < len(names):
         gone = ", ".join(sorted(set(names) - {parent.path.name for parent in parents}))
         return f"what it was made from ({gone}) is gone"
-    read = parents[: len(manifest["parts"]["from"])]
-    if manifest["parts"]["upstream"] != [p.manifest.get("fingerprint") for p in read]:
+    read = parents[: len(manifest.parts["from"])]
+    if manifest.parts["upstream"] != [p.fingerprint for p in read]:
         return "what it was made from was remade since, by other code"
     broken = next((parent for parent in parents if parent.problem), None)
     if broken is not None:
         return f"made from {broken.name}, which does not count: {broken.problem}"
-    scored = STAGES[folder.path.parent.name].score is not None
-    if scored and "scored_by" not in manifest["summary"]:
+    scored = STAGES[path.parent.name].score is not None
+    if scored and "scored_by" not in manifest.summary:
         return "not scored yet: killed before that"
     return ""

@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException
 from pipeline.base.errors import ConfigError, MissingArtifactError
 from pipeline.commands import compare
 from pipeline.commands.launch import plain
-from pipeline.run.folders import MANIFEST
+from pipeline.run.manifest import MANIFEST
 from pipeline.run.run import Run
 from tests.conftest import TINY, composed
 from tests.pipeline.run.manifests import MASKS, make, make_masks, make_score, make_segmenter
@@ -209,8 +209,7 @@ def test_the_order_is_never_that_of_the_oracle(tmp_path, make_run):
 def test_another_order(tmp_path, make_run, by, first):
     slow = make_masks(tmp_path, method="a.Smooth", summary=scored(0.4, refined=0.8))[2]
     make_masks(tmp_path, method="a.Sharp", summary=scored(0.5, refined=0.7))
-    manifest = json.loads((slow.path / MANIFEST).read_text())
-    (slow.path / MANIFEST).write_text(json.dumps({**manifest, "seconds": 99.0}))
+    replace(slow.manifest, seconds=99.0).write(slow.path)
 
     compared(tmp_path, make_run, f"compare.by={by}")
 

@@ -1,11 +1,8 @@
 """The command line as a person uses it."""
 
-import errno
-
 import pytest
 
-from pipeline.base.errors import StorageError
-from pipeline.base.files import full_disk_explained, read_json
+from pipeline.base.files import read_json
 from pipeline.commands import launch
 from tests.conftest import TINY
 from tests.pipeline.runs import command
@@ -50,17 +47,6 @@ def test_a_typo_is_named(typo):
 
     assert done.returncode == 1
     assert typo.split("=")[0].split(".")[-1] in done.stderr
-
-
-def test_a_full_disk_inside_a_library_gets_the_same_advice(tmp_path):
-    with (
-        pytest.raises(StorageError, match="run the same command again"),
-        full_disk_explained(tmp_path),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(PermissionError), full_disk_explained(tmp_path):
-        raise PermissionError
 
 
 def test_a_sweep_trains_one_classifier(tmp_path, shapes_root):

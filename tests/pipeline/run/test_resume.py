@@ -40,7 +40,7 @@ def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
 
     assert gone.read_bytes() == expected
     assert kept.stat().st_mtime_ns == when
-    assert stage.manifest["resumed"] is True
+    assert stage.manifest.resumed is True
 
 
 def test_two_commands_at_once_make_a_stage_once(make_run, capsys):

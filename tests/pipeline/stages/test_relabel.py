@@ -163,7 +163,7 @@ def test_what_a_killed_run_left_is_kept_and_the_rest_is_made(damaged):
 
     assert gone.read_bytes() == expected
     assert kept.stat().st_mtime_ns == when
-    assert stage.manifest["resumed"] is True
+    assert stage.manifest.resumed is True
     assert "scores" in stage.summary
 
 

@@ -1,1 +1,1 @@
-"""Data sources, checks and what reads them for training."""
+"""Data sources, their checks, and torch data sets for training."""

@@ -27,7 +27,7 @@ from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
 from pipeline.networks.backbones import build_classifier
-from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
 from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.optimisation import batch_norms
@@ -84,7 +84,7 @@ def time_steps(
 ) -> dict[str, list[float]]:
     """Seconds of each variant in turn, ``rounds`` times and once to warm up."""
     quick = deepcopy(network)
-    quicken_depthwise(quick)
+    speed_up_depthwise(quick)
     first_layers = layers_before(quick, freeze_until, "--freeze") if freeze_until else []
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds + 1):
@@ -161,7 +161,7 @@ def main() -> None:
     segmenter = SegmenterTask.from_config(config, ("class",) * 20).network.train()
     times = time_steps(segmenter, torch.rand(8, 3, 256, 256), SEGMENTER, words.rounds)
     print_medians(f"{config.arch} on {words.encoder}, one step, (8, 3, 256, 256)", times)
-    quicken_depthwise(network)
+    speed_up_depthwise(network)
     readers: dict[str, list[float]] = {f"workers={count}": [] for count in (0, 1, 2)}
     with TemporaryDirectory() as folder:
         dataset = photos(Path(folder), 10 * words.batch)

@@ -29,7 +29,7 @@ from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.run import Run
 from pipeline.stages.prediction import Failures, raise_if_any
-from pipeline.tasks.pseudo_labeler import SaliencyMethod
+from pipeline.tasks.saliency_predictor import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _WEIGHED = 3  # images on which memory is measured

@@ -208,7 +208,7 @@ def _galleries(
     section: page.Section, catalogue: Catalogue, count: int
 ) -> dict[str, list[Pictures]]:
     """For each kind of label image a row an image, chosen without a look at any score."""
-    made = Path(section.groups[0].results[0].place) / "masks"
+    made = Path(section.groups[0].results[0].folder) / "masks"
     splits = (catalogue.scored, catalogue.train, catalogue.val)
     found = ([i for i in s.items if (made / f"{i.id}.png").is_file()] for s in splits)
     there: Sequence[Item] = next(filter(None, found), [])
@@ -226,7 +226,7 @@ def _gallery(
     images = {item.id: thumbnail(read_image(item.image)) for item in items}
 
     def column(group: Group) -> tuple[str, ...]:
-        folder = Path(group.results[0].place) / kind
+        folder = Path(group.results[0].folder) / kind
         paths = {item.id: folder / f"{item.id}.png" for item in items}
         return tuple(_overlaid(images[name], path) for name, path in paths.items())
 

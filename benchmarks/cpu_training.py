@@ -1,6 +1,6 @@
-"""What makes training fast on a CPU: memory layout, precision, depthwise layers, readers and so on.
+"""Speed of training on a CPU by memory layout, precision, depthwise layers and reader processes.
 
-Variants run in turn, several rounds, in one process; read the ratios, not the seconds.
+Variants run in turn, for several rounds, in one process. Ratios are reliable, seconds are not.
 
     python benchmarks/cpu_training.py --backbone mobilenet_v2 --size 321 --batch 16
 """
@@ -27,7 +27,7 @@ from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
 from pipeline.networks.backbones import build_classifier
-from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
 from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.optimisation import batch_norms
@@ -36,33 +36,33 @@ from pipeline.tasks.segmenter import SegmenterTask
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to take a step."""
+    """Settings of a training step."""
 
     layout: torch.memory_format = torch.channels_last
     bfloat16: bool = True
-    quick: bool = True  # depthwise layers, see pipeline/tasks/depthwise.py
-    filling: bool = False  # of new tensors, as torch's deterministic algorithms do unless told
-    frozen: bool = False  # the first layers
+    fast: bool = True  # faster depthwise layers, see pipeline/networks/depthwise.py
+    filling: bool = False  # fill new tensors, the default of torch's deterministic algorithms
+    frozen: bool = False  # freeze the first layers
 
 
 CLASSIFIER = {
-    "contiguous, float32": Variant(torch.contiguous_format, bfloat16=False, quick=False),
-    "contiguous, bfloat16": Variant(torch.contiguous_format, quick=False),
-    "channels-last, float32": Variant(bfloat16=False, quick=False),
-    "channels-last, bfloat16": Variant(quick=False),
-    "and quick depthwise layers": Variant(),
+    "contiguous, float32": Variant(torch.contiguous_format, bfloat16=False, fast=False),
+    "contiguous, bfloat16": Variant(torch.contiguous_format, fast=False),
+    "channels-last, float32": Variant(bfloat16=False, fast=False),
+    "channels-last, bfloat16": Variant(fast=False),
+    "and fast depthwise layers": Variant(),
     "the same, deterministic and filling": Variant(filling=True),
     "the same without filling, first layers frozen": Variant(frozen=True),
 }
 SEGMENTER = {
-    "channels-last, float32": Variant(bfloat16=False, quick=False),
-    "channels-last, bfloat16": Variant(quick=False),
-    "and quick depthwise layers": Variant(),
+    "channels-last, float32": Variant(bfloat16=False, fast=False),
+    "channels-last, bfloat16": Variant(fast=False),
+    "and fast depthwise layers": Variant(),
 }
 
 
 def seconds_per_step(network: nn.Module, images: torch.Tensor, variant: Variant) -> float:
-    """Forward and backward pass of one batch."""
+    """Time of the forward and backward pass of one batch."""
     network.to(memory_format=variant.layout)
     images = images.contiguous(memory_format=variant.layout)
     torch.use_deterministic_algorithms(variant.filling)
@@ -82,24 +82,24 @@ def time_steps(
     rounds: int,
     freeze_until: str = "",
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in turn, ``rounds`` times and once to warm up."""
-    quick = deepcopy(network)
-    quicken_depthwise(quick)
-    first_layers = layers_before(quick, freeze_until, "--freeze") if freeze_until else []
+    """Seconds of each variant: one warm-up round, then ``rounds`` rounds of all variants."""
+    fast = deepcopy(network)
+    speed_up_depthwise(fast)
+    first_layers = layers_before(fast, freeze_until, "--freeze") if freeze_until else []
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds + 1):
         for name, variant in variants.items():
             for layer in first_layers:
                 layer.requires_grad_(not variant.frozen)
-            chosen = quick if variant.quick else network
+            chosen = fast if variant.fast else network
             times[name].append(seconds_per_step(chosen, images, variant))
     return times
 
 
 def seconds_per_batch(network: nn.Module, data: EpochData, *, bfloat16: bool) -> float:
-    """Forward and backward pass of a batch that is read and augmented beside it, on average.
+    """Mean time of a step whose batches are read and augmented by worker processes.
 
-    Timed from the end of the first one, since workers start once in a training.
+    The first step is left out, since workers start only once in a training.
     """
     network.to(memory_format=torch.channels_last)
     start, batches = 0.0, -1
@@ -115,7 +115,7 @@ def seconds_per_batch(network: nn.Module, data: EpochData, *, bfloat16: bool) ->
 
 
 def photos(folder: Path, count: int) -> LabelledImages:
-    """A training set of ``count`` pictures of 500 x 375 px."""
+    """A training set of ``count`` random pictures of 500 x 375 px."""
     generator = np.random.default_rng(0)
     items = []
     for index in range(count):
@@ -131,8 +131,8 @@ def photos(folder: Path, count: int) -> LabelledImages:
 
 
 def print_medians(title: str, times: dict[str, list[float]]) -> None:
-    """A table of medians and their ratios to the first; the first round warms up."""
-    table = Table("variant", "median s", "of the first", title=title)
+    """Print medians and their ratios to the first variant, without the warm-up round."""
+    table = Table("variant", "median s", "ratio to the first", title=title)
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     first = next(iter(medians.values()))
     for name, median in medians.items():
@@ -145,11 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", default="torchvision")
     parser.add_argument("--backbone", default="mobilenet_v2")
-    parser.add_argument("--encoder", default="mobilenet_v2", help="of the segmentation network")
+    parser.add_argument("--encoder", default="mobilenet_v2", help="encoder of the segmenter")
     parser.add_argument("--size", type=int, default=321)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--freeze", default="backbone.7", help="first layer that learns, last row")
+    parser.add_argument("--freeze", default="backbone.7", help="first layer that learns (last row)")
     words = parser.parse_args()
     network = build_classifier(words.library, words.backbone, "none", 20).train()
     for layer in batch_norms(network):
@@ -161,7 +161,7 @@ def main() -> None:
     segmenter = SegmenterTask.from_config(config, ("class",) * 20).network.train()
     times = time_steps(segmenter, torch.rand(8, 3, 256, 256), SEGMENTER, words.rounds)
     print_medians(f"{config.arch} on {words.encoder}, one step, (8, 3, 256, 256)", times)
-    quicken_depthwise(network)
+    speed_up_depthwise(network)
     readers: dict[str, list[float]] = {f"workers={count}": [] for count in (0, 1, 2)}
     with TemporaryDirectory() as folder:
         dataset = photos(Path(folder), 10 * words.batch)

@@ -1,9 +1,9 @@
-"""What the dense CRF costs, beside the authors' program and by parts.
+"""Speed and memory of the dense CRF, in total and by parts, and of the authors' program.
 
-The two run in turn, several rounds, in one process; read the ratios, not the milliseconds. The
-other program is `pip install '.[benchmark]'`, which needs a C++ compiler; where it cannot be built
-the figures in docs/performance.md have to do. Without --photos the pictures are the built-in ones,
-which are smoother than photos, and so quicker.
+The two run in turn, for several rounds, in one process. Ratios are reliable, milliseconds are not.
+`pip install '.[benchmark]'` builds the authors' program, which needs a C++ compiler; its figures
+are also in docs/performance.md. Without --photos the benchmark uses built-in pictures, which are
+smoother than photos and therefore faster.
 
     python benchmarks/dense_crf.py --photos VOCdevkit/VOC2012/JPEGImages
 """
@@ -59,7 +59,7 @@ LABELS = {"2": (2, 2), "3": (3, 3), "21, 3 present": (21, 3), "21, all present":
 
 
 def photos(folder: Path | None, count: int) -> list[Image]:
-    """The first ``count`` pictures of 500 x 375 in the folder, or drawn ones."""
+    """The first ``count`` photos of 500 x 375 px in the folder, or built-in pictures."""
     if folder is None:
         drawn = [draw_scene(np.random.default_rng(k), WIDTH).image for k in range(count)]
         return [np.ascontiguousarray(image[:HEIGHT]) for image in drawn]
@@ -68,7 +68,7 @@ def photos(folder: Path | None, count: int) -> list[Image]:
 
 
 def unary(seed: int, labels: int, present: int) -> Floats:
-    """Such as a network gives: blobs of the classes that are present, the others 1e-4 of them."""
+    """A unary like a network's: blobs of the present classes, the others about 1e-4 of them."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(0, 3, (present, HEIGHT // 25, WIDTH // 25)).astype(np.float32)
     blobs = [cv2.resize(plane, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for plane in coarse]
@@ -81,14 +81,14 @@ def unary(seed: int, labels: int, present: int) -> Floats:
 
 
 def our_crf(preset: str) -> DenseCRF:
-    """With numba, however many threads call it."""
+    """Our CRF with the kernels of a preset, computed by numba."""
     sxy, compat, bilateral_sxy, srgb, bilateral_compat = PRESETS[preset]
     kernels = (Gaussian(sxy, compat), Bilateral(bilateral_sxy, srgb, bilateral_compat))
     return DenseCRF(kernels, ITERATIONS, engine="numba")
 
 
 def theirs(preset: str, image: Image, energies: Floats) -> Floats:
-    """The same by the authors' program."""
+    """Marginals of the authors' program."""
     sxy, compat, bilateral_sxy, srgb, bilateral_compat = PRESETS[preset]
     labels, height, width = energies.shape
     crf = densecrf.DenseCRF2D(width, height, labels)
@@ -99,14 +99,14 @@ def theirs(preset: str, image: Image, energies: Floats) -> Floats:
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Of one call."""
+    """Time of one call, ms."""
     start = time.perf_counter()
     work()
     return 1000 * (time.perf_counter() - start)
 
 
 def single(images: Sequence[Image], rounds: int) -> Table:
-    """One image at a time, one thread, lattices included; the two programs in turn."""
+    """Time per image in one thread, lattices included; the two programs in turn."""
     table = Table("preset", "labels", "ours, ms", "theirs, ms", "ratio, median (least to most)")
     table.title = f"one image, one thread, {WIDTH} x {HEIGHT}, {len(images)} pictures"
     for preset in PRESETS:
@@ -130,12 +130,12 @@ def single(images: Sequence[Image], rounds: int) -> Table:
 
 
 def their_arg_max(preset: str, image: Image, energies: Floats) -> NDArray[np.int64]:
-    """What a process of a pool sends back."""
+    """Labels of the authors' program, which a process pool can return cheaply."""
     return np.asarray(theirs(preset, image, energies).argmax(axis=0))
 
 
 def stream(images: Sequence[Image], count: int, preset: str, case: str) -> Table:
-    """Many images, one after the other or several at once, each with an arg-max at the end."""
+    """Throughput over many images, one at a time or in parallel, including the arg-max."""
     cores = os.cpu_count() or 1
     energies = [unary(k, *LABELS[case]) for k in range(4)]
     jobs = [(images[k % len(images)], energies[k % 4]) for k in range(count)]
@@ -149,7 +149,7 @@ def stream(images: Sequence[Image], count: int, preset: str, case: str) -> Table
         other = partial(_starred, partial(their_arg_max, preset))
         variants["theirs, 1 process"] = (None, other)
         variants[f"theirs, {cores} processes"] = (ProcessPoolExecutor(cores), other)
-    table = Table("program", "images per second", "of theirs, 1 process")
+    table = Table("program", "images per second", "ratio to theirs, 1 process")
     table.title = f"{count} images, preset {preset}, labels {case}"
     rates = {name: _rate(pool, work, jobs) for name, (pool, work) in variants.items()}
     for name, rate in rates.items():
@@ -167,7 +167,7 @@ def _rate(
 ) -> float:
     with pool if pool is not None else nullcontext():
         mapped = map if pool is None else pool.map
-        list(mapped(work, jobs[:4]))  # processes start, kernels are loaded
+        list(mapped(work, jobs[:4]))  # warm-up: starts processes and loads kernels
         start = time.perf_counter()
         for _ in mapped(work, jobs):
             pass
@@ -175,7 +175,7 @@ def _rate(
 
 
 def parts(images: Sequence[Image], rounds: int) -> Table:
-    """Where our time goes; the walk slices, takes the softmax and splats in one pass."""
+    """Our time by parts; "walk" is the pass that slices, takes the softmax and splats."""
     spent: dict[str, float] = {}
 
     def watched(name: str, work: Callable[..., object]) -> Callable[..., object]:
@@ -210,23 +210,23 @@ def parts(images: Sequence[Image], rounds: int) -> Table:
 
 
 def bandwidth() -> str:
-    """Of reading memory with one thread, and the least that a walk would take at that rate."""
+    """Memory bandwidth of one thread, and the lower bound that it sets for the walk."""
     numbers = np.ones(2**26, dtype=np.float32)
     seconds = min(milliseconds(numbers.max) for _ in range(5)) / 1000
     rate = numbers.nbytes / seconds / 1e9
-    corners = 3 + 6  # of the simplices of a pixel: an index and a weight each, then its logits
+    corners = 3 + 6  # of a pixel's simplices, each with an index and a weight
     least = [
         1000 * (ITERATIONS + 1) * WIDTH * HEIGHT * (8 * corners + 4 * row) / rate / 1e9
         for row in (4, 24)
     ]
     return (
-        f"memory is read at {rate:.0f} GB/s: the walks of a call cannot take less than "
+        f"memory bandwidth is {rate:.0f} GB/s: the walks of a call take at least "
         f"{least[0]:.0f} ms with 3 labels and {least[1]:.0f} ms with 21"
     )
 
 
 def memory() -> Table:
-    """The most that a process holds at an image, beyond what it held before (Linux)."""
+    """Peak memory of a process during one image, less its memory before (Linux)."""
     table = Table("preset", "labels", "ours, MB", "theirs, MB", title="memory of one image")
     for preset in PRESETS:
         for name in LABELS:
@@ -243,19 +243,19 @@ def memory() -> Table:
 
 
 def print_growth(program: str, preset: str, case: str) -> None:
-    """The child of :func:`memory`."""
+    """Print the growth of memory; runs in a child process of :func:`memory`."""
     work: Work = our_crf(preset) if program == "ours" else partial(theirs, preset)
     image, energies = photos(None, 1)[0], unary(0, *LABELS[case])
-    work(image[:8, :8].copy(), energies[:, :8, :8].copy())  # kernels are loaded
-    ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be used again unseen
+    work(image[:8, :8].copy(), energies[:, :8, :8].copy())  # warm-up: loads kernels
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that its reuse counts as growth
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     work(image, energies)
     Console().print(f"{(resident('VmHWM') - before) / 1024:.0f}")
 
 
 def resident(figure: str) -> int:
-    """Memory of this process, kB: now (VmRSS) or at its peak (VmHWM)."""
+    """Memory of this process in kB: the current value (VmRSS) or the peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(figure))
 
@@ -265,8 +265,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--photos", type=Path, help="a folder of JPEG files; default: drawn ones")
-    parser.add_argument("--images", type=int, default=4, help="pictures, default: 4")
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs; default: built-in pictures")
+    parser.add_argument("--images", type=int, default=4, help="number of pictures, default: 4")
     parser.add_argument("--stream", type=int, default=200, help="images of a stream, default: 200")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)

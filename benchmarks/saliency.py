@@ -1,7 +1,7 @@
-"""What maps cost, beside a plain forward pass and beside the libraries that people use.
+"""Speed of saliency maps, compared with a plain forward pass, captum and torchcam.
 
-Variants run in turn, several rounds, in one process; read the ratios, not the seconds. Peers
-explain one class at a time, as their users must.
+Variants run in turn, for several rounds, in one process. Ratios are reliable, seconds are not.
+The other libraries explain one class per call.
 
     python benchmarks/saliency.py --models resnet50 --size 224 --batch 1 --classes 1 4 20
 """
@@ -47,13 +47,13 @@ def input_gradient(model: nn.Module, images: Tensor) -> Work:
 
 
 def ours(method: tsgb.Method, images: Tensor, classes: int) -> Work:
-    """One call for all classes."""
+    """One call of a method for all classes."""
     targets = torch.arange(classes).repeat(len(images), 1)
     return lambda: method.attribute(images, targets)
 
 
 def captum_guided(model: nn.Module, images: Tensor, classes: int) -> Work:
-    """Guided backprop of captum, one call a class."""
+    """Guided backprop of captum, one call per class."""
     from captum.attr import GuidedBackprop
 
     method = GuidedBackprop(model)
@@ -61,7 +61,7 @@ def captum_guided(model: nn.Module, images: Tensor, classes: int) -> Work:
 
 
 def torchcam_loop(name: str, model: nn.Module, layer: str, images: Tensor, classes: int) -> Work:
-    """A torchcam method, one forward pass and one call a class."""
+    """A torchcam method, one forward pass and one call per class."""
     from torchcam import methods
 
     def work() -> object:
@@ -72,7 +72,7 @@ def torchcam_loop(name: str, model: nn.Module, layer: str, images: Tensor, class
 
 
 def variants(name: str, model: nn.Module, images: Tensor, counts: list[int]) -> dict[str, Work]:
-    """Everything that is timed for one network, the plain forward pass first."""
+    """All variants for one network, the plain forward pass first."""
     works = {"forward": forward(model, images), "input gradient": input_gradient(model, images)}
     for k in counts:
         works[f"TSGB, image, K={k}"] = ours(tsgb.TSGB(model), images, k)
@@ -88,7 +88,7 @@ def variants(name: str, model: nn.Module, images: Tensor, counts: list[int]) -> 
 
 
 def seconds(work: Work) -> float:
-    """Of one call."""
+    """Time of one call, s."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -108,13 +108,13 @@ def main() -> None:
         model = torchvision.models.get_model(name).eval()
         for module in model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # the peers read activations that it would overwrite
+                module.inplace = False  # the other libraries need the overwritten activations
         works = variants(name, model, images, words.classes)
         times: dict[str, list[float]] = {label: [] for label in works}
         for _ in range(words.rounds + 1):
             for label, work in works.items():
                 times[label].append(seconds(work))
-        table = Table("variant", "median s", "of a forward pass", title=f"{name}, {images.shape}")
+        table = Table("variant", "median s", "forward passes", title=f"{name}, {images.shape}")
         medians = {label: statistics.median(values[1:]) for label, values in times.items()}
         for label, median in medians.items():
             table.add_row(label, f"{median:.3f}", f"{median / medians['forward']:.2f}")

@@ -1,4 +1,4 @@
-"""How well label images match the ground truth: one confusion matrix over all images, then IoU."""
+"""Scores of label images against the ground truth: IoU of one confusion matrix over all images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
 
 VoidPolicy = Literal["background", "excluded"]
-LABEL_ORACLE = "label oracle"  # in the protocol of predictions that read image labels
+LABEL_ORACLE = "label oracle"  # marks the protocol of predictions that use image labels
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 
@@ -22,21 +22,21 @@ _DEFAULT_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 46))  # 0
 
 
 class ConfusionMatrix:
-    """Pixels by true and predicted class, summed over images.
+    """Number of pixels by true and predicted class, summed over images.
 
-    Ground-truth void (255) is never counted. A predicted void is a matter of convention, and
-    the number means little without it:
+    Pixels with ground-truth void (255) are never counted. For predicted void there are two
+    conventions, and a score should always be quoted with its convention:
 
-    * ``"background"``: it counts as background, as in IRN. Every pixel is scored.
-    * ``"excluded"``: the pixel is left out, as in ToCo. Read ``coverage`` beside the score, since
-      void on all difficult pixels makes it high.
+    * ``"background"``: void counts as background, as in IRN. Every pixel is scored.
+    * ``"excluded"``: void pixels are left out, as in ToCo. Quote ``coverage`` too: predicting
+      void at every difficult pixel raises the score.
 
     Args:
         classes: Number of classes with background, 1 to 255.
-        void: What a predicted 255 counts as.
+        void: How a predicted 255 counts.
 
     Raises:
-        ConfigError: ``classes`` or ``void`` is none of these.
+        ConfigError: ``classes`` is out of range, or ``void`` is unknown.
 
     Example:
         >>> matrix = ConfusionMatrix(classes=2)
@@ -49,7 +49,7 @@ class ConfusionMatrix:
         _check_classes("ConfusionMatrix", classes)
         if void not in get_args(VoidPolicy):
             raise ConfigError(
-                f"ConfusionMatrix: void is {void!r}. Scores could not be told apart. "
+                f"ConfusionMatrix: void is {void!r}. "
                 f"Choose one of {', '.join(map(repr, get_args(VoidPolicy)))}."
             )
         self.classes = classes
@@ -59,21 +59,21 @@ class ConfusionMatrix:
 
     @property
     def counts(self) -> Counts:
-        """Pixels, int64 [classes, classes]: rows ground truth, columns prediction. A copy."""
+        """A copy of the counts, int64 [classes, classes]: rows ground truth, columns prediction."""
         counts = self._counts.copy()
         if self.void == "background":
             counts[:, BACKGROUND] += self._voids
         return counts
 
     def update(self, prediction: Labels, ground_truth: Labels) -> None:
-        """Count one image.
+        """Add the pixels of one image.
 
         Args:
             prediction: Integers [H, W], 0 to classes - 1, or 255 for void.
-            ground_truth: The same, at the same size.
+            ground_truth: Integers of the same size and range.
 
         Raises:
-            DataError: The sizes differ, or a value is no class and not 255.
+            DataError: The sizes differ, or a value is neither a class nor 255.
         """
         _check_same_size(prediction, ground_truth)
         true = _as_bytes("ground_truth", ground_truth)
@@ -95,30 +95,30 @@ class ConfusionMatrix:
         return _mean(self.iou())
 
     def pixel_accuracy(self) -> float:
-        """Share of the scored pixels whose class is right; NaN if none is scored."""
+        """Share of the scored pixels with the right class; NaN if none is scored."""
         counts = self.counts
         return _share(counts.trace(), counts.sum())
 
     def coverage(self) -> float:
-        """Share of the pixels with ground truth that are not predicted void; NaN without any."""
+        """Share of pixels with ground truth that are not predicted void; NaN if there are none."""
         predicted = self._counts.sum()
         return _share(predicted, predicted + self._voids.sum())
 
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """The scores as plain data for a JSON file; what is undefined is None.
+        """The scores as plain data for a JSON file; undefined values are None.
 
         Args:
-            names: Class names, without the background or with it.
+            names: Class names, with or without the background.
 
         Raises:
-            ConfigError: The number of names does not fit.
+            ConfigError: The number of names is wrong.
         """
         if len(names) == self.classes - 1:
             names = ("background", *names)
         if len(names) != self.classes:
             raise ConfigError(
                 f"ConfusionMatrix.as_dict: {len(names)} names for {self.classes} classes with "
-                "background. Scores would get the names of other classes. Pass one for each."
+                "background. Pass one name for each class."
             )
         scores = zip(names, self.iou(), strict=True)
         return {
@@ -134,9 +134,9 @@ class ConfusionMatrix:
 class ThresholdSweep:
     """The best background threshold and its mIoU, found with the ground truth: an oracle.
 
-    Print it beside the honest number, never in its place. Predictions are those of
-    ``seed.with_background`` and ``seed.label_image``: the strongest class where its map is above
-    the threshold. All thresholds together cost one pass over the pixels.
+    Report it beside the score of the fixed threshold, never instead of it. Predictions are those
+    of ``seed.with_background`` and ``seed.label_image``: the strongest class where its map is
+    above the threshold. All thresholds are evaluated in one pass over the pixels.
 
     Args:
         classes: Number of classes with background, 1 to 255.
@@ -156,39 +156,37 @@ class ThresholdSweep:
     def __init__(self, classes: int, thresholds: Sequence[float] = _DEFAULT_THRESHOLDS) -> None:
         _check_classes("ThresholdSweep", classes)
         if not len(thresholds):
-            raise ConfigError(
-                "ThresholdSweep: thresholds is empty. There would be no best one. Pass at least 1."
-            )
+            raise ConfigError("ThresholdSweep: thresholds is empty. Pass at least one.")
         self.classes = classes
         self.thresholds = tuple(sorted(float(threshold) for threshold in thresholds))
         self._edges = np.array(self.thresholds, dtype=np.float32)
         levels = len(self.thresholds) + 1
-        # Pixels by number of thresholds below their strongest map, true class, strongest class.
+        # Pixels by number of thresholds below the strongest map, true class and strongest class.
         self._counts: Counts = np.zeros((levels, classes, classes), dtype=np.int64)
 
     def update(
         self, maps: NDArray[np.floating[Any]], classes: Sequence[int], ground_truth: Labels
     ) -> None:
-        """Count one image at all thresholds.
+        """Add the pixels of one image at all thresholds.
 
         Args:
-            maps: Normalised maps, float [K, h, w] in [0, 1], of any size; enlarged bilinearly.
+            maps: Normalised maps, float [K, h, w] in [0, 1], resized bilinearly to the image.
             classes: The K class indices, from 0.
             ground_truth: Integers [H, W]: 0 to classes - 1, or 255 for void.
 
         Raises:
-            DataError: Maps and classes do not match in number, a class index or a value of the
-                ground truth is no class, or the maps are not finite.
+            DataError: The numbers of maps and classes differ, a class index or a value of the
+                ground truth is out of range, or the maps are not finite.
         """
         if np.ndim(maps) != 3 or len(maps) != len(classes):
             raise DataError(
                 f"ThresholdSweep.update: maps is {np.shape(maps)} for {len(classes)} classes. "
-                "Maps would get the names of other classes. Pass [K, h, w], one map for each."
+                "Pass [K, h, w], one map for each class."
             )
         if not np.isfinite(maps).all():
             raise DataError(
                 f"ThresholdSweep.update: maps {np.shape(maps)} has values that are NaN or "
-                "infinite. They would pass every threshold. Check the saliency of this image."
+                "infinite. Check the saliency of this image."
             )
         true = _as_bytes("ground_truth", ground_truth)
         _check_values("ground_truth", np.bincount(true.ravel(), minlength=_VALUES), self.classes)
@@ -208,19 +206,19 @@ class ThresholdSweep:
         return counts
 
     def mean_ious(self) -> NDArray[np.float64]:
-        """The mIoU at each threshold, float64 [thresholds]; NaN where nothing was scored."""
+        """The mIoU at each threshold, float64 [thresholds]; NaN if no pixel was scored."""
         return np.array([_mean(_iou(counts)) for counts in self.counts()])
 
     def best(self) -> tuple[float, float]:
-        """The threshold with the highest mIoU, and that mIoU; the lowest threshold of equals.
+        """The threshold with the highest mIoU, and that mIoU; of equal ones the lowest threshold.
 
         Raises:
             DataError: No pixel with ground truth has been counted.
         """
         if not self._counts.any():
             raise DataError(
-                "ThresholdSweep.best: no pixel with ground truth was counted. Every threshold "
-                "would be as good as any other. Call update with images that have masks."
+                "ThresholdSweep.best: no pixel with ground truth was counted. "
+                "Call update with images that have masks."
             )
         means = self.mean_ious()
         index = int(means.argmax())
@@ -229,7 +227,7 @@ class ThresholdSweep:
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """The best threshold and its mIoU, and the IoU of each class at every threshold.
 
-        With the curves, ``stage=compare`` finds the best threshold for some of the classes.
+        ``stage=compare`` needs the curves to find the best threshold for a subset of the classes.
 
         Args:
             names: Class names, without the background.
@@ -253,9 +251,9 @@ def score(
     """The confusion matrix of many images.
 
     Args:
-        images: Id, prediction and ground truth of each, as in ``ConfusionMatrix.update``.
+        images: Id, prediction and ground truth of each image, as in ``ConfusionMatrix.update``.
         classes: Number of classes with background.
-        void: What a predicted 255 counts as.
+        void: How a predicted 255 counts.
 
     Raises:
         DataError: An image cannot be scored; the message begins with its id.
@@ -274,11 +272,11 @@ def score(
 
 
 def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
-    """Mean IoU over background and the chosen classes; over all that occur without a choice.
+    """Mean IoU over the background and the chosen classes, or over all classes if none is chosen.
 
     Args:
-        scores: What ``ConfusionMatrix.as_dict`` made.
-        chosen: Names of known classes, ``background`` not among them.
+        scores: The result of ``ConfusionMatrix.as_dict``.
+        chosen: Class names without ``background``.
 
     Example:
         >>> scores = {"mIoU": 0.4, "IoU": {"background": 0.9, "cat": 0.5, "cow": 0.1}}
@@ -292,11 +290,11 @@ def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
 
 
 def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    """Mean IoU of some classes, without those that do not occur; None if none occurs.
+    """Mean IoU of the given classes that occur in the ground truth; None if none of them does.
 
     Args:
-        scores: What ``ConfusionMatrix.as_dict`` made.
-        names: Class names, ``background`` among them if it is to count.
+        scores: The result of ``ConfusionMatrix.as_dict``.
+        names: Class names; ``background`` counts only if it is among them.
 
     Example:
         >>> mean_over({"IoU": {"cat": 0.5, "dog": 0.7, "cow": None}}, ["cat", "cow"])
@@ -347,8 +345,8 @@ def _or_none(value: float) -> float | None:
 def _check_classes(owner: str, classes: int) -> None:
     if not 1 <= classes <= VOID:
         raise ConfigError(
-            f"{owner}: classes is {classes}. Label images hold the values 0 to {VOID - 1} and "
-            f"{VOID} for void. Pass the number of classes with background, from 1 to {VOID}."
+            f"{owner}: classes is {classes}. "
+            f"Pass the number of classes with background, from 1 to {VOID}."
         )
 
 
@@ -357,7 +355,7 @@ def _check_indices(indices: Sequence[int], classes: int) -> None:
     if wrong:
         raise DataError(
             f"scoring: class indices {wrong} do not exist among {classes} classes with background. "
-            f"Their pixels would be lost from the score. Pass 0-based indices below {classes - 1}."
+            f"Pass indices from 0 to {classes - 2}."
         )
 
 
@@ -365,34 +363,34 @@ def _check_same_size(prediction: Labels, ground_truth: Labels) -> None:
     if prediction.shape != ground_truth.shape:
         raise DataError(
             f"ConfusionMatrix.update: prediction is {prediction.shape} but ground_truth is "
-            f"{ground_truth.shape}. Pixels would be compared with others. Pass two label images "
-            "[H, W]; resize the prediction's probabilities, not the ground truth."
+            f"{ground_truth.shape}. Pass two label images [H, W] of one size; resize the "
+            "prediction's probabilities, not the ground truth."
         )
 
 
 def _as_bytes(name: str, labels: Labels) -> NDArray[np.uint8]:
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
-            f"scoring: {name} is {labels.dtype} {labels.shape}. Colours and probabilities are not "
-            "labels. Pass integers [H, W]; take the argmax over the classes first."
+            f"scoring: {name} is {labels.dtype} {labels.shape}. "
+            "Pass integers [H, W]; take the argmax of probabilities first."
         )
     if labels.dtype == np.uint8 or not labels.size:
         return labels.astype(np.uint8, copy=False)
     if labels.min() < 0 or labels.max() >= _VALUES:
         raise DataError(
             f"scoring: {name} {labels.shape} has values from {labels.min()} to {labels.max()}. "
-            f"They would be counted as other classes. Use 0 to {VOID - 1}, and {VOID} for void."
+            f"Use 0 to {VOID - 1}, and {VOID} for void."
         )
     return labels.astype(np.uint8)
 
 
 def _check_values(name: str, pixels: Counts, classes: int) -> None:
-    """``pixels``: how often each of the 256 values occurs."""
+    """Refuse values that are not classes; ``pixels`` is a histogram of the 256 values."""
     wrong = classes + np.flatnonzero(pixels[classes:VOID])
     if wrong.size:
         listed = ", ".join(str(value) for value in wrong[:10])
         raise DataError(
-            f"scoring: {name} has the value {listed} at {pixels[wrong].sum()} pixels, but there "
-            f"are {classes} classes with background. They would be lost from the score. "
+            f"scoring: {name} has the value(s) {listed} at {pixels[wrong].sum()} pixels, but there "
+            f"are {classes} classes with background. "
             f"Use 0 to {classes - 1}, and {VOID} for void; check the list of classes."
         )

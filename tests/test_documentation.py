@@ -274,7 +274,7 @@ PROVOKED = {
         torch.ones(1, 2, 1, 1), torch.tensor([0])
     ),
     "Key 'foregruond' not in 'SeedConfig'": lambda folder: composed("seed.foregruond=0.4"),
-    "neither VOCdevkit/VOC2012 nor VOC2012 is in it": load_voc,
+    "contains neither VOCdevkit/VOC2012 nor VOC2012": load_voc,
     "holds files, but no manifest.json, so no stage made it": lambda folder: StageFolder(
         folder, {"settings": 1}
     ).begin(),

@@ -1,4 +1,5 @@
-"""What every room stands on: settings, errors, files, the terminal. Nothing here changes a result.
+"""Settings, errors, files and the terminal: code that every package needs.
 
-So nothing here counts in the fingerprint of a stage's code, see :mod:`pipeline.run.fingerprint`.
+Nothing here can change a result, so it is no part of the fingerprint of a stage's code, see
+:mod:`pipeline.run.fingerprint`.
 """

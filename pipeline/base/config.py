@@ -1,9 +1,9 @@
 """Every setting of a run, with its type, unit and default.
 
-The YAML files in ``configs/`` fill these classes in. A name that is not here, or a word that a
-closed choice does not have, is an error before anything runs. Groups whose keys depend on a choice
-(a data source, a saliency method, a refinement) are dictionaries with a ``_target_`` that names
-what is built from the other keys.
+The YAML files in ``configs/`` override these defaults. An unknown name, or an unknown value of an
+enumeration, is an error before anything runs. Groups whose keys depend on the option (data source,
+saliency method, refinement) are dictionaries: ``_target_`` names the class or function, the other
+keys are its arguments.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"  # words that ``segmenter.labels`` may be
+PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"  # values of ``segmenter.labels`` beside a path
 
 
 class Command(StrEnum):
-    """What a run does: ``stage=NAME``."""
+    """What the command does: ``stage=NAME``."""
 
     all = "all"
     masks = "masks"
@@ -33,14 +33,14 @@ class Command(StrEnum):
 
 
 class Library(StrEnum):
-    """Where a classification network comes from."""
+    """Library that a classification network comes from."""
 
     torchvision = "torchvision"
     timm = "timm"
 
 
 class Optimizer(StrEnum):
-    """SGD with a momentum of 0.9, or AdamW."""
+    """SGD (momentum 0.9) or AdamW."""
 
     sgd = "sgd"
     adamw = "adamw"
@@ -54,7 +54,7 @@ class MaskedSplit(StrEnum):
 
 
 class ScoredSplit(StrEnum):
-    """Images that scores are over."""
+    """Images that are scored."""
 
     val = "val"
     train = "train"
@@ -62,21 +62,21 @@ class ScoredSplit(StrEnum):
 
 
 class Plane(StrEnum):
-    """Height of the background: its threshold everywhere, or ``(1 - strongest map)^alpha``."""
+    """Background score: the threshold everywhere, or ``(1 - strongest map)^alpha``."""
 
     constant = "constant"
     power = "power"
 
 
 class Void(StrEnum):
-    """What void pixels of pseudo-masks are in a training."""
+    """How void pixels of pseudo-masks are treated in training."""
 
     ignored = "ignored"
     background = "background"
 
 
 class Truth(StrEnum):
-    """What saliency maps are scored against."""
+    """Ground truth that saliency maps are scored against."""
 
     masks = "masks"
     boxes = "boxes"
@@ -84,7 +84,10 @@ class Truth(StrEnum):
 
 
 class Order(StrEnum):
-    """Scores by which ``stage=compare`` sorts; ground truth must not choose a run, so no oracle."""
+    """Scores that ``stage=compare`` can sort by.
+
+    Oracle scores are left out: ground truth must not choose a run.
+    """
 
     classifier = "classifier"
     seed = "seed"
@@ -96,7 +99,7 @@ class Order(StrEnum):
 
 
 class Accelerator(StrEnum):
-    """The device; ``auto`` is a GPU where there is one."""
+    """The device; ``auto`` means a GPU if there is one."""
 
     auto = "auto"
     cpu = "cpu"
@@ -107,7 +110,7 @@ Precision = StrEnum(
     "Precision",
     {"auto": "auto", "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"},
 )
-"""Lightning's words; ``auto`` is bfloat16 where the hardware multiplies it."""
+"""Lightning's names; ``auto`` means bfloat16 if the hardware has instructions for it."""
 
 
 @dataclass
@@ -117,67 +120,67 @@ class ClassifierConfig:
     library: Library = Library.torchvision
     backbone: str = "mobilenet_v2"  # its name in the library
     weights: str = "none"  # none, download, or the path of a state dict
-    middle_layer: str = "backbone.13"  # read by methods whose maps are best from a middle layer
-    last_layer: str = "backbone.18"  # read by methods of the CAM family
+    middle_layer: str = "backbone.13"  # read by methods that work best at a middle layer
+    last_layer: str = "backbone.18"  # read by the CAM family
     freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
     freeze_until: str = ""  # first layer that learns, such as backbone.7; "": all layers learn
-    size: int = 321  # side of the square training crop and of the squashed validation image, px
-    crop_area: tuple[float, float] = (0.4, 1.0)  # area of a random crop, as a share of the image's
+    size: int = 321  # side of the training crop and of the resized validation image, px
+    crop_area: tuple[float, float] = (0.4, 1.0)  # area of the random crop as a share of the image
     colour_jitter: float = 0.2  # strength of brightness, contrast and saturation changes
     rotation: float = 0.0  # largest random rotation, degrees
-    vertical_flip: bool = False  # for images without an up and a down
+    vertical_flip: bool = False  # for images without a natural orientation
     epochs: int = 8
     batch_size: int = 16
     optimizer: Optimizer = Optimizer.sgd
-    learning_rate: float = 0.002  # of the backbone; falls to zero as (1 - t)^0.9
+    learning_rate: float = 0.002  # of the backbone; decays to zero as (1 - t)^0.9
     head_learning_rate: float = 0.05
     weight_decay: float = 1e-4
-    warmup: float = 0.0  # share of the steps over which the rate rises from zero
-    gradient_clip: float = 5.0  # norm
+    warmup: float = 0.0  # share of the steps over which the learning rate rises from zero
+    gradient_clip: float = 5.0  # largest gradient norm
 
 
 @dataclass
 class SaliencyConfig:
-    """Images to saliency maps."""
+    """How saliency maps are computed."""
 
     method: dict[str, Any] = field(default_factory=dict)  # _target_ and options of a tsgb method
     size: int = 321  # longer side of the image at scale 1, px; sides are rounded to 32 k + 1
-    scales: list[float] = field(default_factory=lambda: [1.0])
-    flip: bool = False  # also the mirrored image, at every scale
-    # The images that get maps and masks; val shows how good masks are on images that the
-    # classifier did not learn from. No segmenter learns from those.
+    scales: list[float] = field(default_factory=lambda: [1.0])  # maps are averaged over them
+    flip: bool = False  # average over the mirrored image too, at every scale
+    # Images that get maps and masks. val measures masks on images that the classifier has not
+    # seen; no segmenter is trained on those.
     split: MaskedSplit = MaskedSplit.train
-    # Number of scored images that get masks, evenly spaced, to compare masks for less; no segmenter
-    # learns from them. None: every image of the split.
+    # Limits maps and masks to this many scored images, evenly spaced, for a cheap comparison; no
+    # segmenter is trained on those. None: every image of the split.
     images: int | None = None
 
 
 @dataclass
 class SeedConfig:
-    """Saliency maps to label images. Thresholds are shares of a map's maximum, in (0, 1)."""
+    """How saliency maps become masks. Thresholds are shares of a map's maximum, in (0, 1)."""
 
-    # Temperature of the softmax over the classifier's logits by which the classes of an image
-    # compete for each place; 0: no competition.
+    # Temperature of the softmax over the classifier's logits with which the classes of an image
+    # compete for each location; 0: no competition.
     competition: float = 0.0
-    power: float = 0.5  # maps are raised to it first: saliency is heavy-tailed, 0.5 is its root
-    threshold: float = 0.5  # of the seed and of the refined mask, which are scored
-    foreground: float = 0.5  # training masks: foreground in the mask made at this threshold
-    background: float = 0.4  # training masks: background in the mask made at this one; else void
+    power: float = 0.5  # applied to the maps first; 0.5 is the square root (maps are heavy-tailed)
+    threshold: float = 0.5  # of the seed and of the refined mask, the two that are scored
+    foreground: float = 0.5  # training mask: foreground is what this threshold labels foreground
+    background: float = 0.4  # training mask: background is what this one labels background
     plane: Plane = Plane.constant
 
 
 @dataclass
 class SegmenterConfig:
-    """The segmentation network."""
+    """The segmenter: the segmentation network that learns from the masks."""
 
     arch: str = "deeplabv3plus"  # any architecture of segmentation-models-pytorch
-    encoder: str = "mobilenet_v2"  # any encoder of it
+    encoder: str = "mobilenet_v2"  # any of its encoders
     options: dict[str, Any] = field(default_factory=dict)  # further arguments of the architecture
-    weights: str = "none"  # of the encoder: none, download, classifier, or a state dict's path
-    # What it learns from: pseudo (the run's pseudo-masks), ground_truth (the supervised twin), or
-    # the path of a folder with a label image <id>.png for each training image.
+    weights: str = "none"  # of the encoder: none, download, classifier, or path of a state dict
+    # Training masks: pseudo (the run's pseudo-masks), ground_truth (the supervised twin), or the
+    # path of a folder with a label image <id>.png for each training image.
     labels: str = PSEUDO
-    twin: bool = True  # stage=all also trains the twin where training images have ground truth
+    twin: bool = True  # stage=all also trains the twin if the training images have ground truth
     freeze_batchnorm: bool = True  # of the encoder: keep running statistics
     freeze_until: str = ""  # first layer of the encoder that learns; "": all layers learn
     # A callable of logits [B, L, H, W] and labels [B, H, W], and its arguments; void is 255.
@@ -185,14 +188,14 @@ class SegmenterConfig:
         default_factory=lambda: {"_target_": "pipeline.tasks.losses.CrossEntropy"}
     )
     void: Void = Void.ignored  # of pseudo-masks; void in ground truth is always ignored
-    ema: float = 0.0  # decay a step of the running mean of weights; 0: the last weights are kept
-    size: int = 321  # side of the square training crop, px
+    ema: float = 0.0  # decay per step of the moving average of the weights; 0: no average
+    size: int = 321  # side of the training crop, px
     scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop
     colour_jitter: float = 0.2
     epochs: int = 10
     batch_size: int = 8
     optimizer: Optimizer = Optimizer.sgd
-    learning_rate: float = 0.005  # of the encoder; falls to zero as (1 - t)^0.9
+    learning_rate: float = 0.005  # of the encoder; decays to zero as (1 - t)^0.9
     head_learning_rate: float = 0.05  # of decoder and segmentation head
     weight_decay: float = 1e-4
     warmup: float = 0.0
@@ -201,9 +204,9 @@ class SegmenterConfig:
 
 @dataclass
 class RelabelConfig:
-    """The segmenter's predictions for the images that it learned from, as masks for another one."""
+    """The segmenter's predictions on its own training images, as masks for another segmenter."""
 
-    scales: list[float] = field(default_factory=lambda: [1.0])  # their probabilities are averaged
+    scales: list[float] = field(default_factory=lambda: [1.0])  # probabilities are averaged
     flip: bool = True
     refine: bool = True  # with the settings of ``refine``
     # Void where the segmenter's own probability of the refined label is below this, in [0, 1).
@@ -215,71 +218,71 @@ class EvaluateConfig:
     """What is scored, and how predictions are made."""
 
     split: ScoredSplit = ScoredSplit.val
-    masks: str | None = None  # a folder of label images to score instead of a segmenter
-    checkpoint: str | None = None  # a segmenter to score instead of the run's own
-    scales: list[float] = field(default_factory=lambda: [1.0])
+    masks: str | None = None  # folder of label images to score instead of a segmenter
+    checkpoint: str | None = None  # segmenter to score instead of the run's own
+    scales: list[float] = field(default_factory=lambda: [1.0])  # probabilities are averaged
     flip: bool = False
     refine: bool = False  # refine the averaged probabilities with the settings of ``refine``
     classifier_prior: bool = False  # multiply by the classifier's odds of each class, at most 1
-    label_oracle: bool = False  # diagnostic only: predict no class outside the image's label
+    label_oracle: bool = False  # diagnostic only: restrict predictions to the image's true labels
     export: bool = False  # also write the layout of the VOC evaluation server
-    classes: list[str] | None = None  # classes whose mean is reported beside the mean over all
+    classes: list[str] | None = None  # subset whose mean IoU is reported as well
 
 
 @dataclass
 class ExplainConfig:
-    """One image, some classes, one picture."""
+    """One picture of the maps of some classes of one image."""
 
     image: str | None = None
     classes: list[str] | None = None  # names, parts of them or indices; None: the 3 most probable
-    checkpoint: str | None = None  # a classifier; None means the run's own
+    checkpoint: str | None = None  # classifier; None: the run's own
     model: str | None = None  # instead: torchvision/NAME or timm/NAME with its own weights
-    model_weights: str = "download"  # of ``model``: download, none, or the path of a state dict
-    output: str | None = None  # picture; None means <run>/explain/<image>.png
+    model_weights: str = "download"  # of ``model``: download, none, or path of a state dict
+    output: str | None = None  # path of the picture; None: <run>/explain/<image>.png
 
 
 @dataclass
 class BenchmarkConfig:
-    """Saliency methods side by side, under one classifier."""
+    """Saliency methods compared on one classifier."""
 
     methods: list[str] = field(  # files in configs/saliency without .yaml, or paths of .yaml files
         default_factory=lambda: ["tsgb", "grad_cam", "cam"]
     )
     split: ScoredSplit = ScoredSplit.val
-    images: int | None = None  # evenly spaced over the list; None means all
+    images: int | None = None  # number of images, evenly spaced over the split; None: all
     truth: Truth = Truth.masks
-    annotations: str | None = None  # VOC XML files with boxes; None: Annotations beside the images
-    threshold: float = 0.2  # share of a map's maximum from which it counts as the object, in (0, 1]
-    faithfulness_images: int = 30  # evenly spaced, for deletion and insertion; 0 for neither
-    steps: int = 28  # in which pixels are deleted or inserted; each costs a forward pass
-    memory: bool = True  # measure it, on three images
-    pictures: int = 6  # images whose maps are on the page, evenly spaced
-    size: int | None = None  # longer side of the image, px; None: what the network was trained on
-    checkpoint: str | None = None  # a classifier; None means the run's own
+    annotations: str | None = None  # folder of VOC XML files; None: Annotations beside the images
+    threshold: float = 0.2  # share of a map's maximum from which it counts as object, in (0, 1]
+    faithfulness_images: int = 30  # images for deletion and insertion, evenly spaced; 0: neither
+    steps: int = 28  # of deletion and insertion; each costs a forward pass
+    memory: bool = True  # measure peak memory, on three images
+    pictures: int = 6  # images whose maps are shown on the page, evenly spaced
+    size: int | None = None  # longer side of the image, px; None: the network's training size
+    checkpoint: str | None = None  # classifier; None: the run's own
     model: str | None = None  # instead: torchvision/NAME or timm/NAME with its own classes
-    model_weights: str = "download"  # of ``model``: download, none, or the path of a state dict
-    # For ``model``, the indices of its classes that each class of the data is: 7 or 151-268.
+    model_weights: str = "download"  # of ``model``: download, none, or path of a state dict
+    # For ``model``: the indices of its classes that make up each class of the data, 7 or 151-268.
     class_map: Any = None
 
 
 @dataclass
 class CompareConfig:
-    """Finished runs side by side."""
+    """Comparison of finished runs."""
 
-    runs: list[str] | None = None  # folders of runs; None means run_dir
+    runs: list[str] | None = None  # folders of runs; None: run_dir
     by: Order | None = None  # None: the last of segmenter, refined, seed, classifier that all have
-    classes: list[str] | None = None  # every mIoU over background and these; None: all that occur
-    pictures: int = 5  # images whose masks are on the page, evenly spaced
+    classes: list[str] | None = None  # mIoU over background and these; None: all that occur
+    pictures: int = 5  # images whose masks are shown on the page, evenly spaced
 
 
 @dataclass
 class TrainerConfig:
-    """Where and how numbers are crunched."""
+    """Hardware and precision."""
 
     accelerator: Accelerator = Accelerator.auto
     devices: int = 1
     precision: Precision = Precision.auto  # of training; everything else is float32
-    workers: int = 2  # processes that read images; 0 reads in the main process
+    workers: int = 2  # processes that load images; 0: load in the main process
     progress: bool = True
 
 

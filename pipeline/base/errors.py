@@ -1,4 +1,4 @@
-"""Errors that a person can act on: what is wrong, what would have happened, what to do."""
+"""Errors that a person can act on: they state the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """A configuration value that cannot work."""
+    """A configuration value is invalid."""
 
 
 class DataError(PipelineError):
-    """Images, labels or masks that cannot be used."""
+    """Images, labels or masks cannot be used."""
 
 
 class MissingArtifactError(PipelineError):
-    """A stage needs what an earlier stage has not made yet."""
+    """A stage needs the result of an earlier stage that has not run."""
 
 
 class StageIncompleteError(PipelineError):
-    """A stage did all it could, but some images failed; the rest is kept."""
+    """Some images of a stage failed; the results of the others are kept."""
 
 
 class StorageError(PipelineError):
@@ -30,7 +30,7 @@ class StorageError(PipelineError):
 
 
 def at_most(problems: Sequence[str], limit: int = 20) -> str:
-    """Problems as an indented list, cut after ``limit`` with a count of the rest.
+    """An indented list of the first ``limit`` problems and a count of the rest.
 
     Example:
         >>> print(at_most(["a.jpg: unreadable", "b.jpg: unreadable"], limit=1))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and fingerprints of values and files."""
+"""Atomic writes, and fingerprints of values and files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _WRITING = {
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` if the block ends well.
+    """A temporary path that is renamed to ``path`` if the block succeeds, and deleted if not.
 
     The bytes are on the disk before the name changes, so that a power cut leaves the old file or
     the new one.
@@ -98,8 +98,8 @@ def _explanation(error: OSError, path: Path) -> str:
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free / 2**20
     return (
-        f"the disk is full ({free:.0f} MiB free). What was being written is lost; everything "
-        "before it is kept. Free some space, then run the same command again: it goes on here."
+        f"the disk is full ({free:.0f} MiB free). This file is lost; everything written before it "
+        "is kept. Free some space and run the same command again: it resumes here."
     )
 
 
@@ -112,18 +112,18 @@ def put_aside(path: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half-written."""
+    """Write a file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON, atomically."""
+    """Write indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """What ``write_json`` wrote."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -161,7 +161,7 @@ def read_sealed(path: Path, layout: int, remedy: str) -> dict[str, Any]:
 
 
 def fingerprint(parts: Any) -> str:
-    """16 hexadecimal digits that differ where the parts (plain values) differ.
+    """A hash of plain values, as 16 hexadecimal digits; the order of keys does not matter.
 
     Example:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
@@ -172,6 +172,6 @@ def fingerprint(parts: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """16 hexadecimal digits of a file's content."""
+    """A hash of a file's content, as 16 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

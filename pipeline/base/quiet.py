@@ -1,4 +1,4 @@
-"""Warnings of libraries that say nothing new here."""
+"""Filters for warnings of libraries that do not apply here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import logging
 import warnings
 
 _HARMLESS = (
-    # The score comes after training, so that it cannot choose the checkpoint.
+    # Scores are computed after training, so that they cannot choose the checkpoint.
     ".*no `val_dataloader`.*",
-    # An image that cannot be read has no result; it is noted and reported at the end.
+    # An unreadable image has no result; it is reported at the end of the stage.
     ".*predict returned None.*",
-    # Few batches, few workers: both are choices here.
+    # Few batches and few workers are deliberate.
     ".*does not have many workers.*",
     ".*is smaller than the logging interval.*",
     ".*number of training batches.*",
-    # Lightning steps the schedules; its own order on resume is right.
+    # Lightning steps the schedules; its order on resume is correct.
     ".*lr_scheduler.step.*before.*optimizer.step.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*available but not used.*",

@@ -1,4 +1,4 @@
-"""What a run says: messages, progress bars with the time left, and a summary at the end."""
+"""Messages, progress bars with the remaining time, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Terminal:
 
     Attributes:
         bars: Whether progress bars are drawn.
-        lines: Of the summary: name and value.
+        console: Where everything is printed.
+        lines: Names and values of the summary.
     """
 
     bars: bool = True
@@ -36,14 +37,14 @@ class Terminal:
         """Print the summary."""
         table = Table(title=title, show_header=False)
         table.add_column()
-        table.add_column(overflow="fold")  # a path that is cut cannot be copied
+        table.add_column(overflow="fold")  # a truncated path could not be copied
         for name, value in self.lines:
             table.add_row(name, value)
         self.console.print(table)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar with a rate; call the result with the number done and the total."""
+        """A progress bar with a rate; yields a function of the number done and the total."""
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
@@ -60,7 +61,7 @@ class Terminal:
 
 
 def number(value: float | None) -> str:
-    """A score with three decimals, or a word where nothing could be scored.
+    """A score with three decimals, or "undefined" for None.
 
     Example:
         >>> number(0.5), number(None)

@@ -80,7 +80,7 @@ def _nothing_found(
     there = f" There is:\n{at_most([f'{s.path}: {why}' for s, why in ends])}\n" if ends else " "
     return MissingArtifactError(
         f"compare: no finished pseudo-masks in {', '.join(map(str, folders))}. There is nothing "
-        f"to compare.{there}Run `python scripts/run.py stage=masks` (or stage=all) first, "
+        f"to compare.{there}Run `tsgb run stage=masks` (or stage=all) first, "
         "or name other folders with compare.runs=[DIR,DIR]."
     )
 
@@ -209,7 +209,7 @@ def _galleries(
     section: page.Section, catalogue: Catalogue, count: int
 ) -> dict[str, list[Pictures]]:
     """For each kind of label image a row an image, chosen without a look at any score."""
-    made = Path(section.groups[0].results[0].place) / "masks"
+    made = Path(section.groups[0].results[0].folder) / "masks"
     splits = (catalogue.scored, catalogue.train, catalogue.val)
     found = ([i for i in s.items if (made / f"{i.id}.png").is_file()] for s in splits)
     there: Sequence[Item] = next(filter(None, found), [])
@@ -227,7 +227,7 @@ def _gallery(
     images = {item.id: thumbnail(read_image(item.image)) for item in items}
 
     def column(group: Group) -> tuple[str, ...]:
-        folder = Path(group.results[0].place) / kind
+        folder = Path(group.results[0].folder) / kind
         paths = {item.id: folder / f"{item.id}.png" for item in items}
         return tuple(_overlaid(images[name], path) for name, path in paths.items())
 

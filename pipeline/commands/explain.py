@@ -21,7 +21,7 @@ from pipeline.networks.pixels import resize, scaled_size
 from pipeline.report.pictures import encode_png
 from pipeline.run.building import build, name_of
 from pipeline.run.run import Run
-from pipeline.tasks.pseudo_labeler import PseudoLabeler
+from pipeline.tasks.saliency_predictor import SaliencyPredictor
 from tsgb.errors import TSGBError
 from tsgb.explain.classifier import Classifier, ClassifierError
 from tsgb.explain.explanation import explain
@@ -111,8 +111,8 @@ def _attribution(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Makes maps [1, K, h, w] of the image as the saliency stage does: in [0, 1], all scales."""
     method = build({**settings, "model": classifier.network}, "saliency.method")
-    labeler = PseudoLabeler.from_config(
+    predictor = SaliencyPredictor.from_config(
         classifier.network, method, run.settings.saliency, classifier.preprocessing.normalise
     )
     pixels = to_tensor(image)[None]
-    return lambda _, targets: labeler.maps(pixels, targets)[None]
+    return lambda _, targets: predictor.maps(pixels, targets)[None]

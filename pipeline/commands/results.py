@@ -42,13 +42,13 @@ def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
     """
     stages = way.masks.ancestors()
     masks = Part(
-        made=way.masks.fingerprint,
+        fingerprint=way.masks.fingerprint,
         settings=_settings(stages, "code of the masks"),
         values=_mask_scores(stages, classes),
         seconds={stage.kind: stage.seconds for stage in stages},
     )
     return Result(
-        place=str(way.masks.path),
+        folder=str(way.masks.path),
         random_seed=int(way.masks.parts["random_seed"]),
         images=int(way.masks.summary["images"]),
         masks=masks,
@@ -66,7 +66,7 @@ def _segmenter(way: Lineage, classes: Sequence[str] | None) -> Part | None:
     if way.scored:
         seconds["evaluate"] = sum(stage.seconds for stage in way.scored)
     return Part(
-        made=way.segmenter.fingerprint,
+        fingerprint=way.segmenter.fingerprint,
         settings=_settings(way.training, "code of the segmenter"),
         values=_segmenter_scores(way, classes),
         seconds=seconds,

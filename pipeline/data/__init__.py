@@ -1,4 +1,4 @@
-"""Images, image labels and masks as catalogues and torch data sets. No networks."""
+"""Data sources, their checks, and torch data sets for training."""
 
 import os
 

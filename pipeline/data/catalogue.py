@@ -1,4 +1,4 @@
-"""What a data set is to the pipeline: named classes and three lists of images."""
+"""The pipeline's view of a data set: named classes and three lists of images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ VOID = 255
 
 @dataclass(frozen=True)
 class Item:
-    """One image with the classes that it shows, and its ground truth where there is one.
+    """One image with its image labels and, if there is one, its ground-truth mask.
 
     ``labels`` are class indices from 0; class ``k`` has the value ``k + 1`` in every label image,
-    because 0 is the background. ``mask`` is for scores and for the fully supervised twin only.
+    because 0 is the background. ``mask`` is used by scores and by the fully supervised twin only.
     """
 
     id: str
@@ -33,26 +33,26 @@ class Split:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids in the order of the list."""
+        """Image ids in the order of the list."""
         return tuple(item.id for item in self.items)
 
     @property
     def has_masks(self) -> bool:
-        """True if there are images and every one has a ground-truth mask."""
+        """Whether there are images and all of them have a ground-truth mask."""
         return bool(self.items) and all(item.mask is not None for item in self.items)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A data set, read but not loaded.
+    """A data set as lists of paths and labels; no image is loaded.
 
     Attributes:
         name: Short name for folders and the report.
         classes: Class names without the background.
-        train: What classifier, pseudo-masks and segmenter learn from.
-        scored: The images of ``train`` on which pseudo-masks are scored (on VOC ``train``, whose
-            masks are the official ones, inside ``train_aug``). Empty where there are no masks.
-        val: Held-out images: classifier AP and the mIoU of the network. Never trained on.
+        train: Images to learn from.
+        scored: The images of ``train`` on which pseudo-masks are scored (on VOC the list
+            ``train``, a part of ``train_aug`` with official masks). Empty without masks.
+        val: Held-out images, on which the classifier and the segmenter are scored.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Catalogue:
     val: Split
 
     def without_truth(self) -> Catalogue:
-        """The same data as someone without masks has it."""
+        """The same data without any ground-truth masks."""
         return Catalogue(
             name=self.name,
             classes=self.classes,
@@ -77,7 +77,7 @@ def _without_masks(split: Split) -> Split:
 
 
 def spaced(items: Sequence[Item], count: int | None) -> list[Item]:
-    """So many items, evenly spaced over the list; all for None.
+    """``count`` items, evenly spaced over the list; all of them for None.
 
     Example:
         >>> [item.id for item in spaced([Item(c, Path(c), ()) for c in "abcdef"], 3)]

@@ -1,4 +1,4 @@
-"""Look at every file of a data set before any work is spent on it."""
+"""Checks of every file of a data set, made before any work."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ def check_catalogue(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Raise if a run on this data set would fail later, or would score something wrong.
+    """Raise if a run on this data set would fail later, or give a wrong score.
 
-    Every image and every mask is decoded, a few milliseconds a pair on VOC: the header alone
+    Every image and every mask is decoded, a few milliseconds per pair on VOC: the header alone
     does not tell a whole file from a truncated one.
 
     Args:
-        catalogue: What to check.
-        workers: Threads; None means one per core. Decoding runs outside the interpreter's lock.
-        progress: Called after every image with the number done and the number of all.
+        catalogue: The data set.
+        workers: Number of threads; None means one per core. Decoding releases Python's global
+            lock.
+        progress: Called after every image with the number done and the total.
 
     Raises:
-        DataError: With up to 20 problems, each naming the file and what to do about it.
+        DataError: Lists up to 20 problems, each with the file and the remedy.
     """
     problems = _split_problems(catalogue)
     groups = _by_image(catalogue)
@@ -51,26 +52,26 @@ def check_catalogue(
     if problems:
         raise DataError(
             f"data set {catalogue.name!r}: {len(problems)} problem(s).\n{at_most(problems)}\n"
-            "The run would fail later or report wrong numbers. Correct them and start again."
+            "Correct them and start again."
         )
 
 
 def require_labels(split: Split, setting: str) -> None:
-    """Held-out images may come without image labels, but not for a setting that needs them.
+    """Refuse a split without image labels for a setting that needs them.
 
     Raises:
-        DataError: No image shows a class.
+        DataError: No image of the split has a label.
     """
     if not any(item.labels for item in split.items):
         raise DataError(
             f"{setting}: none of the {len(split.items)} images of {split.name!r} has an image "
-            "label. Each would be taken for pure background. Add them to data.labels, or leave "
-            "this setting out."
+            "label, so that each would count as pure background. Add the labels to data.labels, "
+            "or leave this setting out."
         )
 
 
 def describe(catalogue: Catalogue) -> dict[str, Any]:
-    """Counts for the log and the report: images, masks and images per class of every split.
+    """Numbers of images, masks and images per class of every split, for the log and the report.
 
     Example:
         >>> empty = Split("none", ())
@@ -91,10 +92,10 @@ def describe(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def data_fingerprint(catalogue: Catalogue) -> str:
-    """SHA-256 of what the data set is: classes, and ids, labels and file sizes of every split.
+    """SHA-256 of the classes and of the ids, labels and file sizes of every split.
 
-    Where the files lie and when they were written does not count, so that a copied data set
-    keeps its results. A file edited without a change of size is not noticed.
+    Paths and dates do not count, so that a copied data set keeps its results. An edit that does
+    not change the size of a file is not noticed.
     """
     digest = hashlib.sha256(json.dumps(catalogue.classes).encode())
     for role, split in _splits(catalogue):
@@ -111,7 +112,7 @@ def _splits(catalogue: Catalogue) -> Iterable[tuple[str, Split]]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, -1 if it is not there."""
+    """Size of a file in bytes, -1 if it is missing."""
     try:
         return path.stat().st_size
     except OSError:
@@ -120,7 +121,7 @@ def _size(path: Path) -> int:
 
 def _split_problems(catalogue: Catalogue) -> list[str]:
     problems = [
-        f"split {role} ({split.name}): has no image. List at least one."
+        f"split {role} ({split.name}): has no images. List at least one."
         for role, split in _splits(catalogue)
         if role != "scored" and not split.items
     ]
@@ -132,8 +133,8 @@ def _split_problems(catalogue: Catalogue) -> list[str]:
         ]
     train = set(catalogue.train.ids)
     problems += [
-        f"{id_}: is in train ({catalogue.train.name}) and in val ({catalogue.val.name}), so it "
-        "would be scored on what was learned. Take it off one list."
+        f"{id_}: is in train ({catalogue.train.name}) and in val ({catalogue.val.name}). "
+        "Remove it from one of the lists."
         for id_ in catalogue.val.ids
         if id_ in train
     ]
@@ -147,7 +148,7 @@ def _split_problems(catalogue: Catalogue) -> list[str]:
 
 
 def _by_image(catalogue: Catalogue) -> list[list[Item]]:
-    """Distinct items, those of one image together: ``scored`` may give it another mask."""
+    """Distinct items, grouped by image: ``scored`` may give an image another mask."""
     groups: dict[Path, list[Item]] = {}
     for item in dict.fromkeys(item for _, split in _splits(catalogue) for item in split.items):
         groups.setdefault(item.image, []).append(item)
@@ -164,7 +165,7 @@ def _image_problems(items: Sequence[Item], classes: int) -> list[str]:
         problems.append(str(error))
     wrong = sorted({label for item in items for label in item.labels if not 0 <= label < classes})
     problems += [
-        f"{items[0].id}: label {label} is no index of {classes} classes (0..{classes - 1}). "
+        f"{items[0].id}: label {label} is not an index of {classes} classes (0..{classes - 1}). "
         "Correct its labels."
         for label in wrong
     ]
@@ -174,11 +175,11 @@ def _image_problems(items: Sequence[Item], classes: int) -> list[str]:
 
 
 def _mask_problems(id_: str, path: Path, shape: tuple[int, ...] | None, classes: int) -> list[str]:
-    """What is wrong with the ground truth; ``shape`` is the image's, None if it is unreadable."""
+    """What is wrong with a mask; ``shape`` is the image's, None if the image is unreadable."""
     if not path.is_file():
         return [
-            f"{path}: this mask is missing, though other images of the split have one. "
-            f"Put it there or take {id_} off the list."
+            f"{path}: this mask is missing, although other images of the split have one. "
+            f"Add it, or remove {id_} from the list."
         ]
     try:
         mask = read_label_image(path)
@@ -194,14 +195,14 @@ def _mask_problems(id_: str, path: Path, shape: tuple[int, ...] | None, classes:
     values = np.flatnonzero(counts[classes + 1 : VOID]) + classes + 1
     if values.size:
         problems.append(
-            f"{path}: the mask holds the value(s) {', '.join(map(str, values))}; allowed are "
+            f"{path}: the mask contains the value(s) {', '.join(map(str, values))}; allowed are "
             f"0..{classes} and {VOID}. Convert it to class indices, or correct the class list."
         )
     return problems
 
 
 def mask_problems(item: Item, path: Path, classes: int) -> list[str]:
-    """What is wrong with a label image for an image: unreadable, another size, unknown values."""
+    """What is wrong with a label image of an item: unreadable, another size, unknown values."""
     try:
         with Image.open(item.image) as image:
             shape: tuple[int, ...] | None = image.size[::-1]

@@ -1,6 +1,6 @@
-"""Torch data sets over a split: what a worker process reads and how it is augmented.
+"""Torch data sets over a split, with their augmentation.
 
-Augmentation is seeded by random seed, epoch and index, so that a result depends neither on the
+Augmentation is seeded with random seed, epoch and index, so that a result depends neither on the
 number of workers nor on whether the run was killed and resumed.
 """
 
@@ -27,12 +27,12 @@ from pipeline.data.palette import read_label_image
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """Array [H, W, 3] as a tensor [3, H, W] of the same type."""
+    """An array [H, W, 3] as a tensor [3, H, W] of the same type."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 class Augmented(Dataset[tuple[Tensor, Tensor]]):
-    """Base of the training sets: indexed by (epoch, index), which decide the augmentation."""
+    """Base of the training sets: the key (epoch, index) determines the augmentation."""
 
     def __init__(self, items: Sequence[Item], transform: albu.Compose, random_seed: int) -> None:
         self.items = items
@@ -49,7 +49,7 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
 
 
 class LabelledImages(Augmented):
-    """Images with a 0/1 vector of their classes: ``(uint8 [3, H, W], float [classes])``."""
+    """Augmented images with a 0/1 class vector: ``(uint8 [3, H, W], float [classes])``."""
 
     def __init__(
         self, items: Sequence[Item], transform: albu.Compose, random_seed: int, classes: int
@@ -64,10 +64,10 @@ class LabelledImages(Augmented):
 
 
 class MaskedImages(Augmented):
-    """Images with a label image: ``(uint8 [3, H, W], uint8 [H, W])``.
+    """Augmented images with their label images: ``(uint8 [3, H, W], uint8 [H, W])``.
 
     Args:
-        masks: Path of the label image of every id.
+        masks: Path of the label image of every image id.
     """
 
     def __init__(
@@ -89,10 +89,9 @@ class MaskedImages(Augmented):
 
 
 class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images as they are, with their classes: ``(uint8 [3, H, W], int64 [K])``.
+    """Images without augmentation, with class indices: ``(uint8 [3, H, W], int64 [K])``.
 
-    An image that cannot be read comes out with no pixels, [3, 0, 0], so that whoever goes through
-    thousands can note its id and go on.
+    An unreadable image has no pixels, [3, 0, 0], so that a stage can report it and go on.
     """
 
     def __init__(self, items: Sequence[Item]) -> None:
@@ -111,9 +110,9 @@ class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """Keys (epoch, index) in an order that seed and epoch decide; each process gets its share.
+    """Keys (epoch, index) in an order given by random seed and epoch, shared among processes.
 
-    Lightning tells it the epoch, also after a resume.
+    Lightning sets the epoch, also after a resume.
     """
 
     def __iter__(self) -> Iterator[Any]:
@@ -121,7 +120,7 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class EpochData(pl.LightningDataModule):
-    """Training batches: shuffled, augmented anew in every epoch, and the same in every run."""
+    """Shuffled training batches, augmented anew in every epoch, and the same in every run."""
 
     def __init__(self, dataset: Augmented, batch_size: int, workers: int) -> None:
         super().__init__()
@@ -130,7 +129,7 @@ class EpochData(pl.LightningDataModule):
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Whole batches of this process; its workers live through all epochs."""
+        """Whole batches of this process, loaded by workers that persist over the epochs."""
         trainer = self.trainer
         sampler = EpochSampler(
             self.dataset,
@@ -150,7 +149,7 @@ class EpochData(pl.LightningDataModule):
 
 
 class Squashed(Dataset[tuple[Tensor, Tensor]]):
-    """Whole images as squares of ``size`` px with a 0/1 vector of their classes, in order."""
+    """Whole images resized to squares of ``size`` px, with a 0/1 class vector, in order."""
 
     def __init__(self, items: Sequence[Item], size: int, classes: int) -> None:
         self.items = items
@@ -167,21 +166,21 @@ class Squashed(Dataset[tuple[Tensor, Tensor]]):
 
 
 def one_hot(item: Item, classes: int) -> Tensor:
-    """A 0/1 vector [classes] of what an image shows."""
+    """The image labels as a 0/1 vector [classes]."""
     labels = torch.zeros(classes)
     labels[list(item.labels)] = 1.0
     return labels
 
 
 def single_threaded(_worker: int) -> None:
-    """Keep OpenCV to one thread in a worker: the cores belong to the network."""
+    """Restrict OpenCV to one thread in a worker process: the network needs the cores."""
     cv2.setNumThreads(0)
 
 
 def classifier_transform(
     size: int, area: tuple[float, float], jitter: float, rotation: float, *, vertical_flip: bool
 ) -> albu.Compose:
-    """Random crop, mirror and colours for the classifier; ``size`` in px."""
+    """Random rotation, crop, flip and colour jitter for the classifier; ``size`` in px."""
     steps: list[Callable[..., Any]] = []
     if rotation > 0:
         steps.append(albu.Rotate(limit=rotation, border_mode=2, p=0.8))
@@ -189,25 +188,25 @@ def classifier_transform(
         albu.RandomResizedCrop(size=(size, size), scale=tuple(area)),
         albu.HorizontalFlip(),
         albu.VerticalFlip(p=0.5 if vertical_flip else 0.0),
-        _colours(jitter),
+        _colour_jitter(jitter),
     ]
     return albu.Compose(steps)
 
 
 def segmenter_transform(size: int, scale: tuple[float, float], jitter: float) -> albu.Compose:
-    """Random scale, crop, mirror and colours; what the crop adds outside the image is void."""
-    limits = (scale[0] - 1, scale[1] - 1)  # albumentations counts from no change
+    """Random scale, crop, flip and colour jitter; padding outside the image is void."""
+    limits = (scale[0] - 1, scale[1] - 1)  # albumentations adds 1 to the limits
     return albu.Compose(
         [
             albu.RandomScale(scale_limit=limits, p=1.0),
             albu.PadIfNeeded(size, size, border_mode=0, fill=(124, 116, 104), fill_mask=255),
             albu.RandomCrop(size, size),
             albu.HorizontalFlip(),
-            _colours(jitter),
+            _colour_jitter(jitter),
         ]
     )
 
 
-def _colours(jitter: float) -> albu.ColorJitter:
+def _colour_jitter(jitter: float) -> albu.ColorJitter:
     span = (1 - jitter, 1 + jitter)
     return albu.ColorJitter(span, span, span, hue=(-jitter / 10, jitter / 10), p=0.8)

@@ -1,4 +1,4 @@
-"""Your own images: a folder of pictures and one CSV file that names what is in each."""
+"""Your own images: a folder of pictures and one CSV file of image labels."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def load_folder(
     random_seed: int = 0,
     name: str = "folder",
 ) -> Catalogue:
-    """A folder of images as a catalogue; images are looked for in its sub-folders too.
+    """The images in a folder and its sub-folders as a catalogue.
 
     The id of an image is its path inside the folder without suffix: ``cat1``, ``garden/cat1``.
-    Whether an image is held out depends on its id and ``random_seed`` alone, so that adding
+    Whether an image is held out depends only on its id and ``random_seed``, so that adding
     images never moves another one between training and validation.
 
     Args:
         images: Folder with ``.jpg .jpeg .png .bmp .webp`` files.
         labels: CSV file of image labels in either layout of ``read_csv_labels``.
-        val: Share of the images to hold out, in (0, 1), or a text file with one id a line.
+        val: Share of the images to hold out, in (0, 1), or a text file with one id per line.
         masks: Folder of ground-truth PNGs named by id (0 background, class k at k + 1, 255
-            void). Never learned from, except by the fully supervised twin.
-        classes: Class names in the order of the mask values, or a text file with one a line;
-            None means those of the CSV file in alphabetical order.
-        random_seed: Chooses another held-out part.
-        name: Of the catalogue.
+            void). Only the fully supervised twin learns from them.
+        classes: Class names in the order of the mask values, or a text file with one per line;
+            None means the names in the CSV file in alphabetical order.
+        random_seed: Seed of the random choice of held-out images.
+        name: Name of the catalogue.
 
     Raises:
         ConfigError: ``val`` is a share outside (0, 1).
-        DataError: Images and labels do not match, two files have one id, or an id of the list
-            ``val`` is unknown.
+        DataError: Images and labels do not match, two files have the same id, or an id of the
+            list ``val`` is unknown.
     """
     files = _find_images(Path(images))
     known, class_names = _read_labels(labels, classes)
@@ -67,7 +67,7 @@ def load_folder(
 def _read_labels(
     path: Path | str, classes: Sequence[str] | Path | str | None
 ) -> tuple[Labels, tuple[str, ...]]:
-    """Labels and class names; without ``classes`` the names of the file, sorted."""
+    """Labels and class names; without ``classes`` the names in the file, sorted."""
     if classes is None:
         classes = sorted(read_csv_labels(path)[1])
     return read_csv_labels(path, read_classes(classes))
@@ -77,8 +77,7 @@ def _find_images(folder: Path) -> dict[str, Path]:
     """Image files by id, in the order of their ids."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there is no such folder. There would be no images. "
-            "Give the folder that contains them."
+            f"{folder}: this folder does not exist. Pass the folder that contains the images."
         )
     files: dict[str, Path] = {}
     problems = []
@@ -92,43 +91,42 @@ def _find_images(folder: Path) -> dict[str, Path]:
     if problems:
         raise DataError(
             f"{folder}: {len(problems)} id(s) are not unique.\n{at_most(problems)}\n"
-            "One result would overwrite the other. Rename these files."
+            "Rename these files."
         )
     if not files:
         raise DataError(
-            f"{folder}: holds no image ({' '.join(IMAGE_SUFFIXES)}). There would be nothing to "
-            "learn from. Give the folder that contains the images."
+            f"{folder}: contains no image ({' '.join(IMAGE_SUFFIXES)}). "
+            "Pass the folder that contains the images."
         )
     return dict(sorted(files.items()))
 
 
 def _check_matching(folder: Path, csv: Path, files: set[str], rows: set[str]) -> None:
-    problems = [f"{id_}: an image, but no line in {csv.name}" for id_ in sorted(files - rows)]
-    problems += [f"{id_}: a line in {csv.name}, but no image" for id_ in sorted(rows - files)]
+    problems = [f"{id_}: an image without a line in {csv.name}" for id_ in sorted(files - rows)]
+    problems += [f"{id_}: a line in {csv.name} without an image" for id_ in sorted(rows - files)]
     if problems:
         raise DataError(
-            f"{folder} and {csv} do not match: {len(problems)} id(s) are in one only.\n"
-            f"{at_most(problems)}\nImages would be trained without labels or not at all. An id is "
-            "the path inside the folder without suffix; correct the CSV file."
+            f"{folder} and {csv} do not match: {len(problems)} id(s) are in only one of them.\n"
+            f"{at_most(problems)}\nCorrect the CSV file. An id is the path inside the folder "
+            "without suffix."
         )
 
 
 def _held_out(ids: Sequence[str], val: float | Path | str, random_seed: int) -> set[str]:
-    """Ids to validate on: a share drawn by hash, or those of a list file."""
+    """Ids of the held-out images: a share chosen by hash, or those of a list file."""
     if isinstance(val, (str, Path)):
-        listed = [plain_id(line) for line in read_lines(val, "one image id a line")]
+        listed = [plain_id(line) for line in read_lines(val, "one image id per line")]
         unknown = sorted(set(listed) - set(ids))
         if unknown:
             raise DataError(
-                f"{val}: {len(unknown)} id(s) of the list are no image.\n{at_most(unknown)}\n"
-                "The score would cover other images than the list says. Correct the list; an id "
-                "is the path inside the image folder without suffix."
+                f"{val}: {len(unknown)} id(s) of the list have no image.\n{at_most(unknown)}\n"
+                "Correct the list. An id is the path inside the image folder without suffix."
             )
         return set(listed)
     if not 0 < val < 1:
         raise ConfigError(
-            f"val: {val} is no share between 0 and 1. Training or validation would be empty. "
-            "Choose for example 0.2, or give a text file that lists the ids."
+            f"val: {val} is not a share between 0 and 1. Pass for example 0.2, or a text file "
+            "that lists the ids."
         )
     fractions = {id_: _fraction(id_, random_seed) for id_ in ids}
     chosen = {id_ for id_, fraction in fractions.items() if fraction < val}
@@ -136,23 +134,22 @@ def _held_out(ids: Sequence[str], val: float | Path | str, random_seed: int) -> 
 
 
 def _fraction(id_: str, random_seed: int) -> float:
-    """A number in [0, 1) that looks random and depends on nothing but the arguments."""
+    """A pseudo-random number in [0, 1) that depends only on the arguments."""
     digest = hashlib.sha256(f"{random_seed}/{id_}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _find_masks(folder: Path, files: dict[str, Path], held_out: set[str]) -> dict[str, Path]:
-    """Mask files by id; if one held-out image has a mask, then all are expected to have one.
+    """Mask files by id; if one held-out image has a mask, all are expected to have one.
 
-    So the check names a held-out image without mask instead of the score leaving it out.
+    A held-out image without a mask is then reported by the check, not left out of the score.
     """
     expected = {id_: folder / f"{id_}.png" for id_ in files}
     found = {id_ for id_, path in expected.items() if path.is_file()}
     if not found:
         raise DataError(
-            f"{folder}: holds no mask for any of the {len(files)} images. There would be no "
-            f"scores. A mask is named by its image, for example {next(iter(files))}.png; "
-            "leave out masks if there are none."
+            f"{folder}: contains no mask for any of the {len(files)} images. Name each mask after "
+            f"its image, for example {next(iter(files))}.png, or leave out masks."
         )
     if found & held_out:
         found |= held_out

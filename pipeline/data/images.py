@@ -1,4 +1,4 @@
-"""Photos as arrays, and a loud error where a decoder would return half a picture."""
+"""Photos as arrays, with an error for a truncated file that a decoder would fill with grey."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 # Stored pixels, three 8-bit channels: grey and palette pictures are expanded, alpha is dropped.
 _DECODE = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-# How a file of the format begins, and what it must end with to be whole.
+# First bytes of a file of each format, and the last bytes of a whole one.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
     """An image file as RGB ``[H, W, 3]``, exactly the pixels that the file stores.
 
-    The EXIF orientation is ignored on purpose. A mask PNG has no orientation, and annotation
-    tools draw on the stored pixels; turning the photo alone would part it from its mask. Grey,
-    palette and 16-bit images become 8-bit RGB; an alpha channel is dropped.
+    The EXIF orientation is ignored on purpose: a mask PNG has none, and annotation tools draw on
+    the stored pixels, so that a rotated photo would no longer match its mask. Grey, palette and
+    16-bit images become 8-bit RGB; an alpha channel is dropped.
 
     Args:
         path: A JPEG, PNG, BMP or WebP file.
@@ -37,8 +37,8 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         Values 0..255, height first.
 
     Raises:
-        DataError: The file is missing, is not an image, or is cut off before its end (OpenCV 4
-            would fill the missing part with grey). Fetch the file again or drop it.
+        DataError: The file is missing, is not an image, or is truncated (OpenCV 4 would fill the
+            missing part with grey). Download the file again or remove it.
     """
     path = Path(path)
     try:
@@ -46,19 +46,19 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(
-            f"{path}: cannot be read ({reason}). Put the file there or take it off the list."
+            f"{path}: cannot be read ({reason}). Add the file, or remove it from the list."
         ) from error
     decoded = _decode(data)
     if decoded is None or not _is_whole(data):
         raise DataError(
             f"{path}: not a whole image ({len(data)} bytes could not be decoded). "
-            "The network would learn from noise. Fetch the file again or take it off the list."
+            "Download the file again, or remove it from the list."
         )
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _decode(data: bytes) -> Any | None:
-    """OpenCV's array, or None for whatever it cannot decode."""
+    """OpenCV's array, or None for data that it cannot decode."""
     if not data:
         return None
     try:
@@ -68,10 +68,10 @@ def _decode(data: bytes) -> Any | None:
 
 
 def _is_whole(data: bytes) -> bool:
-    """False if the file stops early. Free for a normal file: only its last bytes are looked at.
+    """False if the file is truncated. Costs nothing for a file that ends with its end marker.
 
-    A file without its end marker may still be whole (cameras append data after it), so then
-    Pillow, which is strict about truncation, decodes it and decides.
+    A file without one may still be whole (cameras append data after it). Pillow, which is strict
+    about truncation, decides in this case.
     """
     for start, end in _ENDS.items():
         if data.startswith(start) and not data.rstrip(b"\0").endswith(end.rstrip(b"\0")):
@@ -89,7 +89,7 @@ def _pillow_decodes(data: bytes) -> bool:
 
 
 def enlarge(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps [K, h, w] at ``size`` (height, width) in pixels, bilinear.
+    """Maps [K, h, w] resized to ``size`` (height, width) in pixels, bilinear.
 
     Example:
         >>> enlarge(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 4))

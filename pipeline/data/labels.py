@@ -1,6 +1,7 @@
-"""Image labels, the only supervision: which classes an image shows. Three readers, one result.
+"""Image labels, the only supervision: the classes that each image shows.
 
-Every reader returns ``{id: class indices}`` with ids as strings, whatever they look like.
+The readers return ``{id: class indices}``; an id is always a string, even if it looks like a
+number.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ def plain_id(text: str) -> str:
 
 
 def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
-    """Class names without the background, from a list or from a text file with one name a line.
+    """Class names without the background, from a list or from a text file with one name per line.
 
     Raises:
         DataError: The file is missing, or a name is empty, repeated, or the background.
     """
     if isinstance(classes, (str, Path)):
-        origin, lines = str(classes), read_lines(classes, "class names, one a line")
+        origin, lines = str(classes), read_lines(classes, "class names, one per line")
     else:
         origin, lines = "classes", [str(name).strip() for name in classes]
     names = tuple(lines)
@@ -55,7 +56,7 @@ def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
     problems = [f"{name!r} is listed more than once" for name in repeated]
     problems += [f"{name!r} is not a name" for name in names if not name]
     problems += [
-        f"{name!r} is always value 0 of a mask and no class of its own"
+        f"{name!r} is value 0 of every mask and must not be listed as a class"
         for name in names
         if name.lower() in {"background", "_background_", "__background__"}
     ]
@@ -64,13 +65,13 @@ def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
     if problems:
         raise DataError(
             f"{origin}: the class names cannot be used.\n{at_most(problems)}\n"
-            "A class would have two values or none in a mask. Name every class exactly once."
+            "List every class exactly once."
         )
     return names
 
 
 def read_lines(path: Path | str, content: str) -> list[str]:
-    """Stripped, non-empty lines of a text file; ``content`` says in an error what it is for.
+    """Stripped, non-empty lines of a text file; an error names the expected ``content``.
 
     Raises:
         DataError: The file cannot be read as text.
@@ -79,7 +80,7 @@ def read_lines(path: Path | str, content: str) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: cannot be read ({error}). It should hold {content}, as UTF-8 text."
+            f"{path}: cannot be read ({error}). It should contain {content}, as UTF-8 text."
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -89,20 +90,20 @@ def read_csv_labels(
 ) -> tuple[Labels, tuple[str, ...]]:
     """Labels from a CSV file in either layout, and the class names that their indices refer to.
 
-    Table: a header ``id,cat,dog`` and one 0/1 column per class. List: ``photo1,cat,dog`` with as
-    many names as the image has classes, header or none. The first data row tells which it is.
-    Commas, semicolons and tabs separate; an image suffix on an id is dropped.
+    Table: a header ``id,cat,dog`` and one 0/1 column per class. List: lines ``photo1,cat,dog``
+    with the names of the image's classes; a header is optional. The first data row determines the
+    layout. The separator is a comma, a semicolon or a tab; an image suffix on an id is dropped.
 
     Args:
         path: The CSV file.
-        classes: The class names, in the order of the mask values. None takes the columns of a
-            table as they stand, and the names of a list in alphabetical order.
+        classes: The class names, in the order of the mask values. None means the columns of a
+            table in their order, or the names of a list in alphabetical order.
 
     Returns:
         Class indices per id, ascending, and the class names.
 
     Raises:
-        DataError: The file is missing or empty, an id comes twice, a cell is neither 0 nor 1, or
+        DataError: The file is missing or empty, an id is repeated, a cell is neither 0 nor 1, or
             a class is unknown. Up to 20 problems are listed with their lines.
     """
     header, rows = _read_rows(Path(path))
@@ -120,7 +121,7 @@ def read_csv_labels(
     if problems:
         raise DataError(
             f"{path}: {len(problems)} problem(s) with the image labels.\n{at_most(problems)}\n"
-            "Images would be trained on wrong classes. Correct these lines."
+            "Correct these lines."
         )
     index = {name: k for k, name in enumerate(names)}
     return {id_: _indices(cells, index) for id_, cells in named.items()}, names
@@ -129,8 +130,8 @@ def read_csv_labels(
 def read_xml_labels(folder: Path | str, ids: Iterable[str], classes: Sequence[str]) -> Labels:
     """Labels from VOC annotations: the object names of ``<folder>/<id>.xml`` among ``classes``.
 
-    Boxes are not looked at. Names outside ``classes`` are left out, as in the usual protocol. An
-    id without a file is absent from the result, so that a test split needs none.
+    Boxes are ignored, and so are names outside ``classes``, as in the usual protocol. An id
+    without a file is missing from the result, so that a test split needs no annotations.
 
     Raises:
         DataError: An annotation is not readable XML.
@@ -151,13 +152,13 @@ def read_xml_labels(folder: Path | str, ids: Iterable[str], classes: Sequence[st
     if problems:
         raise DataError(
             f"{len(problems)} annotation(s) cannot be read.\n{at_most(problems)}\n"
-            "Their images would have no classes. Fetch these files again."
+            "Download these files again."
         )
     return labels
 
 
 def _read_rows(path: Path) -> tuple[list[str] | None, list[_Row]]:
-    """Header (None if there is none) and rows with the line numbers that an editor shows."""
+    """The header, or None, and the rows with their line numbers, counted from 1."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -175,14 +176,13 @@ def _read_rows(path: Path) -> tuple[list[str] | None, list[_Row]]:
     rows = [_Row(number, plain_id(cells[0]), tuple(cells[1:])) for number, cells in lines]
     if not rows:
         raise DataError(
-            f"{path}: holds no image labels. There would be nothing to learn. Write one line "
-            "per image: its id, then its classes."
+            f"{path}: contains no image labels. Write one line per image: its id, then its classes."
         )
     return header, rows
 
 
 def _is_table(header: Sequence[str], rows: Sequence[_Row]) -> bool:
-    """True if the first row that has cells begins with a number: a list begins with a name."""
+    """Whether the first row with cells begins with a flag (0 or 1), not with a class name."""
     cells = next((row.cells for row in rows if any(row.cells)), ())
     filled = [cell for cell in cells if cell]
     return len(header) > 1 and bool(filled) and filled[0].lower() in _FLAGS
@@ -191,18 +191,20 @@ def _is_table(header: Sequence[str], rows: Sequence[_Row]) -> bool:
 def _table_classes(
     path: Path, columns: Sequence[str], classes: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Names for the indices; columns and ``classes`` must agree as sets, in any order."""
+    """The class names in index order; columns and ``classes`` must be equal as sets."""
     if classes is None:
         return read_classes(columns)
     names = read_classes(classes)
     problems = [
-        f"column {name!r} is no class{_meant(name, names)}" for name in columns if name not in names
+        f"column {name!r} is not a class{_suggestion(name, names)}"
+        for name in columns
+        if name not in names
     ]
     problems += [f"class {name!r} has no column" for name in names if name not in columns]
     if problems:
         raise DataError(
             f"{path}: columns and classes differ.\n{at_most(problems)}\n"
-            "Labels would go to the wrong classes. Correct the header or the list of classes."
+            "Correct the header or the list of classes."
         )
     return names
 
@@ -216,7 +218,7 @@ def _table_problems(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
             )
             continue
         problems += [
-            f"line {row.line} ({row.id}): column {name!r} holds {cell!r}, not 0 or 1"
+            f"line {row.line} ({row.id}): column {name!r} contains {cell!r}, not 0 or 1"
             for name, cell in zip(columns, row.cells, strict=True)
             if cell.lower() not in _FLAGS
         ]
@@ -225,7 +227,7 @@ def _table_problems(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
 
 def _list_problems(rows: Sequence[_Row], names: Sequence[str]) -> list[str]:
     return [
-        f"line {row.line} ({row.id}): {cell!r} is no class{_meant(cell, names)}"
+        f"line {row.line} ({row.id}): {cell!r} is not a class{_suggestion(cell, names)}"
         for row in rows
         for cell in row.cells
         if cell and cell not in names
@@ -250,7 +252,7 @@ def _indices(names: Iterable[str], index: dict[str, int]) -> tuple[int, ...]:
     return tuple(sorted({index[name] for name in names if name in index}))
 
 
-def _meant(name: str, names: Sequence[str]) -> str:
-    """The end of a sentence that offers the nearest known name, or nothing."""
+def _suggestion(name: str, names: Sequence[str]) -> str:
+    """The end of a sentence that suggests the closest known name, or an empty string."""
     near = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Label images as files: 8-bit indexed PNG whose palette shows the classes in VOC colours."""
+"""Label images as files: 8-bit indexed PNG with the VOC palette."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
-_NARROW_GREY = (";2", ";4")  # depths that the decoder stretches to 0..255
+_NARROW_GREY = (";2", ";4")  # bit depths that the decoder stretches to 0..255
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """Colour of every label value, uint8 [256, 3], as the PASCAL VOC development kit defines it.
+    """The colour of every label value, uint8 [256, 3], as defined by the PASCAL VOC kit.
 
-    The bits of a value are dealt to red, green and blue in turn, most significant colour bit
-    first, so that neighbouring values look different.
+    The bits of a value go to red, green and blue in turn, most significant colour bit first, so
+    that neighbouring values look different.
 
     Example:
         >>> voc_palette()[[0, 1, 15, 255]].tolist()
@@ -55,8 +55,8 @@ def encode_label_image(labels: LabelImage) -> bytes:
     """
     if labels.dtype != np.uint8 or labels.ndim != 2 or 0 in labels.shape:
         raise DataError(
-            f"encode_label_image: labels is {labels.dtype} {labels.shape}. A PNG with a palette "
-            "holds one 8-bit value per pixel. Pass uint8 [H, W], not empty."
+            f"encode_label_image: labels is {labels.dtype} {labels.shape}. "
+            "Pass uint8 [H, W], not empty."
         )
     image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
@@ -66,7 +66,7 @@ def encode_label_image(labels: LabelImage) -> bytes:
 
 
 def read_label_image(path: Path | str) -> LabelImage:
-    """The values of a label image, without its colours.
+    """The label values of an image file, without its colours.
 
     Args:
         path: Indexed PNG or 8-bit grey PNG (BMP, GIF and TIFF work too).
@@ -75,8 +75,8 @@ def read_label_image(path: Path | str) -> LabelImage:
         uint8 [H, W].
 
     Raises:
-        DataError: The file is missing or not a whole image, is a format that changes values, or
-            stores colours in place of values.
+        DataError: The file is missing or not a whole image, its format is lossy, or it stores
+            colours instead of values.
     """
     try:
         with Image.open(path) as image:
@@ -84,24 +84,24 @@ def read_label_image(path: Path | str) -> LabelImage:
             return np.array(image, dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise DataError(
-            f"read_label_image: {path} is not an image. It has no labels to read. "
-            "Fetch the file again or take it off the list."
+            f"read_label_image: {path} is not an image. "
+            "Download the file again, or remove it from the list."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
-            f"read_label_image: {path} cannot be read ({error}). Part of its labels would be "
-            "missing. Put the whole file there or take it off the list."
+            f"read_label_image: {path} cannot be read ({error}). "
+            "Replace it by a whole file, or remove it from the list."
         ) from error
 
 
 def colourise(labels: LabelImage) -> NDArray[np.uint8]:
-    """A label image in VOC colours, to be looked at.
+    """A label image in VOC colours, for display.
 
     Args:
         labels: uint8, any shape, usually [H, W].
 
     Returns:
-        RGB, uint8, one more axis of length 3.
+        RGB, uint8, with one more axis of length 3.
 
     Example:
         >>> colourise(np.array([[0, 8]], dtype=np.uint8)).tolist()
@@ -113,16 +113,15 @@ def colourise(labels: LabelImage) -> NDArray[np.uint8]:
 def _check_indices(path: Path | str, image: Image.Image) -> None:
     if image.format not in _LOSSLESS:
         raise DataError(
-            f"read_label_image: {path} is {image.format}, which changes values near edges. "
-            "Labels would turn into other labels. Save label images as PNG from the source."
+            f"read_label_image: {path} is {image.format}, which changes label values near edges. "
+            "Export the label images as PNG from the source."
         )
-    tiles = getattr(image, "tile", ())  # how the decoder will unpack the file
+    tiles = getattr(image, "tile", ())  # the decoder's instructions, with the bit depth
     narrow = image.mode == "L" and any(str(tile[3]).endswith(_NARROW_GREY) for tile in tiles)
     if image.mode not in ("P", "L") or narrow:
         depth = "grey of less than 8 bits" if narrow else f"mode {image.mode}"
         raise DataError(
-            f"read_label_image: {path} is {depth}, not one 8-bit label per pixel. Colours have no "
-            "certain label, so that every score would be wrong. Convert it to an indexed (palette) "
-            "or 8-bit grey PNG whose pixel values are the labels: 0 background, class index + 1, "
-            "255 void."
+            f"read_label_image: {path} is {depth}, not one 8-bit label per pixel. Convert it to an "
+            "indexed (palette) or 8-bit grey PNG whose pixel values are the labels: "
+            "0 background, class index + 1, 255 void."
         )

@@ -1,9 +1,10 @@
-"""Draw one built-in picture: objects of known classes, and things of no class, on clutter.
+"""Drawing of one built-in picture: objects of known classes, and distractors, on clutter.
 
-An object has an outline and a surface that both belong to its class. Only a part of its body
-carries the surface, the rest is plain: a classifier finds the patterned part sufficient, while
-the mask covers all of it, as with the face and the body of an animal. Things of no class borrow
-colours, and sometimes a surface, so that neither alone is enough.
+The outline and the surface pattern of an object both belong to its class. Only a part of its body
+carries the pattern, the rest is plain: the patterned part is enough for a classifier, while the
+mask covers the whole object, as with the face and the body of an animal. Distractors have no
+class. They share the colours of the objects and sometimes carry the pattern of a class, so that
+neither colour nor pattern alone identifies a class.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Pose:
-    """Position and size in fine pixels, angle in radians, stretch of the two axes."""
+    """Position and radius in pixels of the fine grid, angle in radians, stretch of both axes."""
 
     centre: NDArray[np.float64]
     radius: float
@@ -49,7 +50,7 @@ class _Pose:
 
 @dataclass(frozen=True)
 class _Thing:
-    """What a drawn thing looks like, within a window of the fine grid; ``value`` in the mask."""
+    """The look of an object or a distractor in a window of the fine grid, and its mask value."""
 
     window: tuple[slice, slice]
     inside: NDArray[np.bool_]
@@ -58,7 +59,7 @@ class _Thing:
 
 
 def star(rng: np.random.Generator) -> Contours:
-    """Five to seven points. Like all outlines: closed contours around 0 with radius about 1."""
+    """Five to seven points. An outline is a list of closed contours around 0, radius about 1."""
     points = int(rng.integers(5, 8))
     angle = np.pi * np.arange(2 * points) / points
     radius = np.where(np.arange(2 * points) % 2, rng.uniform(0.5, 0.58), 1.0)
@@ -80,7 +81,7 @@ def gear(rng: np.random.Generator) -> Contours:
 
 
 def leaf(rng: np.random.Generator) -> Contours:
-    """Two arcs that meet in tips, one longer than the other."""
+    """Two arcs of different lengths that meet in tips."""
     t = np.linspace(0, np.pi, 48)
     width = rng.uniform(0.42, 0.56)
     bend = rng.uniform(-0.15, 0.15) * np.sin(t)
@@ -97,24 +98,24 @@ def cross(rng: np.random.Generator) -> Contours:
 
 
 def disc(_rng: np.random.Generator) -> Contours:
-    """Of no class."""
+    """A disc without a hole, a distractor."""
     return [_polar(_full_turn(), 0.85)]
 
 
 def polygon(rng: np.random.Generator) -> Contours:
-    """A triangle to a hexagon, of no class."""
+    """A triangle, square, pentagon or hexagon, a distractor."""
     corners = int(rng.integers(3, 7))
     return [_polar(2 * np.pi * np.arange(corners) / corners, 0.95)]
 
 
 def bar(rng: np.random.Generator) -> Contours:
-    """A long box, of no class."""
+    """A long rectangle, a distractor."""
     a = rng.uniform(0.2, 0.4)
     return [np.array([[1.1, a], [-1.1, a], [-1.1, -a], [1.1, -a]])]
 
 
 def moon(rng: np.random.Generator) -> Contours:
-    """A crescent, of no class."""
+    """A crescent, a distractor."""
     t = np.linspace(0, np.pi, 40)
     outer = np.stack([np.cos(t), np.sin(t)], axis=1)
     inner = np.stack([np.cos(t), rng.uniform(0.25, 0.55) * np.sin(t)], axis=1)[::-1]
@@ -128,25 +129,25 @@ CLASSES: dict[str, tuple[Outline, Pattern]] = {
     "leaf": (leaf, textures.waves),
     "cross": (cross, textures.bricks),
 }
-_CLASSLESS_OUTLINES: tuple[Outline, ...] = (disc, polygon, bar, moon)
-_CLASSLESS_PATTERNS: tuple[Pattern, ...] = (textures.plain, textures.plain, textures.speckle)
-_BORROWED = 0.1  # share of classless things that carry the surface of a class
+_DISTRACTOR_OUTLINES: tuple[Outline, ...] = (disc, polygon, bar, moon)
+_DISTRACTOR_PATTERNS: tuple[Pattern, ...] = (textures.plain, textures.plain, textures.speckle)
+_BORROWED = 0.1  # share of distractors that carry the pattern of a class
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     """One picture with one to three objects of one to three classes.
 
     Args:
-        rng: Decides everything.
+        rng: Source of all random choices.
         size: Side of the square picture in pixels.
     """
     fine = size * _OVERSAMPLING
     while True:
         palette = textures.random_palette(rng)
-        things = [_classless(rng, fine, palette) for _ in range(rng.integers(1, 4))]
+        things = [_distractor(rng, fine, palette) for _ in range(rng.integers(1, 4))]
         things += _objects(rng, fine, palette)
         if rng.random() < 0.35:
-            things.append(_classless(rng, fine, palette, largest=0.14))
+            things.append(_distractor(rng, fine, palette, largest=0.14))
         owners = _owners(things, fine)
         if all(_is_visible(owners, number, thing) for number, thing in enumerate(things)):
             break
@@ -158,7 +159,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
 
 
 def _objects(rng: np.random.Generator, fine: int, palette: Floats) -> list[_Thing]:
-    """Objects in the order of drawing; of one picture in three, two are of the same class."""
+    """One to three objects in drawing order; in 35 % of the pictures a class may occur twice."""
     count = int(rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
     names = rng.choice(list(CLASSES), size=count, replace=rng.random() < 0.35)
     return [_object(rng, fine, palette, list(CLASSES).index(name)) for name in names]
@@ -170,11 +171,11 @@ def _object(rng: np.random.Generator, fine: int, palette: Floats, label: int) ->
     return _thing(rng, fine, palette, outline, pattern, radius, label + 1)
 
 
-def _classless(
+def _distractor(
     rng: np.random.Generator, fine: int, palette: Floats, largest: float = 0.25
 ) -> _Thing:
-    outline = _CLASSLESS_OUTLINES[rng.integers(len(_CLASSLESS_OUTLINES))]
-    patterns = _CLASSLESS_PATTERNS
+    outline = _DISTRACTOR_OUTLINES[rng.integers(len(_DISTRACTOR_OUTLINES))]
+    patterns = _DISTRACTOR_PATTERNS
     if rng.random() < _BORROWED:
         patterns = tuple(pattern for _, pattern in CLASSES.values())
     pattern = patterns[rng.integers(len(patterns))]
@@ -211,7 +212,7 @@ def _thing(
 
 
 def _placed(rng: np.random.Generator, contours: Contours, pose: _Pose) -> Contours:
-    """Contours bent a little, then stretched, turned and moved to the pose."""
+    """Contours bent a little, then stretched, rotated and moved to the pose."""
     waves = rng.integers(2, 5)
     phase, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.07)
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
@@ -225,7 +226,7 @@ def _placed(rng: np.random.Generator, contours: Contours, pose: _Pose) -> Contou
 
 
 def _window(corners: Contours, fine: int) -> tuple[slice, slice]:
-    """Rows and columns that the outer contour touches, inside the grid."""
+    """Rows and columns of the grid that the outer contour touches."""
     low = np.clip(np.floor(corners[0].min(axis=0)).astype(int), 0, fine - 1)
     high = np.clip(np.ceil(corners[0].max(axis=0)).astype(int) + 1, low + 1, fine)
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
@@ -242,7 +243,7 @@ def _fill(corners: Contours, window: tuple[slice, slice]) -> NDArray[np.bool_]:
 
 
 def _object_coordinates(window: tuple[slice, slice], pose: _Pose) -> tuple[Floats, Floats]:
-    """Coordinates that turn with the object, 1 at its radius."""
+    """Coordinates that rotate with the object, in units of its radius."""
     y, x = np.mgrid[window].astype(np.float32)
     x = (x - pose.centre[0]) / pose.radius
     y = (y - pose.centre[1]) / pose.radius
@@ -252,7 +253,7 @@ def _object_coordinates(window: tuple[slice, slice], pose: _Pose) -> tuple[Float
 
 
 def _patterned_part(rng: np.random.Generator, depth: Floats, u: Floats, v: Floats) -> Floats:
-    """1 where the body carries its surface: inside the rim, on one side of a line."""
+    """1 where the body carries its pattern: inside the rim, on one side of a line."""
     rim = depth > 0.16 * max(float(depth.max()), 1.0)
     direction = rng.uniform(0, 2 * np.pi)
     side = u * np.cos(direction) + v * np.sin(direction) > rng.uniform(-0.6, -0.1)
@@ -260,14 +261,14 @@ def _patterned_part(rng: np.random.Generator, depth: Floats, u: Floats, v: Float
 
 
 def _light(depth: Floats, u: Floats, v: Floats, pose: _Pose) -> Floats:
-    """Brightness of the body: light from above, and a darker line along the edge."""
+    """Brightness of the body: lit from above, with a darker line along the edge."""
     upward = u * np.sin(pose.angle) + v * np.cos(pose.angle)
     edge = np.clip(depth / (1.2 * _OVERSAMPLING), 0, 1) * 0.35 + 0.65
     return np.asarray((1 - 0.16 * np.clip(upward, -1, 1)) * edge, dtype=np.float32)
 
 
 def _owners(things: list[_Thing], fine: int) -> NDArray[np.int8]:
-    """Number of the thing that is on top at every fine pixel, -1 for the background."""
+    """Index of the topmost thing at every pixel of the fine grid, -1 for the background."""
     owners = np.full((fine, fine), -1, np.int8)
     for number, thing in enumerate(things):
         owners[thing.window][thing.inside] = number
@@ -275,14 +276,14 @@ def _owners(things: list[_Thing], fine: int) -> NDArray[np.int8]:
 
 
 def _is_visible(owners: NDArray[np.int8], number: int, thing: _Thing) -> bool:
-    """Whether enough of an object is uncovered; things of no class may be hidden."""
+    """Whether enough of an object is uncovered; a distractor may be hidden."""
     seen = int(np.count_nonzero(owners[thing.window] == number))
     enough = (1 - _HIDDEN_MAX) * np.count_nonzero(thing.inside)
     return bool(thing.value == BACKGROUND or seen >= enough)
 
 
 def _paint(canvas: Floats, thing: _Thing) -> None:
-    """Lay a thing and its soft shadow over what is there."""
+    """Paint a thing and its soft shadow over the canvas."""
     reach = 3 * _OVERSAMPLING
     rows, columns = (slice(max(0, s.start - reach), s.stop + 2 * reach) for s in thing.window)
     below = canvas[rows, columns]
@@ -297,7 +298,7 @@ def _paint(canvas: Floats, thing: _Thing) -> None:
 
 
 def _finish(canvas: Floats, values: NDArray[np.uint8], size: int) -> Scene:
-    """Down to the final size; void where two values meet, as in the masks of VOC."""
+    """Reduce to the final size; mark the border between two values void, as VOC does."""
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     image = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
     mask = np.ascontiguousarray(values[1::_OVERSAMPLING, 1::_OVERSAMPLING])

@@ -1,6 +1,6 @@
 """The built-in data set: drawn pictures with image labels and masks, made in seconds.
 
-It needs no download, no licence and no GPU, so that every stage can be tried and tested on it.
+It needs no download, no licence and no GPU; every stage can be tried and tested on it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class _Recipe:
-    """Everything that decides the pictures."""
+    """Everything that the pictures depend on; ``drawing`` is a hash of the drawing code."""
 
     random_seed: int
     train: int
@@ -50,30 +50,30 @@ def load_shapes(
     size: int = 128,
     name: str = "shapes",
 ) -> Catalogue:
-    """The built-in pictures as a catalogue; they are drawn if ``root`` does not hold them yet.
+    """The built-in pictures as a catalogue, drawn if ``root`` does not contain them yet.
 
     The folder has the layout of VOC and can be used with ``load_voc`` too. The same arguments
     give the same bytes. A folder drawn with other arguments, or by another version of the
     drawing code, is replaced as a whole; any other folder is left alone.
 
     Args:
-        root: Folder of its own for the data set.
-        random_seed: Chooses other pictures.
+        root: Folder for the data set and nothing else.
+        random_seed: Seed of the pictures.
         train: Number of pictures to learn from; pseudo-masks are scored on all of them.
         val: Number of held-out pictures.
         size: Side of the square pictures in pixels, 32 or more.
-        name: Of the catalogue.
+        name: Name of the catalogue.
 
     Raises:
         ConfigError: ``train`` or ``val`` is not positive, or ``size`` is too small.
-        DataError: ``root`` holds something else.
+        DataError: ``root`` contains something else.
         StorageError: The pictures cannot be written.
     """
     root = Path(root)
     if train < 1 or val < 1 or size < _SIZE_MIN:
         raise ConfigError(
-            f"shapes: train={train}, val={val}, size={size}. Pictures would be missing or too "
-            f"small to show an object. Choose train and val >= 1 and size >= {_SIZE_MIN}."
+            f"shapes: train={train}, val={val}, size={size}. "
+            f"Choose train and val >= 1 and size >= {_SIZE_MIN}."
         )
     recipe = _Recipe(random_seed, train, val, size, _drawing_version())
     if _recipe_of(root) != asdict(recipe):
@@ -91,13 +91,13 @@ def load_shapes(
 
 
 def _drawing_version() -> str:
-    """Changes whenever the code that draws does, so that old pictures are not mistaken for new."""
+    """A hash of the drawing code, so that pictures drawn by another version are replaced."""
     sources = (Path(str(module.__file__)).read_bytes() for module in (scenes, textures))
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 
 def _recipe_of(root: Path) -> dict[str, object] | None:
-    """Recipe of the data set in ``root``. It is there only if the data set is complete."""
+    """The recipe of the data set in ``root``, or None if the set is missing or incomplete."""
     try:
         recipe = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -106,11 +106,11 @@ def _recipe_of(root: Path) -> dict[str, object] | None:
 
 
 def _make(root: Path, recipe: _Recipe) -> None:
-    """Draw into a temporary sibling, then put it in place at once."""
+    """Draw into a temporary sibling of ``root``, then rename it."""
     if root.exists() and _recipe_of(root) is None and any(root.iterdir()):
         raise DataError(
-            f"{root}: is neither empty nor a folder of built-in pictures. Its files would be "
-            "deleted. Choose another root for data=shapes."
+            f"{root}: is neither empty nor a folder of built-in pictures, and its files are kept. "
+            "Choose another root for data=shapes."
         )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -120,13 +120,13 @@ def _make(root: Path, recipe: _Recipe) -> None:
             _put_in_place(made, root, Path(temporary) / "old")
     except OSError as error:
         raise StorageError(
-            f"{root}: the built-in pictures cannot be written ({error}). There would be no data. "
+            f"{root}: the built-in pictures cannot be written ({error}). "
             "Free some space (about 20 MB) or choose another root."
         ) from error
 
 
 def _put_in_place(made: Path, root: Path, aside: Path) -> None:
-    """Rename; if another process was faster with the same pictures, keep those."""
+    """Rename; if another process has put the same pictures there first, keep those."""
     if root.exists():
         if _recipe_of(root) == _recipe_of(made):
             return
@@ -157,7 +157,7 @@ def _write(folder: Path, recipe: _Recipe) -> None:
 
 
 def _write_picture(voc: Path, id_: str, key: Sequence[int], size: int) -> tuple[int, ...]:
-    """Draw and write one picture and its mask; its own generator makes the order irrelevant."""
+    """Draw and write one picture and its mask; ``key`` seeds it, so that the order is free."""
     scene = draw_scene(np.random.default_rng(key), size)
     bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

@@ -1,7 +1,7 @@
 """Colours, surface patterns and backgrounds of the built-in pictures.
 
-Patterns are functions of object coordinates, so that they turn and scale with the object. Every
-colour of a picture, background included, comes from one palette: colour tells no class.
+Patterns are functions of object coordinates, so that they rotate and scale with the object. All
+colours of a picture, background included, come from one palette: colour does not reveal a class.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def dark_and_light(rng: np.random.Generator, palette: Floats) -> tuple[Floats, F
 
 
 def stripes(u: Floats, _v: Floats) -> Floats:
-    """Straight bars across ``u``; like all patterns, period 1 and values in [0, 1]."""
+    """Straight bars across ``u``. All patterns have period 1 and values in [0, 1]."""
     return _crisp(np.cos(2 * np.pi * 1.3 * u) - 0.3)
 
 
@@ -55,7 +55,7 @@ def checker(u: Floats, v: Floats) -> Floats:
 
 
 def dots(u: Floats, v: Floats) -> Floats:
-    """Round dots, every other row shifted by half a period."""
+    """Round dots; every other row is shifted by half a period."""
     row = np.floor(v)
     x = (u + 0.5 * (row % 2)) % 1 - 0.5
     y = v - row - 0.5
@@ -63,7 +63,7 @@ def dots(u: Floats, v: Floats) -> Floats:
 
 
 def waves(u: Floats, v: Floats) -> Floats:
-    """Bars that swing to and fro."""
+    """Wavy bars."""
     return _crisp(np.cos(2 * np.pi * (v + 0.38 * np.sin(2 * np.pi * u * 0.55))))
 
 
@@ -82,12 +82,12 @@ def plain(u: Floats, _v: Floats) -> Floats:
 
 
 def speckle(u: Floats, v: Floats) -> Floats:
-    """An irregular interference that belongs to no class."""
+    """An irregular interference pattern, for distractors."""
     return _crisp(np.sin(5.1 * u + 2 * np.sin(1.3 * v)) + np.sin(4.3 * v + 2 * np.sin(1.7 * u)), 2)
 
 
 def noise(rng: np.random.Generator, size: int, octaves: Sequence[int]) -> Floats:
-    """Smooth random field ``[size, size]`` in [0, 1]; an octave is its number of grid cells."""
+    """A smooth random field ``[size, size]`` in [0, 1]; an octave is a number of grid cells."""
     field = np.zeros((size, size), np.float32)
     for weight, cells in enumerate(octaves, start=1):
         grid = rng.random((cells + 1, cells + 1), dtype=np.float32)
@@ -97,7 +97,7 @@ def noise(rng: np.random.Generator, size: int, octaves: Sequence[int]) -> Floats
 
 
 def background(rng: np.random.Generator, size: int, palette: Floats) -> Floats:
-    """Clutter ``[size, size, 3]``: a gradient, clouds, a faint weave and loose brush strokes."""
+    """Clutter ``[size, size, 3]``: a gradient, clouds, brush strokes and fine grain."""
     far, near, cloud = palette[:3]
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     angle = rng.uniform(0, 2 * np.pi)
@@ -111,7 +111,7 @@ def background(rng: np.random.Generator, size: int, palette: Floats) -> Floats:
 
 
 def _strokes(rng: np.random.Generator, canvas: Floats, palette: Floats) -> None:
-    """Curved lines of palette colours, drawn into ``canvas``."""
+    """Draw curved lines in palette colours into ``canvas``."""
     size = canvas.shape[0]
     steps = np.linspace(0, 1, 24)
     layer = canvas.copy()
@@ -127,10 +127,10 @@ def _strokes(rng: np.random.Generator, canvas: Floats, palette: Floats) -> None:
 
 
 def _mix(first: Floats, second: Floats, share: Floats) -> Floats:
-    """``first`` where ``share`` is 0, ``second`` where it is 1."""
+    """A blend: ``first`` where ``share`` is 0, ``second`` where it is 1."""
     return np.asarray(first + (second - first) * share[..., None], dtype=np.float32)
 
 
 def _crisp(wave: Floats, sharpness: float = 4.0) -> Floats:
-    """Almost two-valued, with an edge soft enough not to flicker when drawn small."""
+    """An almost binary pattern; the soft edge avoids aliasing at small sizes."""
     return np.asarray(np.clip(0.5 + sharpness * wave, 0, 1), dtype=np.float32)

@@ -24,7 +24,7 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
-"""The 20 classes of VOC; class ``k`` has the value ``k + 1`` in the official masks."""
+"""The 20 VOC classes; class ``k`` has the value ``k + 1`` in the official masks."""
 
 
 def load_voc(
@@ -44,24 +44,24 @@ def load_voc(
     """A VOC data set as a catalogue: lists and labels are read, images and masks are not.
 
     A split is the name of a list in ``ImageSets/Segmentation`` or the path of a list file with
-    one id a line; lists of ``/JPEGImages/<id>.jpg <mask>`` pairs work too. Only ground truth that
-    is there is used: a training image takes its mask from ``train_masks``, else from ``masks``,
-    else has none; a split of which no image has a mask (VOC test) has none at all.
+    one id per line; lists of ``/JPEGImages/<id>.jpg <mask>`` pairs work too. Masks are optional:
+    a training image has the mask in ``train_masks``, or else the one in ``masks``, or else none;
+    a split without any mask (VOC test) is not scored.
 
     Args:
         root: The folder that contains ``VOCdevkit``, or ``VOCdevkit`` itself.
-        train: What is learned from.
+        train: Images to learn from.
         scored: The part of ``train`` whose pseudo-masks are scored; None for no scores.
         val: Held-out images.
         labels: CSV file of image labels (see ``read_csv_labels``); None reads the object names
             in ``Annotations``.
-        classes: Class names in the order of the mask values, or a text file with one a line;
-            None means the 20 classes of VOC.
+        classes: Class names in the order of the mask values, or a text file with one per line;
+            None means the 20 VOC classes.
         masks: Folder of the official masks, for ``scored`` and ``val``.
         train_masks: Folder of the masks of ``train``, used only by the fully supervised twin.
-        year: Of the challenge, as in ``VOCdevkit/VOC2012``.
-        download: Fetch the official archive if ``root`` holds no such data set.
-        name: Of the catalogue.
+        year: Year of the challenge, as in ``VOCdevkit/VOC2012``.
+        download: Download the official archive if ``root`` does not contain the data set.
+        name: Name of the catalogue.
 
     Raises:
         DataError: A folder or list is missing, an image has no labels, ``scored`` is not part of
@@ -87,7 +87,7 @@ def load_voc(
 
 @dataclass(frozen=True)
 class _Source:
-    """One ``VOC<year>`` folder, its file names read once (folders may be on slow disks)."""
+    """One ``VOC<year>`` folder; its file names are read once, since disks may be slow."""
 
     folder: Path
     images: dict[str, Path]
@@ -100,8 +100,8 @@ class _Source:
         folder = _find_folder(root, year)
         if folder is None:
             raise DataError(
-                f"{root}: neither VOCdevkit/VOC{year} nor VOC{year} is in it. There would be no "
-                "images. Give as root the folder that contains VOCdevkit, or set download=true."
+                f"{root}: contains neither VOCdevkit/VOC{year} nor VOC{year}. "
+                "Set root to the folder that contains VOCdevkit, or set download=true."
             )
         return cls(
             folder=folder,
@@ -112,28 +112,28 @@ class _Source:
         )
 
     def list_of(self, split: Path | str) -> list[str]:
-        """Ids of a split, in the order of its list."""
+        """The ids of a split in the order of its list."""
         path = Path(split)
         if path.suffix != ".txt" and len(path.parts) == 1:
             path = self.folder / "ImageSets" / "Segmentation" / f"{split}.txt"
         if not path.is_file():
             raise DataError(_missing_list(str(split), path))
-        ids = [_listed_id(line) for line in read_lines(path, "one image id a line")]
+        ids = [_listed_id(line) for line in read_lines(path, "one image id per line")]
         repeated = [id_ for id_, count in Counter(ids).items() if count > 1]
         if repeated:
             raise DataError(
                 f"{path}: {len(repeated)} id(s) are listed more than once.\n{at_most(repeated)}\n"
-                "These images would count double. List every id once."
+                "List every id once."
             )
         return ids
 
     def train_split(self, name: str, ids: Sequence[str], labels: Labels) -> Split:
-        """Masks wherever there are any: only the fully supervised twin learns from them."""
+        """A split with all masks that exist; only the fully supervised twin learns from them."""
         found = {**self.masks, **self.train_masks}
         return Split(name, tuple(self._item(id_, labels, found.get(id_)) for id_ in ids))
 
     def scored_split(self, name: str, ids: Sequence[str], labels: Labels) -> Split:
-        """Masks for all, so that a missing one is noticed, or for none if there is not one."""
+        """A split with a mask for every image, so that the check finds missing ones, or none."""
         if not any(id_ in self.masks for id_ in ids):
             return Split(name, tuple(self._item(id_, labels, None) for id_ in ids))
         expected = {id_: self.masks.get(id_, self.mask_folder / f"{id_}.png") for id_ in ids}
@@ -150,7 +150,7 @@ def _find_folder(root: Path, year: str) -> Path | None:
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files of a folder by stem; of ``a.jpg`` and ``a.png`` the suffix that comes first wins."""
+    """Files of a folder by stem; if two files share a stem, the earlier suffix wins."""
     if not folder.is_dir():
         return {}
     found: dict[str, Path] = {}
@@ -161,7 +161,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 
 def _listed_id(line: str) -> str:
-    """``2007_000032`` from itself or from ``/JPEGImages/2007_000032.jpg /Masks/....png``."""
+    """The id in a line ``2007_000032`` or ``/JPEGImages/2007_000032.jpg /Masks/....png``."""
     entry = line.split()[0]
     return Path(entry).stem if "/" in entry else plain_id(entry)
 
@@ -173,13 +173,13 @@ def _title(split: Path | str) -> str:
 def _missing_list(split: str, path: Path) -> str:
     present = sorted(file.stem for file in path.parent.glob("*.txt"))
     text = (
-        f"{path}: there is no list for the split {split!r}. There would be nothing to read. "
+        f"{path}: there is no list for the split {split!r}. "
         f"Lists in that folder: {', '.join(present) or 'none'}."
     )
     if split == "train_aug":
         text += (
             " train_aug (10582 ids: VOC train and the SBD images) is not part of the official "
-            "archive. Put train_aug.txt there, or use train=train."
+            "archive. Add train_aug.txt, or use train=train."
         )
     return text
 
@@ -190,15 +190,13 @@ def _check_splits(lists: dict[str, list[str]], train: str, scored: str, val: str
     if leaked:
         raise DataError(
             f"{len(leaked)} id(s) are both in train ({train}) and in val ({val}).\n"
-            f"{at_most(leaked)}\nThe network would be scored on what it learned. Take them off "
-            "one of the two lists."
+            f"{at_most(leaked)}\nRemove them from one of the two lists."
         )
     unknown = [id_ for id_ in lists["scored"] if id_ not in known]
     if unknown:
         raise DataError(
             f"{len(unknown)} id(s) of scored ({scored}) are not in train ({train}).\n"
-            f"{at_most(unknown)}\nThey get no pseudo-mask that could be scored. Choose a part of "
-            "train, or scored=null."
+            f"{at_most(unknown)}\nChoose a part of train, or scored=null."
         )
 
 
@@ -208,7 +206,7 @@ def _read_labels(
     lists: dict[str, list[str]],
     classes: Sequence[str],
 ) -> Labels:
-    """Labels of every image; only a val split may go without, and then altogether."""
+    """The labels of every image; only val may lack them, and only for all of its images."""
     if labels is None:
         origin = source.folder / "Annotations"
         known = read_xml_labels(origin, [*lists["train"], *lists["val"]], classes)
@@ -222,14 +220,13 @@ def _read_labels(
     if missing:
         raise DataError(
             f"{origin}: {len(missing)} of {len(required)} images have no labels there.\n"
-            f"{at_most(missing)}\nThey would be taken for pure background. Add their labels or "
-            "take them off the list."
+            f"{at_most(missing)}\nAdd their labels, or remove the images from the list."
         )
     return known
 
 
 def _download(root: Path, year: str) -> None:
-    """The official archive through torchvision, unless the data set is already there."""
+    """Download the official archive through torchvision, unless the data set exists."""
     if _find_folder(root, year) is not None:
         return
     from torchvision.datasets import VOCSegmentation
@@ -238,7 +235,7 @@ def _download(root: Path, year: str) -> None:
         VOCSegmentation(str(root), year=year, image_set="train", download=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"{root}: VOC{year} could not be downloaded ({error}). There would be no images. "
-            "Check the network, or fetch VOCtrainval_11-May-2012.tar elsewhere, unpack it here "
-            "so that VOCdevkit/VOC2012 exists, and leave out download."
+            f"{root}: VOC{year} could not be downloaded ({error}). Check the connection, or "
+            "download VOCtrainval_11-May-2012.tar elsewhere, unpack it here so that "
+            "VOCdevkit/VOC2012 exists, and leave out download."
         ) from error

@@ -1,4 +1,4 @@
-"""What the open pixels of a label image count as."""
+"""Training images whose void pixels count as background."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pipeline.data.datasets import MaskedImages
 
 
 class VoidIsBackground(MaskedImages):
-    """Images with a label image whose void pixels are background.
+    """Augmented images with label images in which void is replaced by background.
 
-    What augmentation adds outside of the image stays void, and its chances are the same.
+    Padding that the augmentation adds stays void; the random choices are those of
+    ``MaskedImages``.
     """
 
     def _augment(self, key: tuple[int, int], **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -1,14 +1,14 @@
 """Fully connected conditional random field: labels that follow the edges of the image.
 
-Every pixel is tied to every other one by Gaussian kernels of position and colour; mean-field
-iterations let them agree. The result is that of the authors' program, which most published masks
-were refined with, to float32 accuracy. What computes it is an engine of
+Gaussian kernels of position and colour connect every pair of pixels; mean-field iterations make
+connected pixels agree. The result equals, to float32 accuracy, that of the authors' program, which
+most published masks were refined with. The computation is done by an engine in
 :mod:`pipeline.masks.crf`.
 
 References:
     Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
-    Potentials", NeurIPS 2011, algorithm 1 (their program keeps a pixel's message to itself and
-    normalises each kernel symmetrically, and so does this).
+    Potentials", NeurIPS 2011, algorithm 1 (as in their program, a pixel also sends a message to
+    itself, and each kernel is normalised symmetrically).
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ __all__ = [
 ]
 
 Reach = float | tuple[float, float]
-"""A standard deviation in pixels, or one along x and one along y."""
+"""A standard deviation in pixels, or a pair of them along x and y."""
 
-_CACHED_SIZES = 8  # image sizes whose Gaussian lattices are kept
-_CACHED_PIXELS = 2**20  # of at most so many pixels: about 40 MB each
-_LARGEST_COMPAT = 1e6  # messages stay far from the end of float32
+_CACHED_SIZES = 8  # number of image sizes whose Gaussian lattices are cached
+_CACHED_PIXELS = 2**20  # largest image whose lattice is cached, about 40 MB
+_LARGEST_COMPAT = 1e6  # keeps messages far below the float32 maximum
 
 
 class Lattice(Protocol):
-    """The filter of one kernel on one image, as an engine makes it."""
+    """An engine's filter for one kernel on one image."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Near pixels agree, whatever their colours: removes specks.
+    """Nearby pixels agree, regardless of their colours: removes specks.
 
     Attributes:
         sxy: Standard deviation of the position, pixels, > 0; a pair gives those along x and y.
-        compat: How labels influence each other. One number >= 0 is a Potts weight, the strength
-            with which equal labels attract. Several are penalties, as in the authors' program:
-            one for each label with itself, [L], or for each pair of labels, [L, L] (of which the
-            symmetric part counts). Equal labels then attract where the number is negative.
+        compat: Label compatibility. One number >= 0 is a Potts weight, the strength with which
+            equal labels attract each other. An array contains penalties, as in the authors'
+            program: one for each label with itself, [L], or for each pair of labels, [L, L]
+            (only its symmetric part counts). A negative penalty attracts.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -71,7 +71,7 @@ class Gaussian:
         object.__setattr__(self, "compat", _checked_compat(type(self).__name__, self.compat))
 
     def lattice(self, image: Image, engine: str) -> Lattice:
-        """The filter of this kernel, the same for all images of one size (and cached)."""
+        """The filter of this kernel; it depends on the image size only and is cached."""
         height, width = image.shape[:2]
         make = _position_lattice if height * width <= _CACHED_PIXELS else _new_position_lattice
         return make(engine, height, width, *_pair(self.sxy))
@@ -79,12 +79,12 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Bilateral:
-    """Near pixels of like colours agree: moves borders to the edges of the image.
+    """Nearby pixels of similar colour agree: moves borders to the edges of the image.
 
     Attributes:
         sxy: Standard deviation of the position, pixels, > 0; a pair gives those along x and y.
-        srgb: Standard deviation of each colour channel, grey levels of 255, > 0.
-        compat: How labels influence each other, as for :class:`Gaussian`.
+        srgb: Standard deviation of each colour channel, grey levels (0 to 255), > 0.
+        compat: Label compatibility, as for :class:`Gaussian`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -108,7 +108,7 @@ class Bilateral:
 
 
 class PreparedCRF:
-    """The CRF of one image, to be used for any number of unaries. Made by ``DenseCRF.prepare``."""
+    """The CRF of one image, for any number of unaries; see ``DenseCRF.prepare``."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class PreparedCRF:
 
         Raises:
             DataError: ``unary`` has another size than the image, fewer than two labels, or values
-                that are not finite; or a kernel has compats for another number of labels.
+                that are not finite; or the compat of a kernel is for another number of labels.
         """
         planes = _checked_unary(unary, self._size)
         labels = len(planes)
@@ -147,13 +147,13 @@ class PreparedCRF:
 
 
 class DenseCRF:
-    """Mean-field inference: ``Q = softmax(-unary + sum_k compat_k K_k Q)``, from no messages on.
+    """Mean-field inference: ``Q = softmax(-unary + sum_k compat_k K_k Q)``, from softmax(-unary).
 
     Args:
         pairwise: Kernels, at least one.
         iterations: Mean-field steps, >= 0; 0 gives softmax(-unary).
-        engine: "numba" (quick on CPUs), "torch", "cuda" (torch on a GPU), or "auto": numba where
-            it is installed, torch elsewhere. Results agree to float32 accuracy.
+        engine: "numba" (fast on CPUs), "torch", "cuda" (torch on a GPU), or "auto": numba if it
+            is installed, otherwise torch. Results agree to float32 accuracy.
 
     Raises:
         ConfigError: No kernel, a negative number of iterations, or an engine that is unknown or
@@ -174,21 +174,18 @@ class DenseCRF:
     ) -> None:
         if not pairwise:
             raise ConfigError(
-                "DenseCRF: pairwise is empty. Pixels would not be tied to each other. "
-                "Pass at least one Gaussian or Bilateral."
+                "DenseCRF: pairwise is empty. Pass at least one Gaussian or Bilateral."
             )
         if iterations < 0:
-            raise ConfigError(
-                f"DenseCRF: iterations is {iterations}. Steps cannot be undone. Pass 0 or more."
-            )
+            raise ConfigError(f"DenseCRF: iterations is {iterations}. Pass 0 or more.")
         self._pairwise = tuple(pairwise)
         self._iterations = iterations
         self._engine = installed_engine(engine)
 
     def scaled(self, factor: float) -> DenseCRF:
-        """The CRF for images that are smaller by ``factor`` than those it was meant for.
+        """The CRF for images that are smaller by ``factor`` than those it was designed for.
 
-        Each reach in pixels is divided by it; colours and weights stay.
+        Each standard deviation in pixels is divided by it; colours and weights stay the same.
 
         Raises:
             ConfigError: ``factor`` is not a number > 0.
@@ -198,7 +195,7 @@ class DenseCRF:
         return DenseCRF(kernels, self._iterations, self._engine)
 
     def prepare(self, image: Image) -> PreparedCRF:
-        """The part that depends on the image only, to be shared by several unaries.
+        """Build the lattices of one image, to be shared by several unaries.
 
         Args:
             image: RGB, uint8 [H, W, 3], not empty.
@@ -221,12 +218,12 @@ class DenseCRF:
 
 
 def warm_up(labels: int = 21) -> None:
-    """Compile for up to so many labels now rather than with the first image.
+    """Compile the kernels now instead of with the first image.
 
-    Takes some 10 s on a new machine, and almost nothing once the compiled code is on disk.
+    Takes about 10 s on a new machine, and almost nothing once the compiled code is on disk.
 
     Args:
-        labels: The most that an image will have.
+        labels: The largest number of labels that an image will have.
     """
     crf = DenseCRF([Gaussian(3, 1), Bilateral(3, 3, 1)], iterations=1)
     image = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -250,7 +247,7 @@ _position_lattice = lru_cache(maxsize=_CACHED_SIZES)(_new_position_lattice)
 
 
 def _write_positions(axes: Floats, sx: float, sy: float) -> None:
-    """Columns x and rows y of every pixel in units of their reaches, into [2, H, W]."""
+    """Write column x and row y of every pixel, each divided by its reach, into [2, H, W]."""
     height, width = axes.shape[1:]
     axes[0] = np.arange(width, dtype=np.float32) / np.float32(sx)
     axes[1] = (np.arange(height, dtype=np.float32) / np.float32(sy))[:, None]
@@ -266,14 +263,14 @@ def _divided(reach: Reach, factor: float) -> Reach:
 
 
 def _attraction(compat: Any, labels: int) -> Floats:
-    """The matrix that turns filtered marginals into what is added to the logits."""
+    """The matrix [L, L] that turns filtered marginals into messages, which add to the logits."""
     values: Floats = np.asarray(compat, dtype=np.float32)
     if values.ndim == 0:
         return np.float32(compat) * np.eye(labels, dtype=np.float32)
     if len(values) != labels:
         raise DataError(
-            f"DenseCRF: a kernel has a compat of shape {values.shape} but the unary {labels} "
-            "labels. Labels would be mixed up. Pass one number, or one for each (pair of) label."
+            f"DenseCRF: a kernel has a compat of shape {values.shape}, but the unary has {labels} "
+            f"labels. Pass one number, [{labels}] or [{labels}, {labels}]."
         )
     return -np.diag(values) if values.ndim == 1 else (values + values.T) * np.float32(-0.5)
 
@@ -281,23 +278,19 @@ def _attraction(compat: Any, labels: int) -> Floats:
 def _check_image(image: Image) -> None:
     shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise DataError(
-            f"DenseCRF: image is {kind} {shape}. Colour differences are measured in grey levels "
-            "of 255 on three channels. Pass uint8 [H, W, 3], not empty."
-        )
+        raise DataError(f"DenseCRF: image is {kind} {shape}. Pass uint8 [H, W, 3], not empty.")
 
 
 def _check_size(unary: Floats, size: tuple[int, int]) -> None:
     shape = np.shape(unary)
     if len(shape) != 3 or shape[1:] != size:
         raise DataError(
-            f"DenseCRF: unary is {shape} but the image is {size}. Labels and pixels would not "
-            f"match. Pass [L, {size[0]}, {size[1]}]."
+            f"DenseCRF: unary is {shape} but the image is {size}. Pass [L, {size[0]}, {size[1]}]."
         )
     if shape[0] < 2:
         raise DataError(
-            f"DenseCRF: unary is {shape}, which has {shape[0]} labels. There would be nothing to "
-            "decide. Pass at least two, background included."
+            f"DenseCRF: unary is {shape}, which has {shape[0]} labels. "
+            "Pass at least two, background included."
         )
 
 
@@ -306,12 +299,12 @@ def _checked_unary(unary: Floats, size: tuple[int, int]) -> Floats:
     _check_size(unary, size)
     with np.errstate(over="ignore", invalid="ignore"):
         planes = np.ascontiguousarray(unary, dtype=np.float32)
-        suspicious = not math.isfinite(planes.sum())  # in one go; large numbers are looked at again
+        suspicious = not math.isfinite(planes.sum())  # cheap; may overflow, so check again below
     if suspicious and not np.isfinite(planes).all():
         raise DataError(
             f"DenseCRF: {np.count_nonzero(~np.isfinite(planes))} values of unary {planes.shape} "
-            "are NaN or infinite in float32. They would spread over the whole image. "
-            "Use unary_from_probabilities, which keeps zeros finite."
+            "are NaN or infinite in float32. "
+            "Use unary_from_probabilities, which maps zeros to a finite value."
         )
     return planes
 
@@ -319,9 +312,7 @@ def _checked_unary(unary: Floats, size: tuple[int, int]) -> Floats:
 def _check_positive(who: str, **values: Any) -> None:
     for name, value in values.items():
         if not all(math.isfinite(number) and number > 0 for number in _pair(value)):
-            raise ConfigError(
-                f"{who}: {name} is {value}. Distances are divided by it. Pass a number > 0."
-            )
+            raise ConfigError(f"{who}: {name} is {value}. Pass a number > 0.")
 
 
 def _checked_compat(kernel: str, compat: Any) -> Any:
@@ -330,12 +321,12 @@ def _checked_compat(kernel: str, compat: Any) -> Any:
     square = values.ndim < 2 or (values.ndim == 2 and values.shape[0] == values.shape[1])
     if not square or not np.all(np.abs(values) <= _LARGEST_COMPAT):
         raise ConfigError(
-            f"{kernel}: compat is {compat}. It must be one number, [L] or [L, L], each finite and "
-            f"at most {_LARGEST_COMPAT:g} in size, or messages would overflow."
+            f"{kernel}: compat is {compat}. Pass one number, [L] or [L, L]; each value must be "
+            f"finite and at most {_LARGEST_COMPAT:g} in magnitude."
         )
     if values.ndim == 0 and values < 0:
         raise ConfigError(
-            f"{kernel}: compat is {compat}. Similar pixels would repel each other. "
+            f"{kernel}: compat is {compat}, so that similar pixels would repel each other. "
             "Pass a number >= 0; 0 switches the kernel off."
         )
     if values.ndim == 2:

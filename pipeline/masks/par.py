@@ -1,8 +1,8 @@
-"""Pixel-adaptive refinement: probabilities flow between neighbours of like colours.
+"""Pixel-adaptive refinement: probabilities flow between neighbours of similar colour.
 
-Another operator than the dense CRF: it knows 8 neighbours at each of a few distances, not all
-pixels, and spreads what it is given rather than deciding between labels. Plain tensor arithmetic,
-which a GPU does well.
+Unlike the dense CRF it connects a pixel with only 8 neighbours at each of a few distances, and it
+smooths each label separately: labels do not compete. It is plain tensor arithmetic, well suited to
+a GPU.
 
 References:
     Ru et al., "Learning Affinity from Attention: End-to-End Weakly-Supervised Semantic Segmentation
@@ -28,7 +28,7 @@ _AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
 
 class PixelAdaptiveRefinement:
-    """Each pixel becomes a weighted mean of its neighbours, weighted by colour and distance.
+    """Each pixel becomes a mean of its neighbours, weighted by colour and distance.
 
     With N the 8 neighbours of a pixel at every dilation (clamped at the border of the image)::
 
@@ -36,14 +36,15 @@ class PixelAdaptiveRefinement:
         position_n = -(|P_n - P| / (w1 * std of |P_n - P| over N))^2
         weight_n   = (softmax(colour)_n + w2 softmax(position)_n) / (1 + w2)
 
-    The authors leave out the division by ``1 + w2``, which only scales all labels alike; with it
+    The authors omit the division by ``1 + w2``, which scales all labels equally; with it
     probabilities stay probabilities.
 
     Args:
         dilations: Distances of the neighbours, pixels, each >= 1.
-        iterations: Times that the means are taken, >= 0. The authors use 10, others 20.
-        w1: Width of the kernels in deviations, > 0. Smaller: only the most alike neighbours.
-        w2: Weight of the position beside the colour, >= 0.
+        iterations: Number of iterations, >= 0. The authors use 10, others 20.
+        w1: Width of the kernels in standard deviations, > 0. The smaller, the more the most
+            similar neighbours dominate.
+        w2: Weight of the position term relative to the colour term, >= 0.
         device: Where to compute, for example "cpu" or "cuda".
 
     Raises:
@@ -80,7 +81,7 @@ class PixelAdaptiveRefinement:
             probabilities: Each float32 [L, H, W].
 
         Returns:
-            One float32 [L, H, W] for each, with the sum over the labels that it came with.
+            One float32 [L, H, W] for each; its sum over the labels is preserved.
 
         Raises:
             DataError: Image or probabilities have another type or size.
@@ -99,7 +100,7 @@ class PixelAdaptiveRefinement:
         return [part.cpu().numpy() for part in planes.split([len(p) for p in probabilities])]
 
     def _weights(self, image: Tensor) -> Tensor:
-        """Weight of each neighbour of each pixel of ``image`` [3, H, W]: [neighbours, H, W]."""
+        """The weights [neighbours, H, W] of each pixel's neighbours in ``image`` [3, H, W]."""
         logits = image.new_zeros(len(self._steps), *image.shape[1:])
         for channel in image:
             neighbours = torch.cat(list(self._neighbours(channel[None])))
@@ -111,7 +112,7 @@ class PixelAdaptiveRefinement:
         return (logits.softmax(0) + nearness) / (1 + self._w2)
 
     def _neighbours(self, planes: Tensor) -> Iterator[Tensor]:
-        """``planes`` [C, H, W] seen from each neighbour, the border repeated outwards."""
+        """``planes`` [C, H, W] shifted by each neighbour's offset; the border is replicated."""
         height, width = planes.shape[1:]
         reach = self._reach
         padded = functional.pad(planes[None], [reach] * 4, mode="replicate")[0]
@@ -124,24 +125,20 @@ def _check_image(image: Image) -> None:
     shape = np.shape(image)
     if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise DataError(
-            f"PixelAdaptiveRefinement: image is {image.dtype} {shape}. Its colours are compared "
-            "between neighbours. Pass uint8 [H, W, 3], not empty."
+            f"PixelAdaptiveRefinement: image is {image.dtype} {shape}. "
+            "Pass uint8 [H, W, 3], not empty."
         )
 
 
 def _check_options(dilations: Sequence[int], iterations: int, w1: float, w2: float) -> None:
     if not dilations or min(dilations) < 1:
         raise ConfigError(
-            f"PixelAdaptiveRefinement: dilations is {list(dilations)}. A pixel would have no "
-            "neighbours, or be one of its own. Pass distances of 1 or more."
+            f"PixelAdaptiveRefinement: dilations is {list(dilations)}. "
+            "Pass at least one distance, each of 1 or more."
         )
     if iterations < 0:
-        raise ConfigError(
-            f"PixelAdaptiveRefinement: iterations is {iterations}. Steps cannot be undone. "
-            "Pass 0 or more."
-        )
+        raise ConfigError(f"PixelAdaptiveRefinement: iterations is {iterations}. Pass 0 or more.")
     if not (math.isfinite(w1) and w1 > 0 and math.isfinite(w2) and w2 >= 0):
         raise ConfigError(
-            f"PixelAdaptiveRefinement: w1 is {w1} and w2 is {w2}. The kernel divides by w1 and "
-            "adds w2. Pass w1 > 0 and w2 >= 0."
+            f"PixelAdaptiveRefinement: w1 is {w1} and w2 is {w2}. Pass w1 > 0 and w2 >= 0."
         )

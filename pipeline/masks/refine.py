@@ -1,4 +1,4 @@
-"""Refiners: probabilities that know the classes in, probabilities that know the edges out."""
+"""Refiners: they align the probabilities of a seed with the edges of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.masks.dense_crf import (
 )
 
 Refinement = Callable[[Image, Sequence[Floats]], list[Floats]]
-"""What a refiner is: an image and several unaries of it in, as many refined ones out."""
+"""A refiner maps an image and several arrays of probabilities to as many refined arrays."""
 
 _UNDECIDED = -1
 
@@ -27,36 +27,36 @@ class FeatureReader(Protocol):
     """Reads feature maps of a network, see ``pipeline.networks.features``."""
 
     def check(self, layers: Sequence[str]) -> None:
-        """Raise where the network has no such layers."""
+        """Raise if the network does not have these layers."""
 
     def __call__(self, image: Image, layers: Sequence[str], size: float) -> list[Tensor]:
-        """Maps [C, h, w] of each layer; of layers it chooses if ``layers`` is empty.
+        """The feature map [C, h, w] of each layer, with the image resized to ``size`` px.
 
-        The network sees the image at ``size`` px.
+        If ``layers`` is empty, the reader chooses the layers.
         """
 
 
 @runtime_checkable
 class NeedsFeatures(Protocol):
-    """A refiner that looks at the image with a network."""
+    """A refiner that reads features of a network."""
 
     def bound(self, reader: Callable[[], FeatureReader]) -> Refinement:
-        """The same refiner with features that ``reader()`` reads."""
+        """The same refiner, with the features of ``reader()``."""
 
 
 def with_features(refine: Refinement, reader: Callable[[], FeatureReader]) -> Refinement:
-    """The refiner, with a network where it needs one; ``reader`` is not called where not."""
+    """The refiner, bound to ``reader()`` if it needs features; if not, ``reader`` is unused."""
     return refine.bound(reader) if isinstance(refine, NeedsFeatures) else refine
 
 
 class Chain:
-    """One refiner after another: each starts from what the one before gave.
+    """Refiners in sequence: each starts from the result of the previous one.
 
     Args:
         steps: Refiners by name, in order, at least one.
 
     Raises:
-        ConfigError: There are no steps, or a step is none.
+        ConfigError: There are no steps, or a step is not a refiner.
 
     Example:
         >>> even = np.full((2, 6, 6), 0.5, dtype=np.float32)
@@ -69,17 +69,17 @@ class Chain:
         wrong = [name for name, step in steps.items() if not callable(step)]
         if not steps or wrong:
             raise ConfigError(
-                f"Chain: steps {list(steps)}, not refiners: {wrong}. Nothing would be refined. "
+                f"Chain: steps are {list(steps)}, and these are not refiners: {wrong}. "
                 "Pass one refiner or more by name, each an option of refine."
             )
         self._steps = dict(steps)
 
     def bound(self, reader: Callable[[], FeatureReader]) -> Chain:
-        """The same chain; steps that need a network have one."""
+        """The same chain, in which every step that needs features is bound to ``reader()``."""
         return Chain({name: with_features(step, reader) for name, step in self._steps.items()})
 
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
-        """Refined probabilities; see the steps for what they ask for.
+        """The probabilities after the last step.
 
         Args:
             image: RGB, uint8 [H, W, 3].
@@ -92,7 +92,7 @@ class Chain:
 
 
 class NoRefinement:
-    """Gives the probabilities back as they came."""
+    """Returns the probabilities unchanged."""
 
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         """The same arrays, in a list.
@@ -113,22 +113,22 @@ class CRFRefinement:
 
     The defaults are those of ``refine=crf``: DeepLab's kernels, which EPS and CLIP-ES use on
     pseudo-masks too. ``docs/dense_crf.md`` lists the settings of other work; ``configs/refine/``
-    has them by name.
+    contains them by name.
 
     Args:
-        gaussian_sxy: Reach of the Gaussian kernel, pixels, > 0.
-        gaussian_compat: Its weight, >= 0.
-        bilateral_sxy: Reach of the bilateral kernel, pixels, > 0.
-        bilateral_srgb: Its reach in colour, grey levels of 255, > 0.
-        bilateral_compat: Its weight, >= 0.
+        gaussian_sxy: Standard deviation of the Gaussian kernel, pixels, > 0.
+        gaussian_compat: Weight of the Gaussian kernel, >= 0.
+        bilateral_sxy: Standard deviation of the bilateral kernel, pixels, > 0.
+        bilateral_srgb: Its standard deviation in colour, grey levels (0 to 255), > 0.
+        bilateral_compat: Weight of the bilateral kernel, >= 0.
         iterations: Mean-field steps, >= 0.
-        scale_factor: Both reaches in pixels are divided by it, > 0: for images smaller by that
-            factor than those that the reaches were chosen on.
-        gt_prob: None takes the probabilities as they are. A number in (0, 1) makes them hard
-            first: the most probable label gets this probability, the others share the rest.
-        certain: With ``gt_prob``, a pixel starts undecided between all labels unless its greatest
-            probability is at least this, in [0, 1].
-        engine: What computes, see :class:`pipeline.masks.dense_crf.DenseCRF`.
+        scale_factor: Divides both standard deviations in pixels, > 0: for images smaller by this
+            factor than those that the values were chosen on.
+        gt_prob: None uses the probabilities as soft unaries. A number p in (0, 1) makes hard
+            labels of them: the most probable label gets probability p, the others share the rest.
+        min_confidence: With ``gt_prob``, pixels whose greatest probability is below this start
+            with equal probabilities of all labels; in [0, 1].
+        engine: Engine, see :class:`pipeline.masks.dense_crf.DenseCRF`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -150,17 +150,17 @@ class CRFRefinement:
         iterations: int = 10,
         scale_factor: float = 1,
         gt_prob: float | None = None,
-        certain: float = 0,
+        min_confidence: float = 0,
         engine: str = "auto",
     ) -> None:
-        _check_options(gt_prob, certain)
+        _check_options(gt_prob, min_confidence)
         kernels = (
             Gaussian(gaussian_sxy, gaussian_compat),
             Bilateral(bilateral_sxy, bilateral_srgb, bilateral_compat),
         )
         self._crf = DenseCRF(kernels, iterations, engine=engine).scaled(scale_factor)
         self._gt_prob = gt_prob
-        self._certain = certain
+        self._min_confidence = min_confidence
 
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         """Marginals of the CRF for each array of probabilities; all share one lattice.
@@ -168,7 +168,7 @@ class CRFRefinement:
         Args:
             image: RGB, uint8 [H, W, 3].
             probabilities: Each float32 [L, H, W] in [0, 1], background first. With L = 1 (an
-                image without classes) there is nothing to decide and the array comes back.
+                image without classes) the array is returned unchanged.
 
         Returns:
             One float32 [L, H, W] for each, sum 1 over the labels.
@@ -186,11 +186,11 @@ class CRFRefinement:
         ]
 
     def _unary(self, planes: Floats) -> Floats:
-        soft = unary_from_probabilities(planes)  # refuses what is no probability
+        soft = unary_from_probabilities(planes)  # also checks that they are probabilities
         if self._gt_prob is None:
             return soft
         labels = planes.argmax(axis=0)
-        labels[planes.max(axis=0) < self._certain] = _UNDECIDED
+        labels[planes.max(axis=0) < self._min_confidence] = _UNDECIDED
         return unary_from_labels(labels, len(planes), self._gt_prob, void=_UNDECIDED)
 
 
@@ -204,19 +204,18 @@ def check_sizes(refiner: str, image: Image, probabilities: Sequence[Floats]) -> 
         if planes.ndim != 3 or planes.shape[1:] != image.shape[:2]:
             raise DataError(
                 f"{refiner}: probabilities[{index}] is {planes.shape} but the image is "
-                f"{image.shape}. Masks would be shifted against it. "
-                "Resize the maps to the image before they become probabilities."
+                f"{image.shape}. Resize the maps to the image first."
             )
 
 
-def _check_options(gt_prob: float | None, certain: float) -> None:
+def _check_options(gt_prob: float | None, min_confidence: float) -> None:
     if gt_prob is not None and not 0 < gt_prob < 1:
         raise ConfigError(
-            f"CRFRefinement: gt_prob is {gt_prob}. A label would be certain beyond doubt or "
-            "impossible. Pass a number in (0, 1), or null for the probabilities as they are."
+            f"CRFRefinement: gt_prob is {gt_prob}. Pass a number in (0, 1), or null for soft "
+            "unaries."
         )
-    if not 0 <= certain <= 1 or (certain and gt_prob is None):
+    if not 0 <= min_confidence <= 1 or (min_confidence and gt_prob is None):
         raise ConfigError(
-            f"CRFRefinement: certain is {certain} with gt_prob {gt_prob}. It is the probability "
-            "from which a pixel gets a hard label. Pass a number in [0, 1] together with gt_prob."
+            f"CRFRefinement: min_confidence is {min_confidence} with gt_prob {gt_prob}. "
+            "Pass a number in [0, 1] together with gt_prob."
         )

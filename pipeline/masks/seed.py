@@ -1,4 +1,4 @@
-"""From raw saliency maps of the classes of one image to probabilities and label images."""
+"""From the raw saliency maps of one image to probabilities and label images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
 
-PLANES = ("constant", "power")  # heights of the background, see ``with_background``
-_ROUNDING = 1e-3  # maps may have been stored in half precision or enlarged
+PLANES = ("constant", "power")  # background scores, see ``with_background``
+_ROUNDING = 1e-3  # tolerance for maps stored in half precision or resized
 
 
 def normalise(maps: Floats) -> Floats:
-    """Positive part of each map as a share of its own maximum; a map without one becomes 0.
+    """The positive part of each map, divided by its maximum; 0 for a map without positive values.
 
     Args:
         maps: Raw signed saliency, float [K, H, W], one map for each class of the image.
@@ -36,30 +36,30 @@ def normalise(maps: Floats) -> Floats:
     """
     maps = np.asarray(maps)
     _check_planes("normalise", "maps", maps)
-    positive = np.maximum(maps, 0).astype(np.float64)  # half-precision sums and tiny maxima
+    positive = np.maximum(maps, 0).astype(np.float64)  # a tiny maximum may be a float32 denormal
     highest = positive.max(axis=(1, 2), keepdims=True, initial=0.0)
     return (positive / np.where(highest > 0, highest, 1.0)).astype(np.float32)
 
 
 def compete(maps: Floats, logits: Floats, temperature: float) -> Floats:
-    """Each map, less where a classifier sees another class of the image at that place.
+    """Maps that are reduced where the classifier favours another class of the image.
 
     With K classes and ``p`` the softmax over their logits at a pixel, each map is multiplied there
-    by ``min(1, K p)``: a class with its even share or more keeps all of its saliency, one that
-    another outdoes loses it. One map alone stays as it is.
+    by ``min(1, K p)``: a class with a probability of ``1 / K`` or more keeps its saliency, a less
+    probable one loses part of it. A single map is returned unchanged.
 
     Args:
         maps: Normalised maps of the classes of one image, float [K, H, W], from ``normalise``.
-        logits: Of the same classes by place, float [K, h, w] of any size: what the classifier's
-            last linear layer makes of the feature map before its mean is taken.
-        temperature: Of the softmax, > 0; the lower, the more the winner takes.
+        logits: Logits of the same classes at each location, float [K, h, w] of any size: the
+            classifier's last linear layer applied to the feature map before pooling.
+        temperature: Temperature of the softmax, > 0; the lower, the sharper the competition.
 
     Returns:
         float32 [K, H, W] in [0, 1].
 
     Raises:
         ConfigError: ``temperature`` is out of its range.
-        DataError: The arrays are not [K, H, W] for one K, or have values that are not finite.
+        DataError: An array is not [K, H, W], the two differ in K, or a value is not finite.
 
     Example:
         >>> even = np.ones((2, 1, 1))
@@ -67,17 +67,15 @@ def compete(maps: Floats, logits: Floats, temperature: float) -> Floats:
         [[[1.0]], [[0.5]]]
     """
     if not 0 < temperature < math.inf:
-        raise ConfigError(
-            f"compete: temperature is {temperature}. Logits are divided by it. Pass a number > 0."
-        )
+        raise ConfigError(f"compete: temperature is {temperature}. Pass a finite number > 0.")
     maps = np.asarray(maps, dtype=np.float32)
     logits = np.asarray(logits, dtype=np.float32)
     _check_planes("compete", "maps", maps)
     _check_planes("compete", "logits", logits)
     if len(maps) != len(logits):
         raise DataError(
-            f"compete: maps is {maps.shape} but logits {logits.shape}. A class would have another "
-            "one's logits. Pass those of the classes of the maps, in their order."
+            f"compete: maps is {maps.shape} but logits is {logits.shape}. "
+            "Pass the logits of the classes of the maps, in the same order."
         )
     if len(maps) < 2:
         return maps
@@ -88,25 +86,26 @@ def compete(maps: Floats, logits: Floats, temperature: float) -> Floats:
 
 
 def with_background(maps: Floats, background: float, plane: str = "constant") -> Floats:
-    """Probabilities of background and classes: the background's plane first, then all to sum 1.
+    """Probabilities of background and classes: a background plane is added, then the sum is 1.
 
-    A pixel belongs to its strongest class where that map is above ``background``, whatever the
-    plane; the plane says how sure that is, which matters to a refinement. A constant one leaves
-    a class with at most ``1 / (1 + background)``. The power ``(1 - max_k m_k)^alpha`` is 1 where
-    there is no saliency and 0 at a maximum; ``alpha = log(background) / log(1 - background)``
-    puts the tie at ``background``: 0.5 is alpha 1, 0.38 is 2, 0.28 is 4, 0.09 is 24.
+    With either plane a pixel belongs to its strongest class if that map is above the threshold
+    ``background``. The plane determines the confidence, which matters to a refinement. With a
+    constant plane the probability of a class is at most ``1 / (1 + background)``. The power
+    ``(1 - max_k m_k)^alpha`` is 1 where there is no saliency and 0 at a maximum;
+    ``alpha = log(background) / log(1 - background)`` puts the tie at ``background``: threshold
+    0.5 is alpha 1, 0.38 is 2, 0.28 is 4, 0.09 is 24.
 
     Args:
         maps: Normalised maps, float [K, H, W] in [0, 1], from ``normalise``.
-        background: Level of a map, a share of its maximum, at which it equals the background: in
-            (0, 1], for the power below 1.
-        plane: "constant", or "power".
+        background: Threshold, the value of a map at which class and background are equally
+            probable: in (0, 1], below 1 for the power plane.
+        plane: "constant" or "power".
 
     Returns:
         float32 [K + 1, H, W], background first.
 
     Raises:
-        ConfigError: ``background`` is out of its range, or ``plane`` unknown.
+        ConfigError: ``background`` is out of its range, or ``plane`` is unknown.
         DataError: ``maps`` is not [K, H, W], or not within [0, 1].
 
     References:
@@ -124,8 +123,8 @@ def with_background(maps: Floats, background: float, plane: str = "constant") ->
     _check_planes("with_background", "maps", maps)
     if maps.size and (maps.min() < 0 or maps.max() > 1 + _ROUNDING):
         raise DataError(
-            f"with_background: maps are in [{maps.min():.4g}, {maps.max():.4g}]. A threshold on "
-            "raw saliency means something else in every image. Pass them through normalise first."
+            f"with_background: maps are in [{maps.min():.4g}, {maps.max():.4g}], not in [0, 1]. "
+            "Pass them through normalise first."
         )
     height = np.full((1, *maps.shape[1:]), background, dtype=np.float32)
     if plane == "power":
@@ -138,7 +137,7 @@ def with_background(maps: Floats, background: float, plane: str = "constant") ->
 def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
     """The most probable label of each pixel: 0 for background, class index + 1 otherwise.
 
-    Of equals the background wins, then the class named first.
+    A tie goes to the background, then to the first class.
 
     Args:
         probabilities: float [K + 1, H, W], background first.
@@ -148,7 +147,8 @@ def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
         uint8 [H, W].
 
     Raises:
-        DataError: Planes and classes do not match in number, or a class index is out of range.
+        DataError: The numbers of planes and classes do not match, or a class index is out of
+            range.
 
     Example:
         >>> label_image(np.array([[[0.6, 0.2]], [[0.4, 0.8]]]), classes=[14])
@@ -159,27 +159,24 @@ def label_image(probabilities: Floats, classes: Sequence[int]) -> LabelImage:
     if len(probabilities) != len(classes) + 1:
         raise DataError(
             f"label_image: probabilities is {probabilities.shape} for {len(classes)} classes. "
-            "Planes would get the names of other classes. "
             f"Pass {len(classes) + 1} planes: background, then one for each class."
         )
     outside = [index for index in classes if not 0 <= index < VOID - 1]
     if outside:
         raise DataError(
-            f"label_image: classes contains {outside}. Label {VOID} is void and 8 bits end there, "
-            f"so that pixels would be lost. Pass 0-based indices from 0 to {VOID - 2}."
+            f"label_image: classes contains {outside}. Labels are 8 bits and {VOID} is void. "
+            f"Pass class indices from 0 to {VOID - 2}."
         )
     values = np.array([BACKGROUND, *(index + 1 for index in classes)], dtype=np.uint8)
     return np.asarray(values[probabilities.argmax(axis=0)])
 
 
 def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
-    """Labels where a high and a low threshold agree, 255 (void) between the two.
-
-    Foreground where ``strict`` says so (with its class), background where both say background.
+    """A training mask: foreground from ``strict``, background from ``lenient``, void otherwise.
 
     Args:
-        strict: Label image made with the high foreground threshold, uint8 [H, W].
-        lenient: Label image made with the low background threshold, uint8 [H, W].
+        strict: Label image made with the high threshold, for foreground, uint8 [H, W].
+        lenient: Label image made with the low threshold, for background, uint8 [H, W].
 
     Returns:
         uint8 [H, W].
@@ -197,8 +194,8 @@ def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
     """
     if strict.shape != lenient.shape:
         raise DataError(
-            f"confident: strict is {strict.shape} but lenient is {lenient.shape}. Pixels would be "
-            "compared with their neighbours. Make both label images at the size of the image."
+            f"confident: strict is {strict.shape} but lenient is {lenient.shape}. "
+            "Make both label images at the size of the image."
         )
     mask = strict.copy()
     mask[(strict == BACKGROUND) & (lenient != BACKGROUND)] = VOID
@@ -208,22 +205,19 @@ def confident(strict: LabelImage, lenient: LabelImage) -> LabelImage:
 def _check_background(background: float, plane: str) -> None:
     if plane not in PLANES:
         raise ConfigError(
-            f"with_background: plane is {plane!r}. There is no such background. "
-            f"Choose {' or '.join(PLANES)}."
+            f"with_background: plane is {plane!r}, which is unknown. Choose {' or '.join(PLANES)}."
         )
     if not 0 < background <= 1 or (plane == "power" and background == 1):
         raise ConfigError(
-            f"with_background: background is {background} of a {plane} plane. Maps are shares of "
-            "their maximum, and every pixel would become the same label. "
-            "Pass a number in (0, 1), or 1 for a constant plane."
+            f"with_background: background is {background} with a {plane} plane. "
+            "Pass a number in (0, 1); a constant plane also accepts 1."
         )
 
 
 def _check_planes(function: str, name: str, planes: Floats) -> None:
     if planes.ndim != 3:
         raise DataError(
-            f"{function}: {name} is {planes.shape}. Rows would be taken for maps. "
-            "Pass one plane for each class, [K, H, W]."
+            f"{function}: {name} is {planes.shape}. Pass one plane for each class, [K, H, W]."
         )
     finite = np.isfinite(planes).all(axis=(1, 2))
     if not finite.all():
@@ -231,6 +225,5 @@ def _check_planes(function: str, name: str, planes: Floats) -> None:
         raise DataError(
             f"{function}: {name}[{index}] of {planes.shape} has "
             f"{np.count_nonzero(~np.isfinite(planes[index]))} values that are NaN or infinite. "
-            "The mask would be noise. Check the saliency of this image, and that the model's "
-            "weights are finite."
+            "Check the saliency of this image, and that the model's weights are finite."
         )

@@ -1,13 +1,12 @@
-"""Random walk between places of an image that look alike to a network.
+"""Random walk between locations of an image that have similar features in a network.
 
-Probabilities move from place to place, and the more alike two places are in the network's features,
-the more moves between them, however far apart they are: the body gets what the head had. Nothing
-is trained.
+Probabilities move between locations in proportion to the similarity of their features, regardless
+of distance: an animal's body receives the probability of its head. Nothing is trained.
 
 References:
     Ahn and Kwak, "Learning Pixel-level Semantic Affinity with Image-level Supervision for Weakly
     Supervised Semantic Segmentation", CVPR 2018, equations 4 to 6 (the walk; there the affinity is
-    learned, is between neighbours only, and seeds are not normalised with the background's).
+    learned, connects neighbours only, and the background takes no part in the normalisation).
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.images import enlarge
 from pipeline.masks.refine import FeatureReader, check_sizes
 
-_MOST_NODES = 128  # along the longer side: the affinity of 128 x 128 places is 1 GiB
-_TINY = 1e-6  # norm below which a place is like the mean of the image, and like no other
+_MOST_NODES = 128  # along the longer side: the affinity of 128 x 128 locations takes 1 GiB
+_TINY = 1e-6  # relative norm below which a feature vector counts as zero
 
 
 def affinity(features: Sequence[Tensor], size: tuple[int, int], power: float) -> Tensor:
-    """How alike any two places of an image are: ``max(0, cosine)^power``, 1 with themselves.
+    """The similarity of every pair of locations: ``max(0, cosine)^power``, 1 on the diagonal.
 
-    The cosine is the mean over the layers, each of which has an equal say. What all places of the
-    image have in common is subtracted first. A place that is nothing but that is like no other.
+    The cosine is averaged over the layers. The mean feature vector of the image is subtracted
+    first; a location whose features equal the mean has a similarity of 0 to all others.
 
     Args:
-        features: Feature maps of the layers, each [C, h, w] of its own size.
-        size: Rows and columns of the places; the maps are resized to it, bilinear.
-        power: The greater, the less moves between places that are only a little alike; > 0.
+        features: Feature maps of the layers, each [C, h, w] of any size.
+        size: Rows and columns of the grid of locations; the maps are resized to it, bilinear.
+        power: Exponent, > 0; a large one suppresses weak similarities.
 
     Returns:
         float32 [N, N], symmetric, in [0, 1], with N = rows * columns, row by row.
 
     Raises:
-        DataError: There are no features, or they are no maps of finite numbers.
+        DataError: There are no features, or one is not a map of finite numbers.
 
     Example:
         >>> affinity([torch.tensor([[[1.0, 1.0, -2.0]]])], (1, 3), power=2)
@@ -60,8 +59,8 @@ def affinity(features: Sequence[Tensor], size: tuple[int, int], power: float) ->
 
 
 def _cosines(layer: Tensor, size: tuple[int, int]) -> Tensor:
-    places = interpolate(layer[None].float(), size, mode="bilinear", align_corners=False)[0]
-    vectors = places.flatten(1).T
+    grid = interpolate(layer[None].float(), size, mode="bilinear", align_corners=False)[0]
+    vectors = grid.flatten(1).T
     vectors = vectors - vectors.mean(0)
     largest = vectors.norm(dim=1).max()
     directions = normalize(vectors, dim=1, eps=max(_TINY * float(largest), _TINY))
@@ -69,15 +68,16 @@ def _cosines(layer: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def walk(planes: Tensor, weights: Tensor, steps: int) -> Tensor:
-    """``planes`` after ``steps`` steps: at each, a place becomes a mean of all, by their weights.
+    """``planes`` after ``steps`` steps, each of which replaces a location by a weighted mean.
 
     Args:
-        planes: Values of each label at N places, [L, N].
-        weights: Of place j for place i, [N, N], >= 0, no row of zeros.
-        steps: How often, >= 0.
+        planes: Values of each label at N locations, [L, N].
+        weights: Weight of location j (column) in the mean for location i (row), [N, N], >= 0, no
+            row of zeros.
+        steps: Number of steps, >= 0.
 
     Returns:
-        [L, N]. What sums to one over the labels still does.
+        [L, N]. A sum of 1 over the labels is preserved.
 
     References:
         Ahn and Kwak, CVPR 2018, equations 5 and 6.
@@ -95,18 +95,19 @@ def walk(planes: Tensor, weights: Tensor, steps: int) -> Tensor:
 class FeatureWalk:
     """Refiner: a random walk on the affinity of the classifier's own features.
 
-    It costs a forward pass, or two, and needs no training. The result is as coarse as the places,
-    so a refiner that knows edges belongs behind it, see :class:`pipeline.masks.refine.Chain`.
+    It costs one or two forward passes per image and needs no training. The result is as coarse as
+    the grid, so it is best followed by a refiner that finds edges, see
+    :class:`pipeline.masks.refine.Chain`.
 
     Args:
-        layers: Of the network, by name. Early ones know edges and texture, late ones objects. None
-            takes the last ones at strides 8, 16 and so on.
+        layers: Names of layers of the network. Early ones represent edges and texture, late ones
+            objects. None means the last ones at strides 8, 16 and so on.
         size: Longer side of the image that the network sees, px, before ``scale``.
-        scale: Of ``size``: features are finer on an enlarged image.
-        flip: The mean of the features of the image and of its mirror image: two forward passes.
-        nodes: Places along the longer side, 2 to 128. Time and memory grow with its 4th power.
-        power: Of the affinity, > 0.
-        steps: Of the walk, >= 0.
+        scale: Factor on ``size``: features are finer on an enlarged image.
+        flip: Average the features of the image and the mirrored image: two forward passes.
+        nodes: Locations along the longer side, 2 to 128. Time and memory grow with its 4th power.
+        power: Exponent of the affinity, > 0.
+        steps: Number of steps of the walk, >= 0.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -121,7 +122,7 @@ class FeatureWalk:
         array([0.5, 0.5], dtype=float32)
     """
 
-    reads_network: ClassVar[bool] = True  # a run gives it its classifier
+    reads_network: ClassVar[bool] = True  # the run passes its classifier to ``bound``
 
     def __init__(
         self,
@@ -143,10 +144,10 @@ class FeatureWalk:
         self._reader: FeatureReader | None = None
 
     def bound(self, reader: Callable[[], FeatureReader]) -> FeatureWalk:
-        """The same walk on features that ``reader()`` reads.
+        """The same walk on the features of ``reader()``.
 
         Raises:
-            ConfigError: The network has no such layers.
+            ConfigError: The network lacks one of the layers.
         """
         ready = copy(self)
         ready._reader = reader()
@@ -159,14 +160,13 @@ class FeatureWalk:
 
         Args:
             image: RGB, uint8 [H, W, 3], not empty.
-            probabilities: Each float32 [L, H, W]. With L = 1 there is nothing to decide and the
-                array comes back.
+            probabilities: Each float32 [L, H, W]. With L = 1 the array is returned unchanged.
 
         Returns:
             One float32 [L, H, W] for each, sum 1 over the labels.
 
         Raises:
-            ConfigError: There is no network to read features from.
+            ConfigError: ``bound`` was not called.
             DataError: Probabilities have another size, or features are not finite.
         """
         check_sizes("FeatureWalk", image, probabilities)
@@ -182,8 +182,8 @@ class FeatureWalk:
     def _features(self, image: Image) -> list[Tensor]:
         if self._reader is None:
             raise ConfigError(
-                "FeatureWalk: there is no network. It walks on features of one, and has none to "
-                "read. Use it as refine= of a run, or give it a network with bound()."
+                "FeatureWalk: there is no network to read features from. "
+                "Use it as refine= of a run, or pass a reader to bound()."
             )
         features = self._reader(image, self._layers, self._size)
         if not self._flip:
@@ -200,23 +200,19 @@ class FeatureWalk:
 
 
 def _grid(size: tuple[int, int], nodes: int) -> tuple[int, int]:
-    """Rows and columns of places of an image, ``nodes`` along its longer side or one a pixel."""
+    """Rows and columns of the grid: ``nodes`` along the longer side, at most one per pixel."""
     share = min(nodes / max(size), 1)
     return max(round(size[0] * share), 1), max(round(size[1] * share), 1)
 
 
 def _check_features(features: Sequence[Tensor]) -> None:
     if not features:
-        raise DataError(
-            "affinity: there are no features. All places would be alike. "
-            "Pass the maps of one layer or more."
-        )
+        raise DataError("affinity: there are no features. Pass the maps of one layer or more.")
     for index, layer in enumerate(features):
         if layer.ndim != 3 or layer.numel() == 0 or not bool(layer.isfinite().all()):
             raise DataError(
                 f"affinity: features[{index}] is {tuple(layer.shape)}, or has values that are NaN "
-                "or infinite. Places could not be compared. Pass finite maps [C, h, w], and check "
-                "the weights of the network."
+                "or infinite. Pass finite maps [C, h, w], and check the weights of the network."
             )
 
 
@@ -225,17 +221,16 @@ def _check_options(
 ) -> None:
     if isinstance(layers, str) or (layers is not None and not layers):
         raise ConfigError(
-            f"FeatureWalk: layers is {layers!r}. There is nothing to compare places by. "
-            "Pass a list of one layer name or more, or null to have them chosen."
+            f"FeatureWalk: layers is {layers!r}. "
+            "Pass a list of one layer name or more, or null for the default layers."
         )
     if not 2 <= nodes <= _MOST_NODES:
         raise ConfigError(
-            f"FeatureWalk: nodes is {nodes}. Every pair of nodes has an affinity, and memory would "
-            f"run out. Pass 2 to {_MOST_NODES}."
+            f"FeatureWalk: nodes is {nodes}. Memory grows with its 4th power. "
+            f"Pass 2 to {_MOST_NODES}."
         )
     if not (0 < size < float("inf") and 0 < power < float("inf") and steps >= 0):
         raise ConfigError(
-            f"FeatureWalk: size x scale is {size}, power {power}, steps {steps}. Features are read "
-            "at that size and affinities raised to that power. "
-            "Pass size, scale and power > 0 and steps >= 0."
+            f"FeatureWalk: size x scale is {size}, power {power}, steps {steps}. "
+            "Pass finite size, scale and power > 0 and steps >= 0."
         )

@@ -1,1 +1,1 @@
-"""Networks: backbones, their features and weights, where and in which precision they run."""
+"""Networks: backbones, their features, frozen layers, device and precision."""

@@ -1,4 +1,4 @@
-"""Classification networks by name, cut before their pooling, with one linear layer on top."""
+"""Classification networks by name: a backbone, global average pooling and one linear layer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tsgb.explain.state_dicts import WeightsError
 class ClassifierNet(nn.Module):
     """Backbone, global average pooling, linear layer.
 
-    The layers of the backbone are named ``backbone.<its own name>``; for torchvision networks that
-    keep their layers in ``features`` that word is left out (``backbone.13`` of MobileNetV2).
+    Layers of the backbone are called ``backbone.<name in the library>``. For torchvision networks
+    with a module ``features``, that word is omitted (``backbone.13`` for MobileNetV2).
     """
 
     def __init__(self, backbone: nn.Module, channels: int, classes: int) -> None:
@@ -31,7 +31,7 @@ class ClassifierNet(nn.Module):
         return self.logits(self.backbone(images))
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits [B, classes] of what the backbone gives, [B, C, h, w]."""
+        """Logits [B, classes] of the backbone's feature map [B, C, h, w]."""
         logits: Tensor = self.head(features.mean((2, 3)))
         return logits
 
@@ -41,14 +41,14 @@ def build_classifier(library: str, name: str, weights: str, classes: int) -> Cla
 
     Args:
         library: ``torchvision`` or ``timm``.
-        name: Of the network there, for example ``resnet50``.
-        weights: Of the backbone: ``none``, ``download`` (from the library), or the path of a
-            state dict of the whole network; a head in it is left out.
+        name: Name of the network in the library, for example ``resnet50``.
+        weights: Weights of the backbone: ``none``, ``download`` (from the library), or the path
+            of a state dict of the whole network, whose head is dropped.
         classes: Number of outputs.
 
     Raises:
-        ConfigError: Unknown library or name, weights that do not fit, or a network without a
-            feature map [B, C, h, w] before its classifier.
+        ConfigError: The library or the name is unknown, the weights do not fit, or the network
+            has no feature map [B, C, h, w] before its classifier.
     """
     backbone = _cut(library, name, library_network(library, name, weights))
     channels = _channels(backbone, f"{library}/{name}")
@@ -56,15 +56,15 @@ def build_classifier(library: str, name: str, weights: str, classes: int) -> Cla
 
 
 def library_network(library: str, name: str, weights: str) -> nn.Module:
-    """A whole network of torchvision or timm with its own head.
+    """A network of torchvision or timm with its own head.
 
     Args:
-        library: As for :func:`build_classifier`, like the next two.
-        name: Name of the network.
-        weights: Weights of the whole network.
+        library: ``torchvision`` or ``timm``.
+        name: Name of the network in the library.
+        weights: ``none``, ``download``, or the path of a state dict of the whole network.
 
     Raises:
-        ConfigError: Unknown name, or weights that do not fit.
+        ConfigError: The name is unknown, or the weights do not fit.
     """
     try:
         return load_network(library, name, weights)
@@ -76,7 +76,7 @@ def library_network(library: str, name: str, weights: str) -> nn.Module:
 
 def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
     if library == "timm":
-        network.reset_classifier(0, "")  # type: ignore[operator]  # then it gives its features
+        network.reset_classifier(0, "")  # type: ignore[operator]  # returns its feature map now
         return network
     if isinstance(network, torchvision.models.DenseNet):
         return nn.Sequential(*network.features, nn.ReLU())
@@ -90,8 +90,8 @@ def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
             break
         layers[child_name] = child
     raise ConfigError(
-        f"classifier.backbone: torchvision/{name} has no plain chain of layers before its "
-        "classifier, so its feature map cannot be found. Take the same network from timm "
+        f"classifier.backbone: torchvision/{name} is not a plain chain of layers before its "
+        "classifier, so its feature map cannot be found. Use the same network from timm "
         "(classifier.library=timm)."
     )
 
@@ -103,7 +103,7 @@ def _channels(backbone: nn.Module, name: str) -> int:
     backbone.train(training)
     if features.ndim != 4:
         raise ConfigError(
-            f"classifier.backbone: {name} gives features of shape {tuple(features.shape)}, not "
-            "[B, C, h, w]. Saliency maps need a convolutional network; choose one."
+            f"classifier.backbone: {name} returns features of shape {tuple(features.shape)}, not "
+            "[B, C, h, w]. Choose a convolutional network."
         )
     return int(features.shape[1])

@@ -1,4 +1,4 @@
-"""Where networks run, and in which precision."""
+"""The device and the precision of networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.base.config import Accelerator, TrainerConfig
 
 
 def on_gpu(settings: TrainerConfig) -> bool:
-    """True if networks run on a GPU and leave the CPU to other work."""
+    """Whether networks run on a GPU."""
     return settings.accelerator != Accelerator.cpu and torch.cuda.is_available()
 
 
 def training_precision(settings: TrainerConfig) -> Any:
-    """Lightning's word for the precision; ``auto`` is bfloat16 where the hardware multiplies it.
+    """Lightning's name of the precision; ``auto`` means bfloat16 if the hardware supports it.
 
     On CPUs with bfloat16 instructions mixed precision is 1.7 times as fast as float32.
     """
@@ -28,11 +28,11 @@ def training_precision(settings: TrainerConfig) -> Any:
 
 
 def numerics(settings: TrainerConfig) -> dict[str, Any]:
-    """What rounding in a training depends on, as plain values for its fingerprint.
+    """Everything that rounding in a training depends on, for its fingerprint.
 
     Returns:
-        ``precision``: the one that is used, never ``auto``. ``tf32``: whether a GPU may round
-        the factors of float32 products to TensorFloat-32. ``processes``: how many share a step.
+        ``precision``: the precision that is used, never ``auto``. ``tf32``: whether a GPU may
+        round the factors of float32 products to TensorFloat-32. ``processes``: their number.
     """
     convolutions = torch.backends.cudnn.allow_tf32
     products = torch.backends.cuda.matmul.allow_tf32
@@ -44,7 +44,7 @@ def numerics(settings: TrainerConfig) -> dict[str, Any]:
 
 
 def processes(settings: TrainerConfig) -> int:
-    """Number of processes that the launcher or the settings ask for."""
+    """Number of processes requested by the launcher or the settings."""
     return max(int(os.environ.get("WORLD_SIZE", "1")), settings.devices)
 
 

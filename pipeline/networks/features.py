@@ -1,4 +1,4 @@
-"""Feature maps of an image, as a network sees them."""
+"""Feature maps and per-location logits of an image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from pipeline.base.errors import ConfigError
 from pipeline.networks.pixels import normalise_colours, resize, scaled_size
 
-_COARSE = 6  # a map this many times smaller than the image, or more, has a stride of 8 or more
+_COARSE = 6  # a map more than this many times smaller than the image has a stride of 8 or more
 
 
 class NetworkFeatures:
-    """Reads feature maps of a network by the names of its layers.
+    """Reads feature maps of a network by layer name.
 
-    Several threads may share it; they take turns. The network is left as it is.
+    Threads may share it; they take turns. The network is not changed.
 
     Args:
-        network: Takes normalised images; in eval mode.
+        network: A network for normalised images, in eval mode.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.ReLU())
@@ -39,17 +39,17 @@ class NetworkFeatures:
         self._turn = Lock()
 
     def check(self, layers: Sequence[str]) -> None:
-        """Refuse names of layers that the network does not have.
+        """Refuse layer names that the network does not have.
 
         Raises:
-            ConfigError: With the first such name.
+            ConfigError: Names the first unknown layer.
         """
         known = dict(self._network.named_modules())
         for layer in layers:
             if not layer or layer not in known:
                 top = [name for name in known if 0 < name.count(".") + bool(name) <= 2]
                 raise ConfigError(
-                    f"layers: the network has no layer {layer!r}. There are no features to read. "
+                    f"layers: the network has no layer {layer!r}. "
                     f"Its top layers are {', '.join(top)}."
                 )
 
@@ -57,17 +57,18 @@ class NetworkFeatures:
     def __call__(
         self, image: NDArray[np.uint8], layers: Sequence[str], size: float
     ) -> list[Tensor]:
-        """Maps [C, h, w] of each layer, on the network's device.
+        """The feature map [C, h, w] of each layer, on the network's device.
 
         Args:
             image: RGB, uint8 [H, W, 3], not empty.
-            layers: Names; each must run and give one map [1, C, h, w]. None named: the last one
-                at each size of an eighth of the image or less, of the parts of the backbone.
-            size: Longer side of what the network sees, px; sides are rounded to 32 k + 1.
+            layers: Names of layers with an output [1, C, h, w]. If empty: of the backbone's
+                blocks, the last one at each stride of 8 or more.
+            size: Longer side of the image that the network sees, px; sides are rounded to
+                32 k + 1.
 
         Raises:
-            ConfigError: A layer is unknown, or gives something else than a map; or none is named
-                and there is none of that size.
+            ConfigError: A layer is unknown or its output is not a feature map; or ``layers`` is
+                empty and the backbone has no block at a stride of 8 or more.
         """
         self.check(layers)
         pixels = self._pixels(image, size)
@@ -79,26 +80,26 @@ class NetworkFeatures:
 
     @torch.no_grad()
     def logits(self, image: NDArray[np.uint8], size: float) -> NDArray[np.float32]:
-        """Logits by place, [classes, h, w]: their mean over the places is the logit of the image.
+        """Logits at each location, [classes, h, w]; their mean is the logit of the image.
 
         Args:
             image: RGB, uint8 [H, W, 3], not empty.
-            size: Longer side of what the network sees, px; sides are rounded to 32 k + 1.
+            size: Longer side of the image that the network sees, px; sides are rounded to
+                32 k + 1.
 
         Raises:
-            ConfigError: The network has no ``backbone`` that gives a feature map and no linear
-                ``head`` on its mean.
+            ConfigError: The network does not consist of a ``backbone`` and a linear ``head``.
         """
         backbone = getattr(self._network, "backbone", None)
         head = getattr(self._network, "head", None)
         if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
             raise ConfigError(
-                f"{type(self._network).__name__}: it has no backbone and linear head, so no logits "
-                "by place, over which classes could compete. Use the classifier of a run, or "
-                "leave the competition out."
+                f"{type(self._network).__name__}: it has no backbone and linear head, which the "
+                "competition between classes needs. Use the classifier of a run, or set "
+                "seed.competition=0."
             )
         pixels = self._pixels(image, size)
-        with self._turn:  # a call in another thread would take what this one's layers give
+        with self._turn:  # hooks of a call in another thread would record this one's outputs
             features = backbone(pixels)
         bias = 0 if head.bias is None else head.bias[:, None, None]
         planes = torch.einsum("kc,chw->khw", head.weight, features[0]) + bias
@@ -116,7 +117,7 @@ def _captured(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, A
     outputs: dict[str, Any] = {}
 
     def keep(layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs[layer] = output  # in the order in which layers run
+        outputs[layer] = output  # in the order of execution
 
     with ExitStack() as stack:
         for layer in dict.fromkeys(layers):
@@ -126,7 +127,7 @@ def _captured(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, A
 
 
 def _parts(network: nn.Module) -> list[str]:
-    """Names of the backbone's blocks; what is only a sequence counts as what it consists of."""
+    """Names of the backbone's blocks; an ``nn.Sequential`` is replaced by its children."""
     found = []
     waiting = [("backbone", getattr(network, "backbone", nn.Sequential()))]
     while waiting:
@@ -144,7 +145,7 @@ def _last_of_each_size(outputs: list[Any], side: int) -> list[Tensor]:
     if not last:
         raise ConfigError(
             "layers: the network has no backbone with feature maps of an eighth of the image or "
-            "less, so the layers cannot be chosen for you. Name one or more."
+            "less, so that there are no default layers. Name one or more."
         )
     return list(last.values())
 
@@ -153,7 +154,7 @@ def _map(layer: str, output: Any) -> Tensor:
     if not isinstance(output, Tensor) or output.ndim != 4:
         what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ConfigError(
-            f"layers: {layer!r} gives {what}, not one feature map [1, C, h, w]. Places of the "
-            "image could not be told apart. Choose a layer before the pooling."
+            f"layers: {layer!r} returns {what}, not one feature map [1, C, h, w]. "
+            "Choose a layer before the pooling."
         )
     return output[0]

@@ -1,4 +1,4 @@
-"""Layers that learn nothing: the first ones of a network that was trained before."""
+"""Frozen layers: the first ones of a pretrained network."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pipeline.base.errors import ConfigError
 
 
 def layers_before(network: nn.Module, layer: str, setting: str) -> list[nn.Module]:
-    """Everything of a network that comes before ``layer``, without what holds it.
+    """All modules of a network before ``layer``, without the modules that contain it.
 
-    What comes before is told by the order in which layers were made, which in encoders of
-    torchvision, timm and segmentation-models-pytorch is that of the data. Without gradients of
-    these layers' weights none are worked out below ``layer``, which is where the time is saved.
+    "Before" refers to the order of definition, which in encoders of torchvision, timm and
+    segmentation-models-pytorch is the order of execution. If these layers are frozen, the backward
+    pass ends at ``layer``, which saves time.
 
     Args:
-        network: Takes images.
-        layer: Dotted name in it.
-        setting: Where a person gave the name, for the error.
+        network: The network.
+        layer: Dotted name of a layer in it.
+        setting: Name of the setting, for the error.
 
     Raises:
-        ConfigError: There is no such layer.
+        ConfigError: The layer does not exist.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 5))
@@ -32,20 +32,20 @@ def layers_before(network: nn.Module, layer: str, setting: str) -> list[nn.Modul
     if layer not in dict(network.named_modules()) or not layer:
         names = ", ".join(name for name, _ in _top(network))
         raise ConfigError(
-            f"{setting}: {layer!r} is no layer of {type(network).__name__}. More or less than was "
-            f"meant would be frozen. Choose the first layer that is to learn, among them {names}."
+            f"{setting}: {layer!r} is not a layer of {type(network).__name__}. "
+            f"Choose the first layer that is to learn, for example one of {names}."
         )
     found = []
     for name, module in network.named_modules():
         if name == layer:
             break
-        if name and not layer.startswith(f"{name}."):  # else it holds the layer
+        if name and not layer.startswith(f"{name}."):  # otherwise the module contains the layer
             found.append(module)
     return found
 
 
 def _top(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Layers of a network, those of its longest chain if it has but a few."""
+    """The children of a network; of up to two children, a long one is replaced by its own."""
     children = list(network.named_children())
     for name, child in children:
         if len(children) <= 2 and len(list(child.children())) > 2:

@@ -1,4 +1,4 @@
-"""Tensors of pixels: colours and sizes as the networks want them."""
+"""Tensors of pixels: the colour normalisation and the image sizes that the networks need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def normalise_colours(images: Tensor) -> Tensor:
-    """RGB uint8 [B, 3, H, W] (or float in [0, 255]) as float32 with ImageNet statistics.
+    """RGB uint8 [B, 3, H, W] (or float in [0, 255]) as float32, normalised as for ImageNet.
 
     Example:
         >>> normalise_colours(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
@@ -23,37 +23,37 @@ def normalise_colours(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Float [B, C, H, W] at ``size`` (height, width), bilinear, smoothed where it shrinks."""
+    """Float [B, C, H, W] resized to ``size`` (height, width), bilinear with antialiasing."""
     if images.shape[-2:] == size:
         return images
     return interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def scaled_size(height: int, width: int, longer: float) -> tuple[int, int]:
-    """Height and width with the same aspect ratio, sides of the form 32 k + 1.
+    """Height and width with the same aspect ratio, rounded to sides of the form 32 k + 1.
 
     Such sides keep the sampling grid of every stride up to 32 centred in networks with symmetric
     padding, and are what networks trained with TensorFlow's padding expect.
 
     Args:
-        height: Of the image, px.
-        width: Of the image, px.
-        longer: Wanted length of the longer side, px; rounded to the nearest 32 k + 1.
+        height: Height of the image, px.
+        width: Width of the image, px.
+        longer: Length of the longer side before rounding, px.
 
     Example:
         >>> scaled_size(375, 500, 321)
         (225, 321)
     """
     ratio = longer / max(height, width)
-    return _odd(height * ratio), _odd(width * ratio)
+    return _nearest_side(height * ratio), _nearest_side(width * ratio)
 
 
-def _odd(side: float) -> int:
+def _nearest_side(side: float) -> int:
     return max(32 * round((side - 1) / 32) + 1, 33)
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Images padded at bottom and right, by repeating the border, to multiples of ``multiple``."""
+    """Images padded at bottom and right to multiples of ``multiple``; the border is replicated."""
     height, width = images.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return torch.nn.functional.pad(images, (0, right, 0, bottom), mode="replicate")

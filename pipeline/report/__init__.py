@@ -1,1 +1,1 @@
-"""Tables and pictures of a run as one HTML page."""
+"""Tables, plots and pictures of runs, each page as one HTML file."""

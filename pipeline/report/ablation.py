@@ -1,4 +1,4 @@
-"""An ablation among compared runs: one choice, and the same with one thing changed at a time."""
+"""Detection of an ablation among compared runs: a reference, and variants with one change each."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from itertools import combinations
 
 from pipeline.report.comparison import Group, Spread
 
-_FEWEST = 2  # things that are changed, each by itself; one thing is a column of its own
+_FEWEST = 2  # changes of an ablation; a single one is a column of an ordinary table
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Groups that are all one choice, the reference, but for one thing.
+    """Groups that each differ from a reference group in one thing.
 
     Attributes:
-        reference: The group that the others were made from.
-        names: Dotted names of all settings that are changed somewhere.
+        reference: The group that the others are compared with.
+        names: Dotted names of all settings that differ between groups.
     """
 
     reference: Group
     names: Sequence[str]
 
     def changed(self, group: Group) -> str:
-        """What is not as in the reference, in a few words."""
+        """The settings that differ from the reference, as short text."""
         if group is self.reference:
             return "reference"
         return self._described(group, _changes(group, self.reference, self.names))
 
     @property
     def choice(self) -> str:
-        """What the reference is, as far as others are not."""
+        """The reference's values of the settings that differ, as short text."""
         names = [name for name in self.names if name in self.reference.settings]
         return self._described(self.reference, names)
 
     def difference(self, group: Group, key: str) -> Spread | None:
-        """A score less that of the reference, each run less the one with the same random seed.
+        """The score minus that of the reference, paired by random seed.
 
-        What a random seed does to both, the classifier above all, is not in its deviation. None
-        for the reference, and where no random seed has both.
+        Pairing cancels what runs with the same random seed share, above all the classifier. None
+        for the reference, and if there is no pair.
         """
         base = {r.random_seed: r.values.get(key) for r in self.reference.results}
         pairs = [(r.values.get(key), base.get(r.random_seed)) for r in group.results]
@@ -50,7 +50,7 @@ class Ablation:
         return ", ".join(self._word(group, name) for name in names)
 
     def _word(self, group: Group, name: str) -> str:
-        """One setting; by its last word if no other one has that."""
+        """One setting, by the last part of its name if that is unique."""
         short = name.rpartition(".")[2]
         alike = [other for other in self.names if other.rpartition(".")[2] == short]
         called = short if len(alike) == 1 else name
@@ -61,14 +61,14 @@ class Ablation:
 
 
 def ablation_of(groups: Sequence[Group], names: Sequence[str]) -> Ablation | None:
-    """The ablation that groups are; None if they are not one.
+    """The ablation that the groups form, or None.
 
-    From one of them, and from no other, each of the others is one change away, and two changes are
-    of the same settings or have none in common. A grid of choices is no ablation, nor are masks
-    beside segmenters.
+    There must be exactly one group, the reference, from which every other one differs in one
+    change. A change is a set of settings; two changes must be equal or disjoint. A grid is not an
+    ablation, and neither is a mixture of groups with and without segmenters.
 
     Args:
-        groups: To be compared.
+        groups: The compared groups.
         names: Settings in which they differ.
     """
     have_segmenters = {any(result.segmenter for result in group.results) for group in groups}
@@ -90,7 +90,7 @@ def _changes(group: Group, reference: Group, names: Sequence[str]) -> list[str]:
 
 
 def _is_changed(name: str, group: Group, reference: Group) -> bool:
-    """Whether a setting has another value; of what only one of them has, no option counts."""
+    """Whether a setting has another value; options of a thing that only one has do not count."""
     if group.text(name) == reference.text(name):
         return False
     owners = {g.settings[name].owner for g in (group, reference) if name in g.settings}

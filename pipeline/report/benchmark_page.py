@@ -1,4 +1,4 @@
-"""A saliency benchmark as CSV, as Markdown, as a plot, and as one HTML file that needs no other."""
+"""A saliency benchmark as CSV, Markdown, plot and self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Metric:
-    """A column: ``sign`` is 1 where more is better and -1 where less is."""
+    """A column; ``sign`` is 1 if higher is better and -1 if lower is better."""
 
     key: str
     title: str
@@ -47,7 +47,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Result:
-    """A method and the summary of its scores; ``reference`` marks the yardstick."""
+    """A method and the summary of its scores; ``reference`` marks the centred spot."""
 
     name: str
     summary: Mapping[str, Any]
@@ -63,11 +63,11 @@ class Result:
 
     @property
     def options(self) -> str:
-        """Class and options in one line."""
+        """The class of the method and its options, in one line."""
         return _described(self.summary.get("method") or {})
 
     def value(self, key: str) -> float | None:
-        """The number of a column, in its unit; None if it was not measured."""
+        """The value of a column in its unit; None if it was not measured."""
         summary = self.summary
         if key == "milliseconds":
             return None if summary.get("seconds") is None else 1000 * summary["seconds"]
@@ -80,7 +80,7 @@ class Result:
         return (summary.get("scores", {}).get(key) or {}).get("mean")
 
     def detail(self, key: str) -> str:
-        """Standard error of a mean, or the threshold of the oracle; empty without one."""
+        """The standard error of a mean, or the threshold of the oracle; empty without one."""
         if key == "oracle":
             oracle = self.summary.get("oracle")
             return f"at {oracle['threshold']:g}" if oracle else ""
@@ -88,13 +88,13 @@ class Result:
         return f"± {100 * error:.1f}" if error is not None else ""
 
     def by_class(self, key: str) -> Mapping[str, float]:
-        """Means of a metric within each class."""
+        """The mean of a metric for each class."""
         return dict((self.summary.get("scores", {}).get(key) or {}).get("classes", {}))
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page."""
+    """The content of the page."""
 
     title: str
     folder: str
@@ -112,21 +112,21 @@ class Page:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The columns in which something was measured."""
+        """The columns with at least one value."""
         return [m for m in METRICS if any(r.value(m.key) is not None for r in self.results)]
 
     def title_of(self, metric: Metric) -> str:
-        """The head of a column."""
+        """The title of a column."""
         return metric.title.format(threshold=self.threshold)
 
     def best(self, metric: Metric) -> float | None:
-        """The best number of a column among the methods, the yardstick left out."""
+        """The best value of a column among the methods, without the reference."""
         values = [r.value(metric.key) for r in self.results if not r.reference]
         known = [value for value in values if value is not None]
         return max(known, key=lambda v: metric.sign * v) if known else None
 
     def width(self, metric: Metric, value: float | None) -> float:
-        """Length of a bar in percent: of 1 for shares, of the largest number for the others."""
+        """Length of a bar in percent of 1 (for shares) or of the column's largest value."""
         numbers = [r.value(metric.key) for r in self.results]
         largest = 1.0 if metric.percent else max((v for v in numbers if v is not None), default=1.0)
         return 100 * (value or 0.0) / (largest or 1.0)
@@ -138,19 +138,19 @@ class Page:
 
     @property
     def pairs(self) -> int:
-        """Pairs of an image and a class that were scored."""
+        """Number of pairs of an image and a class that were scored."""
         return max((int(r.summary.get("pairs", 0)) for r in self.results), default=0)
 
     @property
     def forward(self) -> Result | None:
-        """Some method whose numbers tell what the plain forward pass costs."""
+        """A method whose summary contains the cost of the plain forward pass."""
         return next((r for r in self.results if r.summary.get("forward_seconds")), None)
 
 
 def ordered(results: Sequence[Result]) -> list[Result]:
-    """Best pointing game first (insertion where there is none); refusals, then the yardstick.
+    """Results by pointing game, best first; then refusals, then the reference.
 
-    Equal ones are in the order of their energy.
+    Ties, and results without a pointing game, are ordered by energy, then by insertion.
     """
 
     def place(result: Result) -> tuple[object, ...]:
@@ -167,7 +167,7 @@ def render(page: Page) -> str:
 
 
 def shown(value: float | None, metric: Metric) -> str:
-    """A number as it stands in the table.
+    """A value as text, for the table.
 
     Example:
         >>> shown(0.5, METRICS[0]), shown(None, METRICS[0]), shown(3.14159, METRICS[-1])
@@ -181,7 +181,7 @@ def shown(value: float | None, metric: Metric) -> str:
 
 
 def as_markdown(page: Page) -> str:
-    """The table in Markdown, and under it how its numbers were made."""
+    """The table in Markdown, followed by notes on how it was made."""
     titles = ["method", *(page.title_of(metric) for metric in page.metrics)]
     rows = [
         [result.name, *(shown(result.value(metric.key), metric) for metric in page.metrics)]
@@ -194,7 +194,7 @@ def as_markdown(page: Page) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Every number, in full: one row a method, shares in [0, 1]."""
+    """All values at full precision, one row per method, shares in [0, 1]."""
     return csv_table([_numbers(result) for result in results])
 
 
@@ -213,7 +213,7 @@ def _numbers(result: Result) -> dict[str, Any]:
 
 
 def summary_lines(page: Page) -> list[tuple[str, str]]:
-    """A line for each method, for the terminal."""
+    """One line per method, for the terminal."""
     lines = []
     for result in page.results:
         numbers = (
@@ -227,8 +227,8 @@ def summary_lines(page: Page) -> list[tuple[str, str]]:
 def plot(results: Sequence[Result]) -> bytes | None:
     """Quality against time as a PNG file; None if fewer than two methods have both.
 
-    One panel for the pointing game and one for insertion minus deletion, as far as they are
-    known. The yardstick is a dashed line.
+    There is a panel for the pointing game and one for insertion minus deletion, if measured. The
+    reference is a dashed line.
     """
     panels = {
         "pointing game, %": _pointing,
@@ -259,7 +259,7 @@ def _faithfulness(result: Result) -> float | None:
 def _points(
     results: Sequence[Result], quality: Callable[[Result], float | None]
 ) -> list[tuple[float, float, str]]:
-    """(milliseconds, quality, name) of the methods that have both, the best first."""
+    """(milliseconds, quality, name) of the methods with both values, best first."""
     points = []
     for result in results:
         time, value = result.value("milliseconds"), quality(result)
@@ -271,7 +271,7 @@ def _points(
 def _scatter(
     axes: Axes, title: str, points: Sequence[tuple[float, float, str]], reference: float | None
 ) -> None:
-    """Points, and their names in a column at the right, where none hides another."""
+    """Draw points, and their names in a column at the right."""
     times, values, _ = zip(*points, strict=True)
     axes.scatter(times, values, s=34, color=ACCENT, zorder=3)
     axes.margins(y=0.12)
@@ -289,7 +289,7 @@ def _scatter(
 
 
 def _described(settings: Mapping[str, Any]) -> str:
-    """The class that settings name, and its options.
+    """The class named by ``_target_``, and its options.
 
     Example:
         >>> _described({"_target_": "tsgb.TSGB", "kappa": 0.5, "layer": None})

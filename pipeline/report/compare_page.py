@@ -1,4 +1,4 @@
-"""A comparison of runs: what its tables say, and the page as one HTML file."""
+"""A comparison of runs: the content of its tables, and the page as one HTML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.report.comparison import (
     measure_to_sort_by,
     measures,
     shared_settings,
-    until_segmenter,
+    total_seconds,
 )
 from pipeline.report.page import Swatch, duration, percent
 from pipeline.report.rendering import (
@@ -33,7 +33,7 @@ from pipeline.report.rendering import (
 TEMPLATE = "compare.html"
 UNTIL_MASKS = ("classifier", "saliency", "pseudo_labels")
 _FOR_AN_IMAGE = ("saliency", "pseudo_labels")
-_NAMES = ("saliency.method", "refine")  # of groups where nothing differs
+_NAMES = ("saliency.method", "refine")  # columns if no setting differs
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Section:
     """Groups on the same data, best first.
 
     Attributes:
-        title: Which data.
-        groups: In the order of the table.
-        by: What they are sorted by.
-        by_cost: They are sorted by time instead.
-        galleries: Pictures in columns, by title.
-        plots: Data addresses by what they show.
+        title: Name of the data.
+        groups: Groups in the order of the table.
+        by: The score that they are sorted by.
+        by_cost: Whether they are sorted by time instead.
+        galleries: Rows of pictures by title.
+        plots: Data URLs of plots by title.
         legend: Colours of the classes.
         remarks: What a reader must know before comparing.
-        chosen: Classes that the means are over, beside background; empty for all that occur.
+        chosen: Classes in the mIoU, beside background; empty for all that occur.
     """
 
     title: str
@@ -64,114 +64,114 @@ class Section:
 
     @cached_property
     def names(self) -> list[str]:
-        """Dotted names of what differs; of method and refinement where nothing does."""
+        """Dotted names of the settings that differ; method and refinement if none does."""
         present = [name for name in _NAMES if name in self.groups[0].settings]
         return differing(self.groups) or present
 
     @cached_property
     def ablation(self) -> Ablation | None:
-        """If all groups are one with one thing changed, and the same code made them."""
+        """The ablation that the groups form, if they were made by the same code; else None."""
         coded = any(name.startswith("code") for name in self.names)
         return None if coded else ablation_of(self.groups, self.names)
 
     @property
-    def heads(self) -> list[str]:
-        """Titles of the columns that say what a group is."""
+    def setting_titles(self) -> list[str]:
+        """Titles of the columns with settings."""
         return ["changed"] if self.ablation else self.names
 
-    def words(self, group: Group) -> list[str]:
-        """The cells of these columns."""
+    def setting_cells(self, group: Group) -> list[str]:
+        """The cells of the columns with settings."""
         return [self.label(group)] if self.ablation else [group.text(name) for name in self.names]
 
     @property
     def changed_from(self) -> str:
-        """Of an ablation, what its groups are changed from, as a sentence."""
+        """A sentence that describes the reference (ablations only)."""
         if self.ablation is None:
             return ""
         place = self.groups.index(self.ablation.reference) + 1
-        return f"Each line is line {place} with one thing changed: {self.ablation.choice}."
+        return f"Each row is row {place} with one change. Row {place} is {self.ablation.choice}."
 
     @property
     def difference_title(self) -> str:
-        """Of an ablation's column of differences; empty where there is no score to compare."""
-        by = self.decides
+        """Title of the column of differences; empty if there is none."""
+        by = self.primary_measure
         if not (self.ablation and by):
             return ""
         return f"difference, {by.title}" + (f" ({by.note})" if by.note else "")
 
     def difference(self, group: Group) -> Spread | None:
-        """Of an ablation, the score that decides less that of the reference."""
-        by = self.decides
+        """The difference of the primary score to the reference (ablations only)."""
+        by = self.primary_measure
         return self.ablation.difference(group, by.key) if self.ablation and by else None
 
     def difference_text(self, group: Group) -> str:
-        """The same in points, for a cell; with its number where some group has more runs."""
+        """The difference in points, as text for a cell."""
         return signed(self.difference(group), max(len(g.results) for g in self.groups))
 
     @property
-    def decides(self) -> Measure | None:
-        """The score that the order is by, or would be if it were not by time."""
+    def primary_measure(self) -> Measure | None:
+        """The score that the groups are sorted by; with ``by_cost``, the default score."""
         return self.by or measure_to_sort_by(self.groups, None)
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """Columns of scores."""
+        """The columns of scores."""
         return measures(self.groups)
 
     @cached_property
     def main_measures(self) -> dict[str, Measure]:
-        """A measure of each kind, for where there is no room for all.
+        """One measure of each kind, for places without room for all.
 
-        Scores of segmenters are those of one protocol: the deciding score's, if that is of a
-        segmenter, or else the first.
+        Scores of segmenters have one protocol: that of the primary measure if it is a segmenter's,
+        otherwise the first.
         """
         notes = [measure.note for measure in self.measures if measure.is_of_segmenter]
-        if self.decides and self.decides.is_of_segmenter:
-            notes.insert(0, self.decides.note)
+        if self.primary_measure and self.primary_measure.is_of_segmenter:
+            notes.insert(0, self.primary_measure.note)
         return {m.kind: m for m in self.measures if not m.is_of_segmenter or m.note == notes[0]}
 
     @property
     def refined(self) -> Measure:
-        """The column of refined masks."""
+        """The column of the refined masks."""
         return next(measure for measure in self.measures if measure.key == "refined")
 
     @property
     def stages(self) -> list[str]:
-        """Columns of times."""
+        """The columns of times."""
         return list(dict.fromkeys(stage for group in self.groups for stage in group.stages))
 
     @property
     def order(self) -> str:
-        """What comes first, in words."""
+        """The order of the rows, in words."""
         if self.by_cost:
             return "fastest first"
         if self.by is None:
-            return "by name, since nothing was scored in all of them"
+            return "by name, since no score exists for all of them"
         note = f" ({self.by.note})" if self.by.note else ""
         return f"best {self.by.title}{note} first"
 
     @property
     def repeated(self) -> bool:
-        """True if some group has several random seeds."""
+        """Whether a group has several random seeds."""
         return any(len(group.results) > 1 for group in self.groups)
 
     @cached_property
     def shared(self) -> dict[str, str]:
-        """Settings that all groups have in common."""
+        """Settings with the same value in all groups."""
         return shared_settings(self.groups)
 
     def own(self, group: Group) -> dict[str, str]:
-        """Settings of a group that are not those of all."""
+        """Settings of a group that are not shared by all."""
         return {n: s.value for n, s in group.settings.items() if n not in self.shared}
 
     def label(self, group: Group) -> str:
-        """A group in a few words."""
+        """A short description of a group."""
         return self.ablation.changed(group) if self.ablation else described(group, self.names)
 
     def caption(self, alike: Sequence[Group]) -> str:
-        """Places of some groups in the table, and the settings that they have in common.
+        """Row numbers of some groups, and the settings that they share.
 
-        Of an ablation, what is changed in each.
+        In an ablation: row numbers, and the change of each group.
         """
         first = alike[0]
         places = ", ".join(str(self.groups.index(group) + 1) for group in alike)
@@ -181,9 +181,9 @@ class Section:
         return f"{places}: {described(first, names)}"
 
     def is_best(self, group: Group, measure: Measure) -> bool:
-        """True for the highest mean of a column, unless all are the same.
+        """Whether a group has the highest mean of a column, unless all means are equal.
 
-        An oracle or a twin is never called best, nor is a training mask: each leaves out others.
+        Oracles and twins are never best, nor are training masks, since they void different pixels.
         """
         spreads = [other.spread(measure.key) for other in self.groups]
         means = [spread.mean for spread in spreads if spread]
@@ -192,20 +192,20 @@ class Section:
         return counts and own is not None and own.mean == max(means)
 
     def columns(self, title: str) -> list[str]:
-        """Captions of a gallery."""
+        """Captions of the columns of a gallery."""
         return columns_of(self.galleries[title])
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page.
+    """The content of the page.
 
     Attributes:
-        title: Of the page.
-        folder: Where it lies.
-        created: When.
-        sections: One for each set of data.
-        loose_ends: Folder and reason of what is not in the tables.
+        title: Title of the page.
+        folder: Folder that contains it.
+        created: Date and time.
+        sections: One section for each data set.
+        loose_ends: Folder and reason for each stage that is not in the tables.
         notes: How the numbers were made.
     """
 
@@ -221,15 +221,21 @@ def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent, "duration": duration, "details": details, "per_image": per_image,
-        "seeds": random_seeds, "until_segmenter": until_segmenter, "crossing": crossing,
+        "seeds": random_seeds, "total_seconds": total_seconds, "pivot_table": pivot_table,
         "class_tables": class_tables,
     }  # fmt: skip
     return render_html(TEMPLATE, page, filters)
 
 
 @dataclass(frozen=True)
-class CrossedRow:
-    """A choice of all but the refinement: its settings, a group for its seed, one a column."""
+class PivotRow:
+    """One choice of all settings but the refinement, with a group for each column.
+
+    Attributes:
+        words: The settings.
+        seed: A group for the seed, which is the same for all refinements.
+        refined: The group of each refinement, None if there is none.
+    """
 
     words: Sequence[str]
     seed: Group
@@ -237,21 +243,21 @@ class CrossedRow:
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """Refinements side by side, for a table that fits on a page.
+class PivotTable:
+    """A table with a column for each refinement.
 
     Attributes:
-        names: Settings that tell the rows apart.
-        refinements: Of the columns.
-        rows: In the order of the long table.
+        names: Settings that differ between rows.
+        refinements: Titles of the columns.
+        rows: Rows in the order of the long table.
     """
 
     names: Sequence[str]
     refinements: Sequence[str]
-    rows: Sequence[CrossedRow]
+    rows: Sequence[PivotRow]
 
     def best(self, column: int | None) -> Spread:
-        """The highest mean of a column; None is that of the seeds."""
+        """The highest mean of a column; None means the column of the seeds."""
         if column is None:
             spreads = [row.seed.spread("seed") for row in self.rows]
         else:
@@ -260,12 +266,12 @@ class Crossing:
         return max((spread for spread in spreads if spread), key=lambda spread: spread.mean)
 
 
-def crossing(section: Section) -> Crossing | None:
-    """Rows and columns by refinement; None unless refinements differ, and something else too.
+def pivot_table(section: Section) -> PivotTable | None:
+    """A table with a column for each refinement, or None.
 
-    Nor has an ablation such a table: most of its lines have the same refinement.
-
-    A refinement that leaves all seeds as they are has no column of its own.
+    It needs groups that differ in the refinement and in something else, one group per cell, and
+    scores. An ablation has none, since most of its rows have the same refinement. A refinement that
+    does not change any seed has no column.
     """
     if section.ablation:
         return None
@@ -274,26 +280,26 @@ def crossing(section: Section) -> Crossing | None:
     cells: dict[tuple[str, ...], dict[str, Group]] = {}
     for group in section.groups:
         cells.setdefault(tuple(map(group.text, outer)), {})[described(group, inner)] = group
-    alone = sum(map(len, cells.values())) == len(section.groups)  # a group in each cell
+    alone = sum(map(len, cells.values())) == len(section.groups)  # at most one group per cell
     scored = all(group.is_scored for group in section.groups)
     changing = [g for g in section.groups if g.spread("refined") != g.spread("seed")]
     if not (inner and outer and alone and scored and changing and len(cells) > 1):
         return None
     columns = sorted({described(group, inner) for group in changing})
     rows = [
-        CrossedRow(
+        PivotRow(
             words,
             max(row.values(), key=lambda group: len(group.results)),
             [row.get(name) for name in columns],
         )
         for words, row in cells.items()
     ]
-    return Crossing(outer, columns, rows)
+    return PivotTable(outer, columns, rows)
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """A score of each class; groups that have the same numbers share a row."""
+    """One score for each class; groups with equal numbers share a row."""
 
     measure: Measure
     classes: Sequence[str]
@@ -301,13 +307,13 @@ class ClassTable:
 
     @property
     def title(self) -> str:
-        """Of which score, and how that was made."""
+        """The score, and how it was made."""
         name = self.measure.title.replace("mIoU", "IoU")
         return f"{name} ({self.measure.note})" if self.measure.note else name
 
 
 def class_tables(section: Section) -> list[ClassTable]:
-    """One for each score that classes have of their own."""
+    """One table for each score that is known for single classes."""
     tables = []
     for measure in section.measures:
         names = _classes_of(section, measure.key)
@@ -334,7 +340,7 @@ def _classes_of(section: Section, key: str) -> list[str]:
 
 
 def signed(spread: Spread | None, runs: int) -> str:
-    """A difference in points, with its deviation; with its number if that is not ``runs``.
+    """A difference in points with its deviation, and its number of pairs if that is not ``runs``.
 
     Example:
         >>> signed(Spread((-0.1, -0.12)), 2), signed(Spread((0.004,)), 3), signed(None, 1)
@@ -348,7 +354,7 @@ def signed(spread: Spread | None, runs: int) -> str:
 
 
 def details(group: Group, measure: Measure) -> list[str]:
-    """The small print of a score: its spread, the oracle's threshold, the share that is scored."""
+    """The small print of a score: its deviation, the oracle's threshold, the share of pixels."""
     spread = group.spread(measure.key)
     if spread is None:
         return []
@@ -373,7 +379,7 @@ def _range(spread: Spread) -> str:
 
 
 def random_seeds(group: Group) -> str:
-    """Random seeds in words.
+    """The random seeds of a group as text.
 
     Example:
         >>> random_seeds(Group({}, ()))
@@ -384,7 +390,7 @@ def random_seeds(group: Group) -> str:
 
 
 def per_image(group: Group) -> float | None:
-    """Seconds that maps and masks of one image took."""
+    """Seconds per image for maps and masks."""
     images = max((result.images for result in group.results), default=0)
     seconds = group.seconds(_FOR_AN_IMAGE)
     return seconds / images if seconds is not None and images else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.compare_page import UNTIL_MASKS, Section, crossing
+from pipeline.report.compare_page import UNTIL_MASKS, Section, pivot_table
 from pipeline.report.comparison import (
     FRACTION,
     ORACLE,
@@ -16,7 +16,7 @@ from pipeline.report.comparison import (
     Measure,
     Spread,
     described,
-    until_segmenter,
+    total_seconds,
 )
 from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _BAR, _POINT, _ORACLE = "#e9b596", "#5c2410", "0.45"
 _PANELS = ("seed", "refined", SEGMENTER)
-_WIDEST = 44  # letters of a label in a line
+_WIDEST = 44  # characters per line of a label
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One score of the groups in each line; None for a line without."""
+    """One score of the group in each row; a row without the score has None."""
 
     measure: Measure
     title: str
@@ -41,17 +41,17 @@ class _Panel:
 
     @property
     def oracles(self) -> list[Spread | None]:
-        """Of the seeds; nothing else has them."""
+        """Oracle scores, for the panel of the seeds only."""
         return self.spreads(ORACLE) if self.measure.key == "seed" else []
 
 
 def bars(section: Section) -> bytes | None:
-    """Mean scores as bars, the deviation as a line, each random seed as a point; a PNG file.
+    """A PNG file of mean scores as bars, deviations as lines and random seeds as points.
 
-    The oracle is a hollow mark beside the seed. Refinements are panels side by side where there is
-    such a table and no segmenter. None if nothing was scored.
+    The oracle is a hollow mark in the panel of the seed. With a pivot table and no segmenter, each
+    refinement has a panel. None if nothing was scored.
     """
-    labels, panels = _crossed_panels(section) or _panels(section)
+    labels, panels = _pivot_panels(section) or _panels(section)
     if not panels:
         return None
     figure = new_figure(2.2 + 3.6 * len(panels), 1.3 + 0.42 * len(labels))
@@ -61,21 +61,21 @@ def bars(section: Section) -> bytes | None:
     lines = [textwrap.fill(label, _WIDEST) for label in labels]
     grid[0].set_yticks(range(len(lines)), lines, fontsize=9, parse_math=False)
     grid[0].set_ylim(len(lines) - 0.4, -0.6)  # best at the top
-    grid[0].set_xlim(0, 106 * _furthest(panels))  # all panels share it
+    grid[0].set_xlim(0, 106 * _largest_value(panels))  # all panels share it
     return png(figure)
 
 
 def _panels(section: Section) -> tuple[list[str], list[_Panel]]:
-    """Names of the lines of the long table, and their scores."""
+    """Labels of the rows of the long table, and their scores."""
     chosen = [section.main_measures[kind] for kind in _PANELS if kind in section.main_measures]
     panels = [_Panel(measure, measure.title, section.groups) for measure in chosen]
     labels = [f"{place}  {section.label(g)}" for place, g in enumerate(section.groups, start=1)]
     return labels, panels
 
 
-def _crossed_panels(section: Section) -> tuple[list[str], list[_Panel]] | None:
-    """Names of the rows of the short table, and the seed and each refinement."""
-    table = crossing(section)
+def _pivot_panels(section: Section) -> tuple[list[str], list[_Panel]] | None:
+    """Labels of the rows of the pivot table, and a panel for the seed and each refinement."""
+    table = pivot_table(section)
     if table is None or any(measure.kind == SEGMENTER for measure in section.measures):
         return None
     seed = next(measure for measure in section.measures if measure.key == "seed")
@@ -86,8 +86,8 @@ def _crossed_panels(section: Section) -> tuple[list[str], list[_Panel]] | None:
     return [described(row.seed, table.names) for row in table.rows], panels
 
 
-def _furthest(panels: Sequence[_Panel]) -> float:
-    """The largest number that is drawn; 1 if all are 0."""
+def _largest_value(panels: Sequence[_Panel]) -> float:
+    """The largest value in the panels; 1 if all are 0."""
     drawn = [[*panel.spreads(panel.measure.key), *panel.oracles] for panel in panels]
     spreads = [spread for some in drawn for spread in some if spread is not None]
     return max(max(*s.values, s.mean + (s.deviation or 0.0)) for s in spreads) or 1.0
@@ -104,7 +104,7 @@ def _bars(axes: Axes, panel: _Panel) -> None:
                 100 * oracle.mean, height, s=30, marker="D", facecolors="none", edgecolors=_ORACLE,
                 linewidths=1.2, zorder=4,
             )  # fmt: skip
-    note = "◇ oracle, no result" if any(panel.oracles) else " "
+    note = "◇ oracle, not a result" if any(panel.oracles) else " "
     axes.set_title(f"{panel.title}, %", fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel(measure.note if measure.kind == SEGMENTER else note, fontsize=8, color="0.35")
     axes.tick_params(labelsize=8)
@@ -122,11 +122,11 @@ def _bar(axes: Axes, height: int, spread: Spread) -> None:
 
 
 def quality_and_cost(section: Section) -> bytes | None:
-    """The score that decides against the time up to there; a PNG file.
+    """A PNG file of the primary score against the time that it took.
 
     None if fewer than two groups have both.
     """
-    measure = section.decides
+    measure = section.primary_measure
     if measure is None:
         return None
     found = [(g, g.spread(measure.key), _seconds_before(measure, g)) for g in section.groups]
@@ -141,11 +141,11 @@ def quality_and_cost(section: Section) -> bytes | None:
     axes.margins(y=0.12)
     logarithmic(axes)
     plain_look(axes)
-    axes.set_xlabel(f"seconds up to the {_made(measure)} (log)", fontsize=9)
+    axes.set_xlabel(f"seconds up to the {_subject(measure)} (log)", fontsize=9)
     axes.set_ylabel(f"{measure.title}, %", fontsize=9)
     axes.tick_params(labelsize=8)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high)  # as it is: the labels are placed by it
+    axes.set_ylim(low, high)  # fixed, since the labels are placed relative to it
     label_points(
         axes,
         [(x, 100 * y.mean, _short(section, g)) for g, y, x in points],
@@ -154,22 +154,22 @@ def quality_and_cost(section: Section) -> bytes | None:
 
 
 def _short(section: Section, group: Group) -> str:
-    """A group's number in the table, and as much of its settings as has room."""
+    """A group's row number and its settings, shortened."""
     place = section.groups.index(group) + 1
     return textwrap.shorten(f"{place}  {section.label(group)}", _WIDEST, placeholder=" …")
 
 
-def _made(measure: Measure) -> str:
-    """What a score is of."""
+def _subject(measure: Measure) -> str:
+    """What a score measures: the classifier, the masks or the segmenter."""
     if measure.kind in (SEGMENTER, FRACTION):
         return "segmenter"
     return "classifier" if measure.kind == "classifier" else "masks"
 
 
 def _seconds_before(measure: Measure, group: Group) -> float | None:
-    if _made(measure) == "segmenter":
-        return until_segmenter(group)
-    return group.seconds(UNTIL_MASKS[:1] if _made(measure) == "classifier" else UNTIL_MASKS)
+    if _subject(measure) == "segmenter":
+        return total_seconds(group)
+    return group.seconds(UNTIL_MASKS[:1] if _subject(measure) == "classifier" else UNTIL_MASKS)
 
 
 def _point(axes: Axes, score: Spread, cost: float) -> None:

@@ -1,4 +1,4 @@
-"""A comparison of runs as rows of text, as Markdown and as CSV."""
+"""A comparison of runs as text, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pipeline.report.compare_page import (
     Page,
     Section,
     class_tables,
-    crossing,
     details,
     per_image,
+    pivot_table,
 )
 from pipeline.report.comparison import (
     COVERAGE,
@@ -23,7 +23,7 @@ from pipeline.report.comparison import (
     Measure,
     Result,
     Spread,
-    until_segmenter,
+    total_seconds,
 )
 from pipeline.report.page import duration, percent
 from pipeline.report.rendering import csv_table, markdown_table
@@ -43,21 +43,21 @@ def text_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     ]
     title = section.difference_title
     titles += [title] if title else []
-    head = [*section.heads, *titles, "time in all", "maps and masks, s/image"]
+    head = [*section.setting_titles, *titles, "total time", "maps and masks, s/image"]
     rows = []
     for group in section.groups:
         scores = [_score_text(group, measure) for measure in section.measures]
-        time = until_segmenter(group)
+        time = total_seconds(group)
         scores += [section.difference_text(group)] if title else []
         each = per_image(group)
         cost = [duration(time) if time is not None else "-"]
         cost += [f"{each:.3f}" if each is not None else "-"]
-        rows.append([*section.words(group), *scores, *cost])
+        rows.append([*section.setting_cells(group), *scores, *cost])
     return head, rows
 
 
 def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
-    """Titles and cells of the most important scores, narrow enough for a terminal."""
+    """Titles and cells of the main scores, narrow enough for a terminal."""
     shown = {
         title: section.main_measures[kind]
         for kind, title in _SHORT.items()
@@ -66,7 +66,7 @@ def short_rows(section: Section) -> tuple[list[str], list[list[str]]]:
     rows = []
     for group in section.groups:
         spreads = [group.spread(measure.key) for measure in shown.values()]
-        time = until_segmenter(group)
+        time = total_seconds(group)
         cells = [section.label(group), *map(_two_lines, spreads)]
         rows.append([*cells, f"{time:.0f}" if time is not None else "-"])
     return ["choice", *shown, "s"], rows
@@ -92,14 +92,14 @@ def _spread_text(spread: Spread | None) -> str:
 
 
 def as_markdown(page: Page) -> str:
-    """All tables in Markdown, and under them how the numbers were made."""
+    """All tables in Markdown, followed by notes on how they were made."""
     lines = [f"# {page.title}", ""]
     for section in page.sections:
-        lines += [f"## {section.title}", "", *_crossing_lines(section)]
+        lines += [f"## {section.title}", "", *_pivot_lines(section)]
         head, rows = text_rows(section)
         lines += [section.changed_from, ""] if section.ablation else []
         lines += [f"Sorted: {section.order}.", ""]
-        lines += [*markdown_table(head, rows, len(section.heads)), ""]
+        lines += [*markdown_table(head, rows, len(section.setting_titles)), ""]
         lines += [f"- {measure.title}: {measure.note}" for measure in section.measures
                   if measure.note]  # fmt: skip
         lines += [f"- {remark}" for remark in section.remarks]
@@ -111,8 +111,8 @@ def as_markdown(page: Page) -> str:
     return "\n".join(lines)
 
 
-def _crossing_lines(section: Section) -> list[str]:
-    table = crossing(section)
+def _pivot_lines(section: Section) -> list[str]:
+    table = pivot_table(section)
     if table is None:
         return []
     oracle = [measure for measure in section.measures if measure.key == ORACLE]
@@ -131,13 +131,13 @@ def _crossing_lines(section: Section) -> list[str]:
 
 
 def _time_lines(section: Section) -> list[str]:
-    head = [*section.heads, *(f"{stage}, s" for stage in section.stages)]
+    head = [*section.setting_titles, *(f"{stage}, s" for stage in section.stages)]
     rows = []
     for group in section.groups:
         times = [group.seconds([stage]) for stage in section.stages]
         cells = [f"{time:.1f}" if time is not None else "-" for time in times]
-        rows.append([*section.words(group), *cells])
-    return markdown_table(head, rows, len(section.heads))
+        rows.append([*section.setting_cells(group), *cells])
+    return markdown_table(head, rows, len(section.setting_titles))
 
 
 def _class_lines(section: Section) -> list[str]:
@@ -154,7 +154,7 @@ def _class_lines(section: Section) -> list[str]:
 
 
 def as_csv(sections: Sequence[Section]) -> str:
-    """Every number of the tables in full, one row a group: means, deviations, and of how many."""
+    """All values of the tables at full precision, one row per group: mean, deviation and n."""
     rows = []
     for section in sections:
         for place, group in enumerate(section.groups, start=1):
@@ -176,17 +176,17 @@ def _numbers(section: Section, group: Group) -> Iterator[tuple[str, Any]]:
     difference = section.difference(group)
     if difference is not None:
         yield "difference", difference.mean
-        yield "difference/of", section.decides.key if section.decides else ""
+        yield "difference/of", section.primary_measure.key if section.primary_measure else ""
         yield "difference/deviation", difference.deviation
         yield "difference/n", len(difference.values)
     for stage in section.stages:
         yield f"seconds/{stage}", group.seconds([stage])
-    yield "seconds/in all", until_segmenter(group)
+    yield "seconds/total", total_seconds(group)
     yield "seconds/image", per_image(group)
 
 
 def classes_csv(sections: Sequence[Section]) -> str:
-    """A row for each score of each class of each group: mean, deviation, and of how many."""
+    """One row per group, score and class: mean, deviation and n."""
     rows = [
         {
             "data": section.title, "place": section.groups.index(group) + 1,
@@ -205,7 +205,7 @@ def classes_csv(sections: Sequence[Section]) -> str:
 
 
 def runs_csv(sections: Sequence[Section]) -> str:
-    """Every single run with all its settings, scores and times in full."""
+    """One row per run, with all settings, scores and times at full precision."""
     rows = [
         _run_row(section, place, group, result)
         for section in sections
@@ -219,7 +219,7 @@ def _run_row(section: Section, place: int, group: Group, result: Result) -> dict
     return {
         "data": section.title,
         "place": place,
-        "folder": result.place,
+        "folder": result.folder,
         "random_seed": result.random_seed,
         **{name: setting.value for name, setting in group.settings.items()},
         **result.values,

@@ -1,4 +1,4 @@
-"""Many runs as groups: what differs between them, mean and spread over random seeds, order."""
+"""Runs as groups: the settings that differ, mean and deviation over random seeds, and order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SEGMENTER, TWIN, FRACTION = "segmenter", "twin", "fraction"
 
 @dataclass(frozen=True)
 class Setting:
-    """A choice.
+    """The value of a setting.
 
     Attributes:
-        value: As text.
-        owner: What it is an option of: ``iterations`` of two refinements are two things.
-        owns: What its own options have as owner; empty for a value that has none.
+        value: The value as text.
+        owner: The thing that it is an option of; ``iterations`` of two refinements differ in it.
+        owns: For a value with options of its own, their ``owner``; otherwise empty.
     """
 
     value: str
@@ -37,9 +37,9 @@ Settings = Mapping[str, Setting]
 def flattened(
     group: str, node: Any, owner: str = "", *, inside: bool = False
 ) -> dict[str, Setting]:
-    """Settings by dotted names; what ``_target_`` names becomes the value of the group itself.
+    """Settings by dotted name; the class named by ``_target_`` is the value of its group.
 
-    What such a thing is made of, ``inside`` it, belongs to its name.
+    Classes nested in it (``inside``) are part of this value.
 
     Example:
         >>> walk = {"_target_": "a.Chain", "steps": {"crf": {"_target_": "a.CRF", "iterations": 5}}}
@@ -62,7 +62,7 @@ def flattened(
 
 
 def _named(node: Mapping[str, Any]) -> str:
-    """What is built, and what of."""
+    """The name of a class, and of the classes nested in it."""
     name, parts = str(node[TARGET]).rpartition(".")[2], ", ".join(_parts(node))
     return f"{name}({parts})" if parts else name
 
@@ -79,16 +79,16 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """What was made on one part of the way: the masks, or the segmenter.
+    """One part of a run: the masks, or the segmenter.
 
     Attributes:
-        made: Fingerprint of all that it depends on.
-        settings: By dotted name.
-        values: Scores in [0, 1] by the key of a measure; None where nothing could be scored.
-        seconds: By stage.
+        fingerprint: Fingerprint of everything that it depends on.
+        settings: Settings by dotted name.
+        values: Scores in [0, 1] by the key of a measure; None if undefined.
+        seconds: Time by stage.
     """
 
-    made: str
+    fingerprint: str
     settings: Settings
     values: Mapping[str, float | None]
     seconds: Mapping[str, float]
@@ -96,18 +96,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """One run with one random seed; ``segmenter`` is None if the masks are all there is.
+    """One run with one random seed.
 
     Attributes:
-        place: The folder of the masks.
-        random_seed: Of everything in it.
-        images: Number of images that have masks.
-        masks: From image labels to masks.
-        segmenter: What learned from them.
+        folder: The folder of the masks.
+        random_seed: The random seed of the run.
+        images: Number of images with masks.
+        masks: The part from image labels to masks.
+        segmenter: The part of the segmenter; None if there is none.
         classes: Average precision or IoU of each class, by the key of a measure.
     """
 
-    place: str
+    folder: str
     random_seed: int
     images: int
     masks: Part
@@ -127,7 +127,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Spread:
-    """Numbers of one thing over random seeds.
+    """The values of one score over random seeds.
 
     Example:
         >>> Spread((0.5, 0.7)).mean, Spread((0.5,)).deviation
@@ -138,32 +138,32 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """Of the numbers."""
+        """The arithmetic mean."""
         return statistics.fmean(self.values)
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of what the numbers are a sample of (n - 1); None for one number."""
+        """The sample standard deviation (n - 1); None for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the random seed."""
+    """Runs that differ only in the random seed."""
 
     settings: Settings
     results: tuple[Result, ...]
 
     def spread(self, key: str) -> Spread | None:
-        """Of a score; None if no run has it."""
+        """The values of a score; None if no run has it."""
         return _spread(result.values.get(key) for result in self.results)
 
     def class_spread(self, key: str, name: str) -> Spread | None:
-        """Of a score of one class; None if no run has it."""
+        """The values of a score of one class; None if no run has it."""
         return _spread(result.classes.get(key, {}).get(name) for result in self.results)
 
     def seconds(self, stages: Iterable[str]) -> float | None:
-        """Of some stages together, each the mean over the runs that have it; None without one."""
+        """Total time of some stages, each averaged over the runs; None if one was not timed."""
         spreads = [_spread(r.seconds.get(stage) for r in self.results) for stage in stages]
         known = [spread.mean for spread in spreads if spread is not None]
         return sum(known) if known and len(known) == len(spreads) else None
@@ -175,16 +175,16 @@ class Group:
 
     @property
     def random_seeds(self) -> list[int]:
-        """Of its runs."""
+        """The random seeds of the runs."""
         return [result.random_seed for result in self.results]
 
     @property
     def is_scored(self) -> bool:
-        """False without ground truth."""
+        """Whether the masks have scores, which need ground truth."""
         return self.spread("refined") is not None
 
     def text(self, name: str) -> str:
-        """The value of a setting; a dash for what the group does not have."""
+        """The value of a setting; a dash if the group does not have it."""
         return self.settings[name].value if name in self.settings else "-"
 
 
@@ -194,17 +194,17 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def grouped(results: Sequence[Result]) -> list[Group]:
-    """Runs whose settings are equal, together; the same run found twice counts once.
+    """Groups of runs with equal settings; a run that was found twice counts once.
 
-    Masks without a segmenter join the segmenters that learned from equal masks, so that a run that
-    is still at work is not another group.
+    Masks without a segmenter join the segmenters that learned from equal masks, so that an
+    unfinished run does not form a group of its own.
     """
     groups = []
     for masks in _by(results, lambda result: _key(result.masks.settings)):
         trained = [result for result in masks if result.segmenter is not None]
         variants = _by(trained, lambda r: _key(r.segmenter.settings if r.segmenter else {}))
         for variant in variants or [[]]:
-            chosen = {result.masks.made: result for result in [*masks, *variant]}
+            chosen = {result.masks.fingerprint: result for result in [*masks, *variant]}
             runs = [
                 result if result in variant else _without_segmenter(result)
                 for result in chosen.values()
@@ -237,8 +237,8 @@ def _without_segmenter(result: Result) -> Result:
 def differing(groups: Sequence[Group]) -> list[str]:
     """Dotted names of the settings that differ between groups.
 
-    Options are compared among groups that have the thing they belong to: with ``refine`` none and
-    CRF, that is all that is said, not the CRF's every number.
+    An option is compared only among the groups that have its owner: if one group has no refinement
+    and another the CRF, ``refine`` differs, but the options of the CRF do not.
     """
     names = dict.fromkeys(name for group in groups for name in group.settings)
     return [name for name in names if _differs(name, groups)]
@@ -255,7 +255,7 @@ def _differs(name: str, groups: Sequence[Group]) -> bool:
 
 
 def described(group: Group, names: Sequence[str]) -> str:
-    """The choices of a group in a few words, for plots and pictures.
+    """A short description of a group, for plots and pictures.
 
     Example:
         >>> settings = flattened("refine", {"_target_": "CRF", "iterations": 5})
@@ -276,10 +276,11 @@ class Measure:
     """A column of scores in [0, 1].
 
     Attributes:
-        key: Of the score.
-        title: Of the column.
+        key: Key of the score.
+        title: Title of the column.
         note: How it was made, in small type.
-        honest: False if it was chosen with the ground truth, or its segmenter was told the names.
+        honest: False for an oracle: a threshold chosen with ground truth, or predictions
+            restricted to the image labels.
     """
 
     key: str
@@ -289,19 +290,19 @@ class Measure:
 
     @property
     def kind(self) -> str:
-        """The key without the words on how a segmenter was evaluated."""
+        """The key without the protocol of the evaluation."""
         return self.key.partition("|")[0]
 
     @property
     def is_of_segmenter(self) -> bool:
-        """True if it depends on how a segmenter was evaluated, which is its note then."""
+        """Whether it is a score of a segmenter, whose note is the protocol of the evaluation."""
         return "|" in self.key
 
 
 MASKS = (
     Measure("classifier", "AP of the classifier"),
     Measure("seed", "seed mIoU", "threshold fixed beforehand"),
-    Measure(ORACLE, "seed mIoU, oracle", "threshold found with the masks: no result", honest=False),
+    Measure(ORACLE, "seed mIoU, oracle", "threshold chosen with ground truth", honest=False),
     Measure("refined", "refined mIoU"),
     Measure("masks", "training masks mIoU", "void left out"),
 )
@@ -314,7 +315,7 @@ _LAST_FIRST = (SEGMENTER, "refined", "seed", "classifier")
 
 
 def measures(groups: Sequence[Group]) -> list[Measure]:
-    """The columns in which something was scored, in the order of the way."""
+    """The columns with at least one score, in the order of the pipeline."""
     keys = dict.fromkeys(
         key for g in groups for r in g.results for key, v in r.values.items() if v is not None
     )
@@ -328,7 +329,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 
 
 def _protocols(groups: Sequence[Group]) -> list[str]:
-    """How segmenters were evaluated: what no oracle helped first, then what most groups have."""
+    """Protocols of evaluation: those without an oracle first, then the most frequent first."""
     found = [
         {key.partition("|")[2] for result in group.results for key in result.values if "|" in key}
         for group in groups
@@ -340,10 +341,9 @@ def _protocols(groups: Sequence[Group]) -> list[str]:
 
 
 def measure_to_sort_by(groups: Sequence[Group], wanted: str | None) -> Measure | None:
-    """The measure that ``wanted`` names, or the last honest one that all groups have.
+    """The measure of kind ``wanted``, or the last honest one that all groups have, or None.
 
-    None if there is no such score; the training masks are never taken unasked, since leaving
-    difficult pixels void makes them look good.
+    Training masks are used only if wanted, since void at difficult pixels raises their score.
     """
     known = measures(groups)
     for kind in (wanted,) if wanted else _LAST_FIRST:
@@ -355,7 +355,7 @@ def measure_to_sort_by(groups: Sequence[Group], wanted: str | None) -> Measure |
 
 
 def ordered(groups: Sequence[Group], by: Measure | None) -> list[Group]:
-    """Best first; groups without the score at the end, and equal ones by what they are called."""
+    """Best first, groups without the score last; ties are in the order of their descriptions."""
     names = differing(groups)
 
     def place(group: Group) -> tuple[bool, float, str]:
@@ -366,17 +366,17 @@ def ordered(groups: Sequence[Group], by: Measure | None) -> list[Group]:
 
 
 def ordered_by_cost(groups: Sequence[Group]) -> list[Group]:
-    """Fastest first, up to the segmenter or to the masks."""
-    return sorted(groups, key=lambda group: until_segmenter(group) or 0.0)
+    """Fastest first, by total time."""
+    return sorted(groups, key=lambda group: total_seconds(group) or 0.0)
 
 
-def until_segmenter(group: Group) -> float | None:
-    """Seconds in all, up to the segmenter or to the masks, without scoring."""
+def total_seconds(group: Group) -> float | None:
+    """Total time up to the segmenter, or to the masks without one; scoring does not count."""
     return group.seconds(stage for stage in group.stages if stage != "evaluate")
 
 
 def shared_settings(groups: Sequence[Group]) -> dict[str, str]:
-    """Settings that all groups have with the same value."""
+    """Settings with the same value in all groups."""
     first, *others = groups
     return {
         name: setting.value

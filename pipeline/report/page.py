@@ -1,7 +1,7 @@
-"""The report as plain values, and as one HTML file that needs nothing else.
+"""The report of a run as plain values, and as one self-contained HTML file.
 
-Whoever fills a ``Page`` in reads files and knows stages; this module knows neither. What is not
-there (no ground truth, a stage that did not run) is left empty and the page says so.
+This module only renders: the caller reads files and fills in a ``Page``. Missing parts (no ground
+truth, a stage that did not run) stay empty, and the page says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"
 _CURVE = (640, 180)  # width and height of a plot, px
 
-Scores = Mapping[str, Any]  # what a confusion matrix says about itself, as plain values
+Scores = Mapping[str, Any]  # the result of ``ConfusionMatrix.as_dict``
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Headline:
 
 @dataclass(frozen=True)
 class ScoreStep:
-    """One mIoU in the order in which the pipeline gets there.
+    """The mIoU after one step of the pipeline.
 
     Attributes:
         name: What was scored.
         value: mIoU in [0, 1].
-        how: Split, scales, flip, CRF and how predicted void counts.
-        oracle: True for a number that was chosen with the masks.
+        how: Split, scales, flip, refinement and how predicted void counts.
+        oracle: Whether the number was chosen with ground truth.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ScoreStep:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text, or shares in [0, 1] that are drawn with a bar; None is a dash."""
+    """A table. Cells are text, or shares in [0, 1] that are drawn as bars, or None for a dash."""
 
     title: str
     columns: Sequence[str]
@@ -64,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tile:
-    """One small picture; ``source`` is a data address."""
+    """One small picture; ``source`` is a data URL."""
 
     caption: str
     source: str
@@ -91,7 +91,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line as an SVG path, with the numbers that its axes need."""
+    """A line as an SVG path, with the numbers for its axes."""
 
     title: str
     path: str
@@ -104,7 +104,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Swatch:
-    """A class and its colour; a colour of None stands for void."""
+    """A class and its colour; None is the colour of void."""
 
     name: str
     colour: str | None
@@ -112,19 +112,19 @@ class Swatch:
 
 @dataclass(frozen=True)
 class StageState:
-    """Whether a stage is done, how long it took and what to do if it is not."""
+    """The state of a stage, and the command that completes it."""
 
     name: str
     state: str
     time: str = ""
     folder: str = ""
-    code: str = ""  # revision that made it
+    code: str = ""  # revision of the code
     remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page."""
+    """The content of the page."""
 
     title: str
     folder: str
@@ -150,7 +150,7 @@ def render(page: Page) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as text with one decimal; a dash for none.
+    """A share in percent with one decimal; a dash for None and NaN.
 
     Example:
         >>> percent(0.6321), percent(None), percent(float("nan"))
@@ -160,7 +160,7 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words that are short at every length.
+    """A time in seconds as short text.
 
     Example:
         >>> duration(4.2), duration(192), duration(7500)
@@ -173,7 +173,7 @@ def duration(seconds: float) -> str:
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """A file as an address that holds the file itself.
+    """A file as a data URL.
 
     Example:
         >>> data_address(b"abc", "image/png")
@@ -183,26 +183,26 @@ def data_address(content: bytes, kind: str) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite number; scores of what does not occur are None or NaN."""
+    """Whether a value is a finite number; undefined scores are None or NaN."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def void_in_words(scores: Scores) -> str:
-    """How the number treats pixels that were predicted as void."""
+    """How pixels that were predicted as void count in a score."""
     if scores.get("void") == "excluded":
-        return f"predicted void left out: {percent(scores.get('coverage'))} % of pixels scored"
+        return f"predicted void excluded: {percent(scores.get('coverage'))} % of pixels scored"
     return f"predicted void counts as {scores.get('void', 'background')}"
 
 
 def iou_table(
     columns: Mapping[str, Scores], classes: Sequence[str], chosen: Sequence[str] | None
 ) -> Table:
-    """IoU per class for everything that was scored, with the means named below.
+    """The IoU of each class for everything that was scored, with the means.
 
     Args:
         columns: Scores by title.
         classes: Class names without background, in order.
-        chosen: Classes whose mean with background is shown too.
+        chosen: Classes whose mean, with background, is shown too.
     """
     names = [BACKGROUND_NAME, *classes]
     rows = [[name, *(_share(s["IoU"].get(name)) for s in columns.values())] for name in names]
@@ -212,19 +212,19 @@ def iou_table(
         means = (mean_over(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
         totals.append([title, *means])
     hint = (
-        "IoU: pixels that prediction and ground truth share, over pixels that either has, "
-        "counted over all images together. A dash is a class without a pixel in the ground truth."
+        "IoU: intersection over union of prediction and ground truth, counted over all images "
+        "together. A dash is a class without a pixel in the ground truth."
     )
     return Table("IoU of each class, %", ["class", *columns], rows, totals, hint)
 
 
 def average_precision_table(summary: Mapping[str, Any], classes: Sequence[str]) -> Table:
-    """AP of the classifier for each class, with the number of images that show it."""
+    """The classifier's average precision for each class, with the number of images."""
     counts = summary.get("images", {})
     rows = [[name, str(counts.get(name, "-")), _share(summary["AP"].get(name))] for name in classes]
     hint = (
-        "Average precision: how well images that show the class are ranked above those that do "
-        "not. The mean is over the classes that occur."
+        "Average precision: how well images that show the class are ranked above the others. "
+        "The mean is over the classes that occur."
     )
     split = summary.get("split", "val")
     columns = ["class", f"images in {split} with it", "AP"]
@@ -233,7 +233,7 @@ def average_precision_table(summary: Mapping[str, Any], classes: Sequence[str]) 
 
 
 def data_table(contents: Mapping[str, Any], classes: Sequence[str]) -> Table:
-    """Images of every split, in all and for each class."""
+    """Number of images of every split, in total and for each class."""
     splits = [contents[role] for role in ("train", "scored", "val") if contents[role]["images"]]
     titles = dict(zip(("train", "scored", "val"), ("learned from", "scored", "held out"),
                       strict=True))  # fmt: skip
@@ -251,7 +251,7 @@ def data_table(contents: Mapping[str, Any], classes: Sequence[str]) -> Table:
 
 
 def legend(classes: Sequence[str]) -> list[Swatch]:
-    """Classes with their colours in every label image, then void.
+    """The classes with their colours in label images, then void.
 
     Example:
         >>> legend(["cat"])
@@ -264,7 +264,7 @@ def legend(classes: Sequence[str]) -> list[Swatch]:
 
 
 def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | None:
-    """A line through (step, loss), smoothed over a twentieth of its points; None below two."""
+    """A line through (step, loss), smoothed over a twentieth of the points; None if too few."""
     points = [(x, y) for x, y in points if math.isfinite(y)]
     if len(points) < 2:
         return None
@@ -282,7 +282,7 @@ def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | Non
 
 
 def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each value and those before it."""
+    """The mean of each value and its predecessors within a window."""
     starts = (max(0, end - window) for end in range(1, len(values) + 1))
     ends = range(1, len(values) + 1)
     return [sum(values[a:b]) / (b - a) for a, b in zip(starts, ends, strict=True)]
@@ -295,9 +295,9 @@ def _share(value: Any) -> float | None:
 def worst_and_best(
     scores: Mapping[str, float], ends: int = 5, between: int = 3
 ) -> dict[str, list[str]]:
-    """Ids of the worst, of some evenly spaced, and of the best, by score.
+    """Ids of the worst images, of some evenly spaced in between, and of the best, by score.
 
-    Few images come as one group.
+    A small number of images forms a single group.
 
     Example:
         >>> worst_and_best({"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.5}, ends=1, between=1)

@@ -1,4 +1,4 @@
-"""Pictures of maps and label images: arrays in, arrays or encoded bytes out."""
+"""Pictures of saliency maps and label images, as arrays or encoded files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import colourise
 from tsgb.draw import colours
 
-_TALLEST, _WIDEST = 220, 400  # of a thumbnail, px
-_LARGEST_ZOOM = 2.0  # small pictures are enlarged at most so much
+_TALLEST, _WIDEST = 220, 400  # size limits of a thumbnail, px
+_LARGEST_ZOOM = 2.0  # largest factor by which small pictures are enlarged
 _STRIPE = 4  # width of the stripes that mark void, px
-_QUALITY = 85  # of JPEG
+_QUALITY = 85  # JPEG quality
 
 
 def thumbnail(image: Image) -> Image:
-    """The image at most 220 px high and 400 px wide; small ones at most twice as large.
+    """The image, resized to fit 400 x 220 px; small images are enlarged at most twofold.
 
     Example:
         >>> thumbnail(np.zeros((440, 600, 3), np.uint8)).shape
@@ -35,7 +35,7 @@ def thumbnail(image: Image) -> Image:
 
 
 def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
-    """A map in [0, 1] of any size over the greyed image, in the colours of ``tsgb.draw``.
+    """A map in [0, 1] of any size over the grey image, in the colours of ``tsgb.draw``.
 
     Example:
         >>> overlay_map(np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2))).max()
@@ -48,7 +48,7 @@ def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
 
 
 def overlay_labels(image: Image, labels: LabelImage) -> Image:
-    """A label image of any size over the image: classes in their colours, void striped.
+    """A label image of any size over the grey image: classes in their colours, void striped.
 
     Example:
         >>> overlay_labels(np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2), np.uint8)).max()
@@ -66,17 +66,17 @@ def overlay_labels(image: Image, labels: LabelImage) -> Image:
 
 
 def stripes(size: tuple[int, ...]) -> Image:
-    """Light diagonal stripes, RGB [H, W, 3]: how void looks in every picture."""
+    """Light diagonal stripes, RGB [H, W, 3], which mark void in every picture."""
     rows, columns = np.indices(size[:2])
     light = ((rows + columns) // _STRIPE) % 2 == 0
     return np.where(light[..., None], np.uint8(245), np.uint8(120)).repeat(3, axis=2)
 
 
 def _outline(labels: LabelImage) -> NDArray[np.bool_]:
-    """Pixels of an object at its edge, so that neighbours of similar colours are kept apart."""
+    """The edge pixels of objects, which separate neighbours of similar colour."""
     eroded = cv2.erode(labels, np.ones((3, 3), np.uint8))
     dilated = cv2.dilate(labels, np.ones((3, 3), np.uint8))
-    void_beside = dilated == VOID  # void has its stripes; no line is needed there
+    void_beside = dilated == VOID  # no line beside void, whose stripes are visible
     edge: NDArray[np.bool_] = (eroded != labels) & (labels != VOID) & ~void_beside
     return edge
 
@@ -104,7 +104,7 @@ def _resized_map(saliency: NDArray[np.floating[Any]], image: Image) -> NDArray[n
 
 
 def _grey(image: Image) -> NDArray[np.float32]:
-    """The image almost without colour, so that the colours on it can be read."""
+    """The image with little colour, so that an overlay stands out."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     return np.asarray(0.8 * grey + 0.2 * image, dtype=np.float32)
 

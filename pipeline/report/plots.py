@@ -1,4 +1,4 @@
-"""What the plots have in common: one look, labels that keep apart, a PNG file."""
+"""Helpers of the plots: style, axes, labels that do not overlap, PNG files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 ACCENT = "#b4491f"
 _DPI = 130
-_NARROW = 8  # times the least number: there are at least two of 1, 2, 5... in more than that
+_NARROW = 8  # ratio of the limits of an axis; a wider one has at least two ticks at 1, 2, 5, ...
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, sides in inches, whose panels make room for their labels."""
+    """An empty figure with sides in inches and a layout that makes room for labels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI)
@@ -34,14 +34,14 @@ def png(figure: Figure) -> bytes:
 
 
 def plain_look(axes: Axes) -> None:
-    """Light lines behind, and no box around."""
+    """Draw a light grid behind the data, and no frame."""
     axes.set_axisbelow(True)
     axes.grid(visible=True, which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def logarithmic(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, 20..., evenly where they are few."""
+    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, ..., or evenly on a short axis."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     axes.set_xscale("log")
@@ -53,9 +53,9 @@ def logarithmic(axes: Axes) -> None:
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names of (x, y, name) in a column at the right, where none hides another.
+    """Draw the names of points (x, y, name) in a column at the right, without overlap.
 
-    The points must be sorted by falling y, and the limits of the axes final.
+    The points must be sorted by falling y, and the limits of the axes must be final.
     """
     heights = label_heights([y for _, y, _ in points], axes)
     for (x, y, name), height in zip(points, heights, strict=True):
@@ -70,11 +70,11 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
 
 
 def label_heights(values: Sequence[float], axes: Axes) -> list[float]:
-    """Heights of labels, as shares of the axes, near to their points and apart from each other.
+    """Heights of labels as shares of the axes, close to their points and without overlap.
 
     Args:
-        values: Of the points, falling.
-        axes: Where they are drawn.
+        values: Heights of the points, falling.
+        axes: Axes with the points.
     """
     low, high = axes.get_ylim()
     gap = min(0.055, 1.0 / max(len(values) - 1, 1))
@@ -82,7 +82,7 @@ def label_heights(values: Sequence[float], axes: Axes) -> list[float]:
     for value in values:  # from the top down
         wanted = (value - low) / (high - low)
         heights.append(min(wanted, heights[-1] - gap) if heights else min(wanted, 1.0))
-    lift = max(0.0, -heights[-1])  # what ran out at the bottom pushes the others up
+    lift = max(0.0, -heights[-1])  # labels below the bottom push the others up
     for index in range(len(heights) - 1, -1, -1):
         floor = heights[index + 1] + gap if index + 1 < len(heights) else 0.0
         heights[index] = max(heights[index], floor) if lift else heights[index]

@@ -1,4 +1,4 @@
-"""What the pages have in common: templates, tables in Markdown and CSV, pictures in columns."""
+"""Helpers of the pages: templates, tables in Markdown and CSV, columns of pictures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 @dataclass(frozen=True)
 class Pictures:
-    """What was made of one image.
+    """The pictures of one image.
 
     Attributes:
-        id: Of the image.
-        label: What it shows.
-        sources: Data addresses by caption.
+        id: Id of the image.
+        label: Classes that it shows.
+        sources: Data URLs by caption.
     """
 
     id: str
@@ -27,7 +27,7 @@ class Pictures:
 
 
 def columns_of(rows: Sequence[Pictures]) -> list[str]:
-    """Captions of all pictures, each once.
+    """The distinct captions of all pictures.
 
     Example:
         >>> columns_of([Pictures("1", "cat", {"image": "a"}), Pictures("2", "dog", {"map": "b"})])
@@ -42,7 +42,7 @@ def render_html(
     filters: Mapping[str, Callable[..., Any]],
     tests: Mapping[str, Callable[..., bool]] | None = None,
 ) -> str:
-    """A page as HTML; every text in it is escaped, and a name that does not exist is an error."""
+    """A page as HTML; all text is escaped, and an unknown name in the template is an error."""
     environment = Environment(
         loader=PackageLoader("pipeline.report", ""),
         autoescape=select_autoescape(),
@@ -56,7 +56,7 @@ def render_html(
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
-    """Lines of a table whose first ``words`` columns are text and whose others are numbers.
+    """The lines of a table; the first ``words`` columns are text, the others numbers.
 
     Example:
         >>> markdown_table(["method", "IoU"], [["CAM", "0.5"]])
@@ -71,7 +71,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; what a row does not have stays empty.
+    """Rows as CSV; missing values are empty.
 
     Example:
         >>> csv_table([{"a": 1}, {"b": 2}]).split()

@@ -102,7 +102,7 @@ def require(step: Step) -> None:
     if manifest and not manifest.is_done:
         state = "is not finished; it was killed, or another command is at it"
     raise MissingArtifactError(
-        f"{folder.path}: {state}. Run `python scripts/run.py {step.command}` with the same "
+        f"{folder.path}: {state}. Run `tsgb run {step.command}` with the same "
         "settings first, or stage=all."
     )
 

@@ -26,7 +26,7 @@ from pipeline.stages.job import Job, Summary
 from pipeline.stages.map_scores import Faithfulness, Record, localisation, summarise
 from pipeline.stages.measuring import peak_bytes, timed
 from pipeline.stages.prediction import Failures, raise_if_any
-from pipeline.tasks.pseudo_labeler import SaliencyMethod
+from pipeline.tasks.saliency_predictor import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _MEMORY_IMAGES = 3  # images on which memory is measured

@@ -11,7 +11,7 @@ from pipeline.stages.job import Job, Summary
 from pipeline.stages.maps import map_path, masked_split
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.stages.trained import load_classifier
-from pipeline.tasks.pseudo_labeler import PseudoLabeler
+from pipeline.tasks.saliency_predictor import SaliencyPredictor
 
 
 def work(job: Job) -> Summary:
@@ -24,14 +24,14 @@ def work(job: Job) -> Summary:
         with atomic_path(map_path(job.folder, item)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
 
-    failures = predict(job, _labeler(job), missing, write) if missing else {}
+    failures = predict(job, _predictor(job), missing, write) if missing else {}
     raise_if_any(failures, len(items), "saliency")
     return {"images": len(items), "method": job.settings.saliency.method["_target_"]}
 
 
-def _labeler(job: Job) -> PseudoLabeler:
+def _predictor(job: Job) -> SaliencyPredictor:
     """The task that explains the run's classifier with the configured method."""
     config = job.settings.saliency
     network = load_classifier(job.inputs["classifier"]).network
     method = job.build({**config.method, "model": network}, "saliency.method")
-    return PseudoLabeler.from_config(network, method, config)
+    return SaliencyPredictor.from_config(network, method, config)

@@ -1,1 +1,1 @@
-"""Networks as Lightning tasks, without access to files of a run."""
+"""Lightning modules that train networks or predict with them; they know no files of a run."""

@@ -18,13 +18,13 @@ from pipeline.tasks.optimisation import optimizer_and_schedule
 
 
 class ClassifierTask(NetworkTask):
-    """Learns which classes an image shows, from image labels alone.
+    """Learns from image labels which classes an image shows.
 
     Batches are ``(images uint8 [B, 3, H, W], labels float [B, classes])``.
 
     Args:
-        settings: The fields of ``ClassifierConfig`` as plain values, so that a checkpoint holds
-            nothing but numbers and text.
+        settings: The fields of ``ClassifierConfig`` as plain values, so that a checkpoint
+            contains only numbers and text.
         classes: Class names.
     """
 
@@ -36,7 +36,7 @@ class ClassifierTask(NetworkTask):
         self.network = build_classifier(
             self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
         ).to(memory_format=torch.channels_last)
-        self.keep(
+        self.freeze_part(
             self.network,
             self.settings.freeze_until,
             "classifier.freeze_until",
@@ -50,26 +50,26 @@ class ClassifierTask(NetworkTask):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """Multi-label soft margin loss of one batch."""
+        """The multi-label soft margin loss of one batch."""
         images, labels = batch
         loss = multilabel_soft_margin_loss(self(images).float(), labels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
-        """Collect scores for the average precision."""
+        """Collect probabilities for the average precision."""
         images, labels = batch
         self.average_precision.update(self(images).float(), labels.int())
 
     def on_validation_epoch_end(self) -> None:
-        """Log average precision per class; it means nothing for a class that does not occur."""
+        """Log the average precision of each class; it is undefined for classes without images."""
         per_class = self.average_precision.compute()
         self.average_precision.reset()
         for name, value in zip(self.classes, per_class, strict=True):
             self.log(f"AP/{name}", value)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Two learning rates, both on a polynomial schedule by step."""
+        """Two learning rates, each with a polynomial schedule over the steps."""
         backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
         head = self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)

@@ -1,7 +1,7 @@
-"""Losses of label images: over the pixels of a batch that are not void.
+"""Losses of the segmenter, over the pixels that are not void.
 
-``segmenter.loss`` names any callable of logits float [B, L, H, W] and labels int64 [B, H, W] by its
-``_target_``; the losses of segmentation-models-pytorch are such, with ``ignore_index=255``.
+``segmenter.loss`` names in ``_target_`` a callable of logits float [B, L, H, W] and labels int64
+[B, H, W]; losses of segmentation-models-pytorch work too, with ``ignore_index=255``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class CrossEntropy(nn.Module):
-    """Mean cross-entropy over the pixels that are not void; 0 for a batch of nothing but void.
+    """Mean cross-entropy over the pixels that are not void; 0 if all of them are.
 
     Example:
         >>> logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[1, 255]]])
@@ -35,7 +35,7 @@ class CrossEntropy(nn.Module):
 class BalancedCrossEntropy(nn.Module):
     """Half the mean over foreground pixels plus half the mean over background pixels.
 
-    A batch that lacks foreground or background has the other half of the sum only.
+    If a batch has no foreground or no background, that half is 0.
 
     References:
         Lee, Kim, Yoon, "Anti-Adversarially Manipulated Attributions for Weakly and Semi-Supervised

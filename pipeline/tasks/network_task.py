@@ -1,4 +1,4 @@
-"""What both training tasks are: a network with settings, of which a part may stay as it was."""
+"""Base class of the training tasks: a network, its settings, and optional frozen layers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
-from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
 from pipeline.tasks.optimisation import batch_norms
 
 
 class NetworkTask(pl.LightningModule):
-    """A network that learns. Subclasses make ``network``, then call ``keep``.
+    """A network to be trained. Subclasses build ``network``, then call ``freeze_part``.
 
     Args:
-        settings: Fields of the task's configuration as plain values, so that a checkpoint holds
-            nothing but numbers and text.
+        settings: The fields of the task's configuration as plain values, so that a checkpoint
+            contains only numbers and text.
         classes: Class names without the background.
     """
 
@@ -31,20 +31,20 @@ class NetworkTask(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters({"settings": settings, "classes": classes})
         self.classes = classes
-        self._still: list[nn.Module] = []
+        self._always_eval: list[nn.Module] = []
 
     @classmethod
     def from_config(
         cls, config: ClassifierConfig | SegmenterConfig, classes: tuple[str, ...]
     ) -> Self:
-        """A task with the plain values of a configuration."""
+        """A task with the settings of a configuration."""
         return cls({key: _plain(value) for key, value in asdict(config).items()}, list(classes))
 
     @classmethod
     def from_checkpoint(cls, path: str) -> Self:
         """The trained network of a checkpoint, in eval mode on the CPU.
 
-        The weights that training started from are not needed any more, so they are not read.
+        The initial weights of the training are not loaded again.
         """
         content = torch.load(path, map_location="cpu", weights_only=True)
         hyper = content["hyper_parameters"]
@@ -53,38 +53,38 @@ class NetworkTask(pl.LightningModule):
         task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
         return task.eval()
 
-    def keep(self, part: nn.Module, until: str, option: str, *, statistics: bool) -> None:
-        """Keep a part of the network as it is, in training too.
+    def freeze_part(self, part: nn.Module, until: str, option: str, *, statistics: bool) -> None:
+        """Freeze the first layers of a part of the network, and its batch statistics.
 
         Args:
-            part: Of the network, the one that was trained before.
-            until: Its layers before this one learn nothing; empty for none.
-            option: Where a person gives that name, for the error.
-            statistics: Whether its batch statistics stay; weights and biases still learn.
+            part: The pretrained part of the network.
+            until: First layer of the part that learns; empty: all layers learn.
+            option: Name of the setting with this layer, for the error.
+            statistics: Whether to freeze batch statistics; weights and biases still learn.
 
         Raises:
-            ConfigError: There is no such layer.
+            ConfigError: The layer does not exist.
         """
         first = layers_before(part, until, option) if until else []
         for layer in first:
             layer.requires_grad_(False)
-        self._still = [*first, *(batch_norms(part) if statistics else [])]
+        self._always_eval = [*first, *(batch_norms(part) if statistics else [])]
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode; what is to stay frozen does."""
+        """Set the training mode, except for frozen layers, which stay in eval mode."""
         super().train(mode)
-        for layer in self._still:
+        for layer in self._always_eval:
             layer.eval()
         return self
 
     def on_train_start(self) -> None:
-        """Training mode: Lightning takes each layer in the mode that it finds it in."""
-        quicken_depthwise(self.network)
+        """Set the training mode, since Lightning keeps the mode that each layer is in."""
+        speed_up_depthwise(self.network)
         self.train()
 
 
 def _plain(value: Any) -> Any:
-    """A value that a checkpoint can hold and that is read back without running code."""
+    """A value that a checkpoint can store and read back without running code."""
     if isinstance(value, StrEnum):
         return str(value)
     return list(value) if isinstance(value, tuple) else value

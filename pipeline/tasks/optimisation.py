@@ -1,4 +1,4 @@
-"""What both training tasks share: two learning rates, a polynomial schedule, batch norms."""
+"""Optimisers of the training tasks: two learning rates, each with a polynomial schedule."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.base.config import Optimizer
 
-_POWER = 0.9  # of the polynomial schedule, as everywhere in this field
+_POWER = 0.9  # exponent of the polynomial schedule, the usual value in segmentation
 
 
 class OptimiserSettings(Protocol):
-    """The part of a configuration that an optimiser is made from."""
+    """The settings that an optimiser needs."""
 
     optimizer: Optimizer
     learning_rate: float
@@ -31,7 +31,7 @@ def build_optimizer(
     backbone: Iterable[nn.Parameter],
     head: Iterable[nn.Parameter],
 ) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW, the head with a rate of its own."""
+    """SGD with momentum, or AdamW, with a separate learning rate for the head."""
     groups = [
         {"params": list(backbone), "lr": settings.learning_rate},
         {"params": list(head), "lr": settings.head_learning_rate},
@@ -42,7 +42,7 @@ def build_optimizer(
 
 
 def polynomial_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> LambdaLR:
-    """Learning rates that rise over ``warmup`` of the steps, then fall to zero as (1 - t)^0.9."""
+    """Learning rates that rise over a share ``warmup`` of the steps, then decay as (1 - t)^0.9."""
 
     def factor(step: int) -> float:
         done = min(step / max(steps, 1), 1.0)
@@ -59,12 +59,12 @@ def optimizer_and_schedule(
     head: Iterable[nn.Parameter],
     steps: int,
 ) -> OptimizerLRSchedulerConfig:
-    """What Lightning wants of ``configure_optimizers``; the schedule moves with every step."""
+    """The return value of Lightning's ``configure_optimizers``, with a schedule per step."""
     optimizer = build_optimizer(settings, backbone, head)
     schedule = polynomial_schedule(optimizer, steps, settings.warmup)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    """Its batch normalisations: in eval mode their statistics stay, weights and biases learn."""
+    """The batch normalisation layers of a network."""
     return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]

@@ -1,4 +1,4 @@
-"""From images to class probabilities of their pixels, as a Lightning prediction."""
+"""Prediction of class probabilities of every pixel, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.tasks.segmenter import SegmenterTask
 
 
 class ClassifierPrior(nn.Module):
-    """What a classifier thinks of each class in a whole image, as factors of its pixels.
+    """One factor per class, by which a classifier reduces the segmenter's probabilities.
 
-    The factor of a class is its odds ``p / (1 - p)``, at most 1: one that is more probably there
-    than not keeps what the network gives it, and of one with p = 0.1 a ninth is left.
+    The factor of a class is its odds ``p / (1 - p)`` in the image, at most 1: probabilities of a
+    class with p >= 0.5 are unchanged, those of a class with p = 0.1 are divided by nine.
 
     Args:
-        classifier: Knows the classes of the segmentation network, in their order.
+        classifier: A classifier of the segmenter's classes, in the same order.
     """
 
     def __init__(self, classifier: ClassifierTask) -> None:
@@ -31,7 +31,7 @@ class ClassifierPrior(nn.Module):
     def forward(self, image: Tensor, *, flip: bool) -> Tensor:
         """Factors [classes + 1] of one image uint8 [1, 3, H, W]; that of the background is 1.
 
-        The image is squashed to the square that the classifier was validated on.
+        The image is resized to a square, as for the validation of the classifier.
         """
         square = resize(image.float(), (self.side, self.side))
         batch = torch.cat([square, square.flip(-1)]) if flip else square
@@ -45,10 +45,10 @@ class Predictor(pl.LightningModule):
     Batches hold one image: ``(image uint8 [1, 3, H, W], classes of its label [1, K])``.
 
     Args:
-        network: The segmentation network.
-        scales: Of the image; probabilities are averaged.
-        flip: Also of the mirrored image.
-        prior: Multiplies probabilities by its factors of the classes in the whole image.
+        network: The segmenter.
+        scales: Scales of the image; probabilities are averaged over them.
+        flip: Average over the mirrored image too.
+        prior: Factors of the classes by which the probabilities are multiplied.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class Predictor(pl.LightningModule):
 
 
 class LabelledPredictor(Predictor):
-    """Probabilities [K + 1, H, W] of background and the classes in the image's label alone.
+    """Probabilities [K + 1, H, W] of the background and the K classes in the image's label.
 
-    For images whose label is known: those that are learned from.
+    For images with a known label, such as training images.
     """
 
     def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:

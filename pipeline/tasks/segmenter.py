@@ -1,4 +1,4 @@
-"""The segmentation network as a Lightning task."""
+"""The segmenter as a Lightning task."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
 
-_STRIDE = 32  # every encoder wants sides that are multiples of its deepest stride
+_STRIDE = 32  # largest stride of an encoder; sides must be multiples of it
 
 
 class SegmenterTask(NetworkTask):
-    """Learns a label for every pixel from label images; void pixels teach nothing.
+    """Learns a label for every pixel from label images; void pixels are ignored.
 
     Batches are ``(images uint8 [B, 3, H, W], label images [B, H, W])``.
 
@@ -32,7 +32,7 @@ class SegmenterTask(NetworkTask):
         classes: Class names without the background.
 
     Attributes:
-        loss: What a training minimises; any callable of logits and labels may take its place.
+        loss: The loss; it can be replaced by any callable of logits and labels.
     """
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
@@ -41,7 +41,7 @@ class SegmenterTask(NetworkTask):
         self.loss: Loss = CrossEntropy()
         _check_decay(self.settings.ema)
         self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
-        self.keep(
+        self.freeze_part(
             self.encoder,
             self.settings.freeze_until,
             "segmenter.freeze_until",
@@ -50,20 +50,20 @@ class SegmenterTask(NetworkTask):
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that makes features; the rest is decoder and head."""
+        """The encoder; the rest of the network is decoder and head."""
         return cast(nn.Module, self.network.encoder)
 
     def load_encoder(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Start the encoder from the weights of a classification network.
+        """Initialise the encoder with the weights of a classification network.
 
-        Names may differ by a prefix (``backbone.``, ``features.``, ``model.``); every tensor of
-        the encoder must be found in its shape.
+        Names may differ by a prefix (``backbone.``, ``features.``, ``model.``); the file must
+        contain every tensor of the encoder in the right shape.
 
         Raises:
-            ConfigError: Names what does not fit.
+            ConfigError: A tensor is missing or has another shape; the message lists them.
         """
         wanted = set(self.encoder.state_dict())
-        best = max((_renamed(tensors, a, b) for a in _TAKEN for b in _GIVEN),
+        best = max((_renamed(tensors, a, b) for a in _FILE_PREFIXES for b in _ENCODER_PREFIXES),
                    key=lambda names: len(wanted & set(names)))  # fmt: skip
         try:
             load_strictly(self.encoder, best, source, allow_unused=True)
@@ -89,7 +89,7 @@ class SegmenterTask(NetworkTask):
     ) -> Tensor:
         """Class probabilities [classes + 1, H, W] of one image uint8 [1, 3, H, W].
 
-        Probabilities, not logits, are averaged over scales and mirrors, at the image's own size.
+        Probabilities, not logits, are averaged over scales and flips, at the image's own size.
         """
         height, width = image.shape[-2:]
         total = torch.zeros(len(self.classes) + 1, height, width, device=image.device)
@@ -103,7 +103,7 @@ class SegmenterTask(NetworkTask):
         return total / (len(scales) * (2 if flip else 1))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Two learning rates, both on a polynomial schedule by step."""
+        """Two learning rates, each with a polynomial schedule over the steps."""
         known = {id(parameter) for parameter in self.encoder.parameters()}
         encoder = [p for p in self.encoder.parameters() if p.requires_grad]
         head = [p for p in self.network.parameters() if id(p) not in known]
@@ -111,12 +111,12 @@ class SegmenterTask(NetworkTask):
         return optimizer_and_schedule(self.settings, encoder, head, steps)
 
     def configure_callbacks(self) -> list[Callback]:
-        """With ``ema`` the mean of weights is kept, and is what a checkpoint holds."""
+        """With ``ema``, a callback that saves the moving average of the weights."""
         return [EMAWeightAveraging(decay=self.settings.ema)] if self.settings.ema else []
 
 
-_TAKEN = ("", "backbone.", "features.", "model.")  # prefixes that a file's names may carry
-_GIVEN = ("", "features.", "model.")  # and that an encoder's names may carry instead
+_FILE_PREFIXES = ("", "backbone.", "features.", "model.")  # possible prefixes of names in a file
+_ENCODER_PREFIXES = ("", "features.", "model.")  # possible prefixes of names in an encoder
 
 
 def _renamed(tensors: Mapping[str, Tensor], taken: str, given: str) -> dict[str, Tensor]:
@@ -126,8 +126,8 @@ def _renamed(tensors: Mapping[str, Tensor], taken: str, given: str) -> dict[str,
 def _check_decay(decay: float) -> None:
     if not 0 <= decay < 1:
         raise ConfigError(
-            f"segmenter.ema: {decay}. The mean would never move, or grow without bound. Choose a "
-            "number from 0 (none) to below 1; 1 - 1/N averages over about the last N steps."
+            f"segmenter.ema: {decay}. Choose a number in [0, 1): 0 for no average; 1 - 1/N "
+            "averages over about the last N steps."
         )
 
 
@@ -146,16 +146,16 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
             f"encoder={settings.encoder!r}, weights={settings.weights!r} and options="
             f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
-            "without a network connection give a weights file."
+            "without an internet connection set segmenter.weights to a file."
         ) from error
     return network
 
 
 def initial_encoder_weights(settings: SegmenterConfig) -> dict[str, Tensor] | None:
-    """Tensors of ``segmenter.weights`` if that is a file's path, else None.
+    """The tensors of ``segmenter.weights`` if it is the path of a file, otherwise None.
 
     Raises:
-        ConfigError: The file does not exist, or holds no tensors.
+        ConfigError: The file does not exist, or contains no tensors.
     """
     if settings.weights in ("none", "download", "classifier"):
         return None

@@ -134,9 +134,13 @@ def test_wider_integers_count_the_same(kind):
         pytest.param(
             [[0, 0]], [[0], [0]], r"prediction is \(1, 2\) but ground_truth is \(2, 1\)", id="sizes"
         ),
-        pytest.param([[0, 7]], [[0, 0]], "prediction has the value 7 at 1 pixels", id="prediction"),
-        pytest.param([[0, 9]], [[0, 255]], "prediction has the value 9", id="under-void"),
-        pytest.param([[0, 0]], [[4, 4]], "ground_truth has the value 4 at 2 pixels", id="truth"),
+        pytest.param(
+            [[0, 7]], [[0, 0]], "prediction has the value\\(s\\) 7 at 1 pixels", id="prediction"
+        ),
+        pytest.param([[0, 9]], [[0, 255]], "prediction has the value\\(s\\) 9", id="under-void"),
+        pytest.param(
+            [[0, 0]], [[4, 4]], "ground_truth has the value\\(s\\) 4 at 2 pixels", id="truth"
+        ),
         pytest.param([[0, -1]], [[0, 0]], "prediction .* values from -1 to 0", id="negative"),
         pytest.param([[0, 0]], [[0, 300]], "ground_truth .* values from 0 to 300", id="too-large"),
         pytest.param([[0.5, 0]], [[0, 0]], "prediction is float64", id="probabilities"),
@@ -223,7 +227,7 @@ def test_sweep_equals_label_images_at_each_threshold(random_seed):
     assert sweep.best() == (THRESHOLDS[np.argmax(means)], pytest.approx(max(means)))
 
 
-def test_sweep_enlarges_maps_bilinearly():
+def test_sweep_resizes_maps_bilinearly():
     sweep = ThresholdSweep(2, [0.3, 0.6])
     truth = np.array([[0, 0, 1, 1]] * 2)
 
@@ -274,7 +278,9 @@ def test_sweep_without_ground_truth_has_no_best():
         pytest.param(np.ones((3, 3)), [0], [[0]], r"maps is \(3, 3\)", id="shape"),
         pytest.param(np.ones((1, 3, 3)), [2], [[0]], r"class indices \[2\]", id="class"),
         pytest.param(np.ones((1, 3, 3)), [-1], [[0]], r"class indices \[-1\]", id="negative"),
-        pytest.param(np.ones((1, 3, 3)), [0], [[3]], "ground_truth has the value 3", id="truth"),
+        pytest.param(
+            np.ones((1, 3, 3)), [0], [[3]], "ground_truth has the value\\(s\\) 3", id="truth"
+        ),
         pytest.param(np.full((1, 3, 3), np.nan), [0], [[0]], "NaN", id="nan"),
     ],
 )

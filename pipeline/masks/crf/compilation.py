@@ -1,4 +1,4 @@
-"""How the numba kernels are compiled: once per machine, and never silently."""
+"""Compilation of the numba kernels: once per machine, with a message."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """``function`` compiled by numba when first called, and kept on disk for later processes.
+    """``function``, compiled by numba on its first call and cached on disk for later processes.
 
-    It runs without Python's global lock, so that several images can be worked on in threads. The
-    compiled code lies next to the module, or in the user's cache folder where that cannot be
-    written; where neither can, it is compiled anew by every process.
+    It releases Python's global lock, so that threads can process several images in parallel. The
+    compiled code is stored next to the module, or in the user's cache folder if the module's is
+    read-only; if neither is writable, every process compiles anew.
     """
     return _compiled(function)
 
 
 def vector_kernel(function: Callable[..., Any]) -> Any:
-    """:func:`kernel` in which a product and a sum may be rounded once instead of twice."""
+    """:func:`kernel` in which a product and a sum may be fused and rounded once."""
     return _compiled(function, fastmath={"contract"})
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     try:
         return njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache
+    except RuntimeError:  # no writable folder for the cache
         return njit(nogil=True, **options)(function)
 
 
 class _Announcement(event.Listener):
-    """Logs, once per process, that a kernel of this package is being compiled."""
+    """Logs once per process that a kernel of this package is being compiled."""
 
     def __init__(self) -> None:
-        self._made = False
+        self._logged = False
 
     def on_start(self, event: Any) -> None:
         ours = event.data["dispatcher"].py_func.__module__.startswith(_PACKAGE)
-        if ours and not self._made:
-            self._made = True
+        if ours and not self._logged:
+            self._logged = True
             _log.info("compiling the dense CRF, once per machine, about 10 s")
 
     def on_end(self, event: Any) -> None:
-        """Nothing to say."""
+        """Required by numba; nothing to log."""
 
 
 event.register("numba:compile", _Announcement())

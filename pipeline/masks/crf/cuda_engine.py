@@ -15,10 +15,10 @@ Lattice = partial(torch_engine.Lattice, device="cuda")
 
 
 def need_device() -> None:
-    """Raise unless there is a GPU.
+    """Raise unless torch can use a GPU.
 
     Raises:
-        ImportError: There is none, so that the engine is of no use.
+        ImportError: It cannot.
     """
     if not torch.cuda.is_available():
         raise ImportError("torch sees no CUDA device")

@@ -1,4 +1,4 @@
-"""Which engine computes a dense CRF: compiled by numba, or in torch on a CPU or a GPU."""
+"""Choice of the engine of a dense CRF: numba, or torch on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def _numba_engine() -> Any:
-    from pipeline.masks.crf import numba_engine  # takes a second, and numba may be missing
+    from pipeline.masks.crf import numba_engine  # slow to import, and numba is optional
 
     return numba_engine
 
@@ -35,26 +35,26 @@ _ENGINES = {"numba": _numba_engine, "torch": _torch_engine, "cuda": _cuda_engine
 
 @cache
 def engine_of(name: str) -> Any:
-    """The module that computes: ``Lattice``, the filter of one kernel, and ``mean_field``.
+    """The module of an engine, with ``Lattice`` (the filter of one kernel) and ``mean_field``.
 
     Args:
         name: numba, torch or cuda.
 
     Raises:
-        ImportError: A package or a device that the engine needs is missing.
+        ImportError: The engine needs a package or a device that is missing.
     """
     return _ENGINES[name]()
 
 
 @cache
 def installed_engine(engine: str) -> str:
-    """The name of an engine that can be imported.
+    """The name of an engine that works on this machine.
 
     Args:
         engine: numba, torch, cuda, or auto for the first of them that works.
 
     Raises:
-        ConfigError: No engine of that name, or one that cannot be imported here.
+        ConfigError: The name is unknown, or the engine does not work here.
     """
     if engine not in (*_ENGINES, "auto"):
         raise ConfigError(
@@ -67,9 +67,9 @@ def installed_engine(engine: str) -> str:
             problem = error
         else:
             if engine == "auto" and name != "numba":
-                _log.warning("numba is not installed: the dense CRF runs in torch, and slower")
+                _log.warning("numba is not installed: the dense CRF runs in torch, more slowly")
             return name
     raise ConfigError(
-        f"DenseCRF: engine {engine!r} cannot be used: {problem}. Install what is missing, or name "
-        "another engine."
+        f"DenseCRF: engine {engine!r} cannot be used: {problem}. Install what is missing, or "
+        "choose another engine."
     ) from problem

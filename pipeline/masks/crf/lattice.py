@@ -1,13 +1,13 @@
 """Gaussian filtering in a few dimensions by a permutohedral lattice, on the CPU.
 
-A direct Gaussian filter over N points costs N^2 products. Here every point is written onto the
-d + 1 corners of the lattice simplex that contains it (splat), the touched vertices are blurred
-along the d + 1 lattice directions, and every point reads its corners back (slice).
+A direct Gaussian filter over N points costs N^2 products. Here every point is added to the d + 1
+corners of the lattice simplex that contains it (splat), the vertices are blurred along the d + 1
+lattice directions, and every point is interpolated from its corners (slice).
 
-Points of one simplex share its corners, so that the lattice is kept in two steps: the simplex of
-each point, and the vertices of each simplex. For the blur the vertices are strung on chains, the
-straight lines of each direction. The filter in this module is the plain one; for rows of channels
-:mod:`pipeline.masks.crf.mean_field` does the same faster.
+Points in one simplex share its corners, so that the lattice is stored in two tables: the simplex
+of each point, and the vertices of each simplex. For the blur, the vertices are listed in chains,
+the straight lines along each direction. This module contains the plain filter;
+:mod:`pipeline.masks.crf.mean_field` is a faster one for rows of channels.
 
 References:
     Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
@@ -28,29 +28,30 @@ from pipeline.masks.crf.compilation import kernel
 from pipeline.masks.crf.simplices import enclose, number_grid
 from pipeline.masks.crf.vertices import connect
 
-_BLOCK = 16  # what pipeline.masks.crf.simplices works in
-_GROUP = 4  # the authors' program takes points in fours and fills the last group up with zeros
-_MOST_DIMENSIONS = 14  # the order of d + 1 coordinates is numbered by an int64
+_BLOCK = 16  # block size of pipeline.masks.crf.simplices
+_GROUP = 4  # the authors' program processes points in fours and pads the last group with zeros
+_MOST_DIMENSIONS = 14  # an int64 numbers the order of d + 1 coordinates
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _TINY = np.float32(1e-20)  # keeps the norm of an isolated point finite
 
 
 class Lattice:
-    """The symmetrically normalised Gaussian filter of one set of points, ready for many signals.
+    """The symmetrically normalised Gaussian filter of one set of points, for any number of signals.
 
-    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, each point
-    itself included, and ``n = 1 / sqrt(G 1)``. Measured against the exact sum the weights are off
-    by a few per cent, which the normalisation takes back for smooth signals.
+    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
+    ``i = j``, and ``n = 1 / sqrt(G 1)``. The weights differ from the exact Gaussian by a few per
+    cent; for smooth signals the normalisation cancels the error.
 
     Args:
         features: Positions of the points, float32 [N, d], already divided by the standard
             deviations of the Gaussian. N >= 1, 1 <= d <= 14, finite.
 
     Attributes:
-        points: N.
-        vertices: Number of lattice vertices that are corners of a simplex with a point in it.
-        simplex: int32 [N], number of the simplex that holds each point.
-        corners: int32 [simplices, d + 1], its vertices. A simplex may have several numbers.
+        points: Number of points, N.
+        vertices: Number of lattice vertices that are a corner of a simplex with a point in it.
+        simplex: int32 [N], the index of each point's simplex.
+        corners: int32 [simplices, d + 1], the vertices of each simplex. A simplex may occur with
+            several indices.
         weights: float32 [N, d + 1], barycentric weights of these corners.
         norms: float32 [N], the factors ``n``.
         chains: int32, lines of neighbours; see :func:`pipeline.masks.crf.vertices.connect`.
@@ -92,9 +93,8 @@ class Lattice:
         """
         if signal.ndim != 2 or len(signal) != self.points:
             raise DataError(
-                f"Lattice.filter: signal is {signal.shape} but the lattice holds {self.points} "
-                "points. Rows would be mixed up. "
-                "Pass [points, channels], in the order of the features."
+                f"Lattice.filter: signal is {signal.shape} but the lattice has {self.points} "
+                "points. Pass [points, channels], in the order of the features."
             )
         rows = [self.norms * self._unnormalised(self.norms * row) for row in signal.T]
         return np.stack(rows, axis=1)
@@ -111,7 +111,7 @@ class Lattice:
 
 @kernel
 def _splat(channel: Any, simplex: Any, corners: Any, weights: Any, values: Any, sides: Any) -> None:
-    """Add each point's share to the corners of its simplex. ``sides`` has d + 1 elements."""
+    """Add each point, weighted, to the corners of its simplex. ``sides`` has d + 1 elements."""
     for point in range(len(channel)):
         for r in range(len(sides)):
             values[corners[simplex[point], r]] += weights[point, r] * channel[point]
@@ -119,9 +119,9 @@ def _splat(channel: Any, simplex: Any, corners: Any, weights: Any, values: Any, 
 
 @kernel
 def _blur(values: Any, chains: Any) -> None:
-    """To each vertex half of its two neighbours, direction after direction, in place.
+    """Add half of both neighbours to each vertex, direction after direction, in place.
 
-    Walking along a line, the neighbour behind has been overwritten; its old value is kept.
+    Along a line the previous neighbour has already been overwritten; its old value is kept.
     """
     behind = _ZERO
     for i in range(len(chains) - 1):
@@ -138,7 +138,7 @@ def _blur(values: Any, chains: Any) -> None:
 def _slice(
     values: Any, simplex: Any, corners: Any, weights: Any, filtered: Any, sides: Any
 ) -> None:
-    """Read each point back from the corners of its simplex."""
+    """Interpolate each point from the corners of its simplex."""
     for point in range(len(filtered)):
         total = np.float32(0)
         for r in range(len(sides)):
@@ -150,12 +150,11 @@ def _check_features(features: Floats) -> None:
     shape, kind = np.shape(features), getattr(features, "dtype", type(features).__name__)
     if kind != np.float32 or len(shape) != 2 or 0 in shape or shape[1] > _MOST_DIMENSIONS:
         raise DataError(
-            f"Lattice: features is {kind} {shape}. It holds no points that can be filtered. "
-            f"Pass float32 [points, dimensions], not empty, at most {_MOST_DIMENSIONS} dimensions."
+            f"Lattice: features is {kind} {shape}. Pass float32 [points, dimensions], not empty, "
+            f"with at most {_MOST_DIMENSIONS} dimensions."
         )
     if not np.isfinite(features).all():
         raise DataError(
             f"Lattice: {np.count_nonzero(~np.isfinite(features))} values of features {shape} are "
-            "NaN or infinite. They have no place on a lattice. "
-            "Check what the features were divided by."
+            "NaN or infinite. Check the standard deviations that they were divided by."
         )

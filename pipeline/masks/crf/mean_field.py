@@ -1,11 +1,11 @@
 """Mean-field inference over permutohedral lattices, on the CPU.
 
-One iteration takes every pixel from its row of logits to its row of marginals and on to the
-vertices of the lattices. Done one after the other, each splat, slice and softmax is a walk
-through memory. Here all lattices together form one table of vertices, a pixel has the corners of
-all its simplices in one list, and a single walk over the pixels slices the messages of the last
-iteration, takes the softmax, and splats the new marginals, which are not written down before the
-end. Between two walks the vertices are blurred where they lie.
+One iteration computes the marginals of every pixel from its logits and adds them to the vertices
+of the lattices. If splat, slice and softmax are separate passes, each one reads and writes the
+whole memory. Here the vertices of all lattices form one table, and a pixel has the corners of all
+its simplices in one list. A single pass over the pixels slices the messages of the last
+iteration, takes the softmax, and splats the new marginals, which are stored only in the last
+iteration. Between two passes the vertices are blurred in place.
 
 References:
     Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -23,15 +23,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import Floats
-from pipeline.masks.crf.channels import Channels, at_least_one_block, talking_at_first
+from pipeline.masks.crf.channels import Channels, at_least_one_block, initial_channels
 from pipeline.masks.crf.compilation import kernel, vector_kernel
 from pipeline.masks.crf.lattice import Lattice
 from pipeline.masks.crf.vectors import all_max, all_sum, exp, load, maximum, spread, store
 from pipeline.masks.crf.workspace import Workspace
 
-_BLOCK = 8  # pixels from slice to splat: their rows stay in the nearest cache
-_QUIET = 3e-4  # a label with marginals below is muted
-_HARMLESS = 1.2e-6  # change of a marginal by muting, see pipeline.masks.crf.channels
+_BLOCK = 8  # pixels processed from slice to splat, so that their rows stay in the L1 cache
+_LARGEST_MUTED = 3e-4  # upper limit of the marginals of a muted label
+_TOLERANCE = 1.2e-6  # accepted change of a marginal by muting, see pipeline.masks.crf.channels
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _workspace = Workspace()
 
@@ -41,11 +41,11 @@ def mean_field(
 ) -> Floats:
     """Marginals after ``iterations`` of ``Q = softmax(-unary + sum_k compat_k (K_k Q))``.
 
-    The start is ``Q = softmax(-unary)``: one more step, without messages.
+    The start is ``Q = softmax(-unary)``: an additional step without messages.
 
     Args:
-        lattices: One filter ``K_k`` for each kernel, all of the same N points.
-        compats: For each kernel float32 [L, L].
+        lattices: One filter ``K_k`` for each kernel, all over the same N points.
+        compats: One matrix float32 [L, L] for each kernel.
         unary: float32 [L, N], finite.
         iterations: 0 or more.
 
@@ -55,7 +55,7 @@ def mean_field(
     points = unary.shape[1]
     unary = at_least_one_block(np.ascontiguousarray(unary, dtype=np.float32))
     graph = _join(lattices, compats)
-    channels = talking_at_first(unary, _quiet_below(compats))
+    channels = initial_channels(unary, _muting_threshold(compats))
     logits, rest = channels.pack(unary)
     messages = _workspace.array("messages", (graph.ends[-1], channels.size), np.float32)
     sums = _workspace.array("sums", messages.shape, np.float32)
@@ -64,7 +64,7 @@ def mean_field(
         sums.fill(_ZERO)
         peaks = np.zeros(channels.size, dtype=np.float32)
         _walk(
-            *(logits, graph.corners, graph.weights, messages, sums, channels.voices, peaks),
+            *(logits, graph.corners, graph.weights, messages, sums, channels.sending, peaks),
             *(left == 0, channels.shape, (0,) * graph.corners.shape[1]),
         )
         if left == 0:
@@ -81,13 +81,13 @@ def mean_field(
 
 
 class _Graph(NamedTuple):
-    """All lattices as one: their vertices are numbered through, lattice after lattice."""
+    """All lattices as one: their vertices are numbered consecutively, lattice after lattice."""
 
-    corners: NDArray[np.int32]  # [N, C], of all simplices of a pixel
-    weights: Floats  # [N, C]; splat and slice both apply it, so a compat is in it as its root
+    corners: NDArray[np.int32]  # [N, C], the corners of all simplices of a pixel
+    weights: Floats  # [N, C], including the square root of compat: splat and slice both apply it
     chains: NDArray[np.int32]
-    ends: list[int]  # vertices before the first lattice, up to its end, up to the end of the next
-    mixing: list[Floats | None]  # for each lattice the compat that is not in the weights
+    ends: list[int]  # 0, and the cumulative number of vertices after each lattice
+    mixing: list[Floats | None]  # the compat of each lattice, or None if the weights include it
 
 
 def _join(lattices: Sequence[Lattice], compats: Sequence[Floats]) -> _Graph:
@@ -111,36 +111,36 @@ def _join(lattices: Sequence[Lattice], compats: Sequence[Floats]) -> _Graph:
 
 
 def _root(compat: Floats) -> float | None:
-    """The root of a Potts weight >= 0; None for any other compat."""
+    """The square root of a Potts weight >= 0; None for any other compat."""
     weight = float(compat[0, 0])
     potts = weight >= 0 and np.array_equal(compat, weight * np.eye(len(compat), dtype=np.float32))
     return math.sqrt(weight) if potts else None
 
 
-def _quiet_below(compats: Sequence[Floats]) -> float:
-    """The marginal below which muting is harmless; 0 where a label listens to other ones."""
+def _muting_threshold(compats: Sequence[Floats]) -> float:
+    """The largest marginal of a label that may be muted; 0 if labels influence each other."""
     if any(np.count_nonzero(compat - np.diag(np.diag(compat))) for compat in compats):
         return 0.0
     total = sum(float(np.abs(compat).max()) for compat in compats)
-    return min(_QUIET, math.sqrt(_HARMLESS / total)) if total > 0 else _QUIET
+    return min(_LARGEST_MUTED, math.sqrt(_TOLERANCE / total)) if total > 0 else _LARGEST_MUTED
 
 
 def _narrowed(
     messages: Floats, sums: Floats, channels: Channels, fewer: Channels
 ) -> tuple[Floats, Floats]:
-    """The same memory with the shorter rows of ``fewer``, and what ``sums`` holds moved there."""
-    kept = np.flatnonzero(np.isin(channels.talking, fewer.talking))
+    """Both arrays with the shorter rows of ``fewer``, in the same memory; ``sums`` is kept."""
+    kept = np.flatnonzero(np.isin(channels.active, fewer.active))
     shape = (len(sums), fewer.size)
     _narrow(sums.reshape(-1), channels.size, kept, fewer.size)
     return np.ndarray(shape, np.float32, messages), np.ndarray(shape, np.float32, sums)
 
 
 def _mix(messages: Floats, graph: _Graph, channels: Channels) -> None:
-    """Apply those compats that are not in the weights, vertex by vertex."""
+    """Apply the compats that the weights do not include, vertex by vertex."""
     for k, compat in enumerate(graph.mixing):
         if compat is not None:
-            talking, matrix = channels.talking, np.zeros((channels.size,) * 2, np.float32)
-            matrix[: len(talking), : len(talking)] = compat[np.ix_(talking, talking)].T
+            active, matrix = channels.active, np.zeros((channels.size,) * 2, np.float32)
+            matrix[: len(active), : len(active)] = compat[np.ix_(active, active)].T
             _multiply(messages[graph.ends[k] : graph.ends[k + 1]], matrix, channels.shape)
 
 
@@ -156,7 +156,7 @@ def _gather(
     column: Any,
     sides: Any,
 ) -> None:
-    """Write the corners of each point and their scaled weights, from ``column`` on."""
+    """Write the corners of each point and their scaled weights, starting at ``column``."""
     for point in range(len(simplex)):
         for r in range(len(sides)):
             corners[point, column + r] = vertices[simplex[point], r] + first
@@ -176,7 +176,7 @@ def _walk(
     weights: Any,
     messages: Any,
     sums: Any,
-    voices: Any,
+    sending: Any,
     peaks: Any,
     last: Any,
     shape: Any,
@@ -184,15 +184,15 @@ def _walk(
 ) -> None:
     """One step of the mean field at every pixel.
 
-    Slice ``messages`` onto the logits, take the softmax, and splat it to ``sums``; or, in the last
-    step, put it in the place of the logits. ``peaks`` becomes the largest marginal of each
-    channel. A row times ``voices`` is what is sent. ``sides`` counts the corners of a pixel by its
-    length, so that the loops over them are unrolled.
+    Slice ``messages``, add the logits, take the softmax and splat it into ``sums``; in the last
+    step it replaces the logits instead. ``peaks`` receives the largest marginal of each channel.
+    Rows are multiplied by ``sending`` before the splat. The length of ``sides`` is the number of
+    corners of a pixel, a constant at compile time, so that loops over them are unrolled.
     """
     size, count = len(shape) * len(shape[0]), len(sides)
     corner, weight = corners.reshape(-1), weights.reshape(-1)
     block = np.empty(_BLOCK * size, np.float32)
-    peak, voice = load(peaks, 0, shape), load(voices, 0, shape)
+    peak, mask = load(peaks, 0, shape), load(sending, 0, shape)
     for start in range(0, len(corners), _BLOCK):
         width = min(_BLOCK, len(corners) - start)
         for p in range(width):
@@ -211,7 +211,7 @@ def _walk(
             if last:
                 store(logits, (start + p) * size, row)
                 continue
-            row = row * voice
+            row = row * mask
             for k in range(count):
                 i = (start + p) * count + k
                 at = np.intp(corner[i]) * size
@@ -221,10 +221,10 @@ def _walk(
 
 @vector_kernel
 def _blur(values: Any, chains: Any, shape: Any) -> None:
-    """To each vertex half of its two neighbours, direction after direction, in place.
+    """Add half of both neighbours to each vertex, direction after direction, in place.
 
-    Along a line every row is read once, as the neighbour ahead, and written once, after which its
-    old value is still at hand as the neighbour behind.
+    Along a line every row is read once, as the next neighbour, and written once; its old value is
+    kept in registers, as the previous neighbour of the row after it.
     """
     size = len(shape) * len(shape[0])
     nothing, half = spread(_ZERO, shape), spread(_HALF, shape)
@@ -236,7 +236,7 @@ def _blur(values: Any, chains: Any, shape: Any) -> None:
             ahead = load(values, following * size, shape)
             store(values, vertex * size, old + half * (behind + ahead))
             behind, old, vertex = old, ahead, following
-        else:  # the first of the next line
+        else:  # the first vertex of the next line
             store(values, vertex * size, old + half * behind)
             vertex = ~following
             behind, old = nothing, load(values, vertex * size, shape)
@@ -244,7 +244,7 @@ def _blur(values: Any, chains: Any, shape: Any) -> None:
 
 @vector_kernel
 def _multiply(values: Any, transposed: Any, shape: Any) -> None:
-    """Each row of ``values`` becomes a matrix times that row."""
+    """Multiply each row of ``values`` by a matrix."""
     size = len(shape) * len(shape[0])
     for vertex in range(len(values)):
         row = spread(_ZERO, shape)
@@ -256,7 +256,7 @@ def _multiply(values: Any, transposed: Any, shape: Any) -> None:
 
 @kernel
 def _narrow(values: Any, size: Any, kept: Any, narrow: Any) -> None:
-    """Rows of ``size`` become rows of ``narrow``, in place: the channels ``kept``, then zeros."""
+    """Shorten rows from ``size`` to ``narrow`` in place: the channels ``kept``, then zeros."""
     for vertex in range(len(values) // size):
         for i in range(len(kept)):
             values[vertex * narrow + i] = values[vertex * size + kept[i]]

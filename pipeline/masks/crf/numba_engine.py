@@ -1,4 +1,4 @@
-"""The CPU engine of the dense CRF, compiled by numba. Needs no more than numba and NumPy."""
+"""The CPU engine of the dense CRF, compiled by numba. It needs numba and NumPy only."""
 
 from __future__ import annotations
 

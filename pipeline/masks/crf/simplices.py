@@ -1,9 +1,9 @@
-"""Which simplex of the permutohedral lattice holds a point, and how far each corner is.
+"""The simplex of the permutohedral lattice that contains a point, and its barycentric weights.
 
-The lattice lives on the plane ``sum = 0`` of d + 1 coordinates. Its vertices have integer
-coordinates that all leave the same remainder when divided by d + 1; the corners of a simplex have
-the remainders 0 to d. A simplex is therefore known by its corner of remainder 0 and by the order
-of the coordinates of a point in it, measured from that corner.
+The lattice lies in the hyperplane ``sum = 0`` of d + 1 coordinates. The integer coordinates of a
+vertex all have the same remainder modulo d + 1; the corners of a simplex have the remainders 0 to
+d. A simplex is therefore determined by its corner of remainder 0 and by the order of the
+coordinates of a point inside, measured from that corner.
 
 References:
     Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
@@ -34,42 +34,42 @@ from pipeline.masks.crf.workspace import Workspace
 
 Integers = NDArray[np.int64]
 
-_BLOCK = 16  # points handled together, one in each lane
+_BLOCK = 16  # points processed together, one per lane
 _LANES = row_shape(_BLOCK)
 _RECENT_BITS = 13
-_RECENT = 1 << _RECENT_BITS  # simplices remembered
+_RECENT = 1 << _RECENT_BITS  # size of the cache of recent simplices
 _KEY_LIMIT = 2**62  # keys are int64
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads keys over a table
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _workspace = Workspace()
 
 
 class Grid(NamedTuple):
-    """How a lattice vertex becomes one integer: a mixed-radix number of its first d coordinates.
+    """The numbering of lattice vertices: a mixed-radix number of the first d coordinates.
 
     (The last coordinate follows from ``sum = 0``.) A margin keeps all neighbours in range, so that
-    a step in space is a constant to add.
+    a step in space adds a constant to the key.
     """
 
-    scales: Floats  # [d] from a feature to lattice units
+    scales: Floats  # [d] factors from features to lattice units
     lowest: Integers  # [d] smallest coordinate that can occur
-    strides: Integers  # [d + 1] what one unit of each coordinate adds to the key
+    strides: Integers  # [d + 1] change of the key per unit of each coordinate
 
     @property
     def directions(self) -> Integers:
-        """What one step along each of the d + 1 directions of the lattice adds to a key.
+        """The change of a key by one step along each of the d + 1 lattice directions.
 
-        A step adds d to one coordinate and takes 1 from every other one.
+        A step adds d to one coordinate and subtracts 1 from every other one.
         """
         return np.asarray(len(self.strides) * self.strides - self.strides.sum())
 
 
 def number_grid(axes: Floats) -> Grid:
-    """The grid that has a number for every vertex near the points ``axes``, [d, N].
+    """A grid that numbers every vertex near the points ``axes``, [d, N].
 
     Raises:
-        DataError: There are more vertices than integers.
+        DataError: There are more vertices than 64-bit keys.
     """
     dimensions = len(axes)
     sides = dimensions + 1
@@ -87,7 +87,7 @@ def number_grid(axes: Floats) -> Grid:
     if math.prod(extents) >= _KEY_LIMIT:
         raise DataError(
             f"Lattice: features span {extents} lattice units, more than 64-bit keys can number. "
-            "Vertices would be confused. Use larger standard deviations."
+            "Use larger standard deviations."
         )
     strides = np.zeros(sides, dtype=np.int64)
     strides[:-1] = np.cumprod([1, *extents[:-1]])
@@ -95,19 +95,19 @@ def number_grid(axes: Floats) -> Grid:
 
 
 def enclose(axes: Floats, points: int, grid: Grid) -> tuple[NDArray[np.int32], Floats, Integers]:
-    """The simplex around each point.
+    """The simplex that contains each point.
 
     Args:
-        axes: [d, a multiple of 16], in units of the standard deviation. The columns after the
-            first ``points`` are not used.
-        points: N.
+        axes: [d, a multiple of 16], in units of the standard deviation. Columns after the first
+            ``points`` are padding.
+        points: Number of points, N.
         grid: ``number_grid(axes)``.
 
     Returns:
-        The number of each point's simplex [N], the barycentric weights of its corners
-        [N, d + 1] for the remainders 0 to d, and the keys of the corners of each simplex
-        [simplices, d + 1]. A simplex can have several numbers: only recent ones are recognised.
-        The keys are lent until the next call.
+        The index of each point's simplex [N], the barycentric weights of its corners of remainder
+        0 to d [N, d + 1], and the keys of the corners of each simplex [simplices, d + 1]. A
+        simplex can occur with several indices, since only recent ones are recognised. The keys
+        are overwritten by the next call.
     """
     sides = len(axes) + 1
     simplex = np.empty(points, dtype=np.int32)
@@ -121,7 +121,7 @@ def enclose(axes: Floats, points: int, grid: Grid) -> tuple[NDArray[np.int32], F
 def _enclose(
     axes: Any, scales: Any, lowest: Any, strides: Any, simplex: Any, weights: Any, keys: Any
 ) -> Any:
-    """Fill ``simplex``, ``weights`` and ``keys`` for all points; the number of simplices."""
+    """Fill ``simplex``, ``weights`` and ``keys`` for all points; return the number of simplices."""
     dimensions, points = len(axes), len(simplex)
     sides = dimensions + 1
     elevated = np.zeros((sides, _BLOCK), np.float32)
@@ -154,14 +154,14 @@ def _enclose(
 
 @kernel
 def _slot(key: Any, order: Any) -> Any:
-    """Where a simplex is remembered."""
+    """The slot of a simplex in the cache of recent simplices."""
     mixed = (np.uint64(key) ^ (np.uint64(order) << np.uint64(40))) * _MIX
     return np.intp(mixed >> np.uint64(64 - _RECENT_BITS))
 
 
 @kernel
 def _elevate(axes: Any, start: Any, scales: Any, elevated: Any) -> None:
-    """16 points on the plane ``sum = 0`` of d + 1 coordinates.
+    """Map 16 points onto the hyperplane ``sum = 0`` of d + 1 coordinates.
 
     Rounding follows the authors' program: a running sum from the last axis to the first.
     """
@@ -176,11 +176,11 @@ def _elevate(axes: Any, start: Any, scales: Any, elevated: Any) -> None:
 
 @kernel
 def _nearest_corner(elevated: Any, corner: Any, ranks: Any) -> None:
-    """The corner of remainder 0 of each simplex, and the rank of each coordinate from there.
+    """The corner of remainder 0 of each simplex, and the ranks of the distances from it.
 
-    Rank 0 is the largest distance; of equals the earlier coordinate comes first. The rounded point
-    may miss the plane ``sum = 0`` by some units: then as many of the coordinates that were rounded
-    worst are moved on. ``elevated`` becomes the distance from the corner in units of d + 1.
+    Rank 0 is the largest distance; ties are broken in the order of coordinates. If the rounded
+    point is ``n`` units off the plane ``sum = 0``, the ``n`` coordinates with the largest rounding
+    error are corrected. ``elevated`` becomes the distance from the corner in units of d + 1.
     """
     sides = len(elevated)
     zero, one = spread(_ZERO, _LANES), spread(_ONE, _LANES)
@@ -209,7 +209,7 @@ def _nearest_corner(elevated: Any, corner: Any, ranks: Any) -> None:
 
 @kernel
 def _barycentric(distances: Any, ranks: Any, shares: Any) -> None:
-    """Weights of the corners of remainder 0 to d: differences of the distances in rising order."""
+    """Weights of the corners of remainder 0 to d: differences of the sorted distances."""
     sides = len(shares)
     before = spread(_ZERO, _LANES)
     for r in range(sides):
@@ -227,10 +227,10 @@ def _barycentric(distances: Any, ranks: Any, shares: Any) -> None:
 def _write_corners(
     key: Any, ranks: Any, p: Any, strides: Any, gain: Any, keys: Any, simplex: Any
 ) -> None:
-    """The keys of the corners of remainder 0 to d.
+    """Write the keys of the corners of remainder 0 to d.
 
-    From one to the next every coordinate gains 1, ``gain`` in the key, and that of the next lowest
-    rank loses d + 1.
+    From one corner to the next every coordinate gains 1, which adds ``gain`` to the key, and one
+    coordinate loses d + 1: first that of rank d, then that of rank d - 1, and so on.
     """
     sides = len(strides)
     for i in range(sides):

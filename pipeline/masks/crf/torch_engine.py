@@ -1,12 +1,12 @@
 """Gaussian filtering and mean-field inference of the dense CRF in plain torch, on any device.
 
-Every point is written onto the d + 1 corners of the lattice simplex that contains it (splat), the
-touched corners are blurred along the d + 1 lattice directions, and every point reads its corners
-back (slice). Each of the three is a sparse matrix whose rows are sums of a few weighted entries,
-which is what ``embedding_bag`` computes. It adds in a fixed order on every device, so that the
-same input gives the same marginals, which sums by atomic additions would not.
+Every point is added to the d + 1 corners of the lattice simplex that contains it (splat), the
+vertices are blurred along the d + 1 lattice directions, and every point is interpolated from its
+corners (slice). Each of the three is a product with a sparse matrix, which ``embedding_bag``
+computes. It adds in a fixed order on every device, so that the same input gives the same
+marginals; atomic additions would not.
 
-Several images fit into one lattice: ``images`` keeps their vertices apart.
+One lattice can hold several images: ``images`` keeps their vertices apart.
 
 References:
     Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
@@ -30,26 +30,26 @@ from torch.nn import functional
 from pipeline.base.errors import DataError
 
 Floats = TypeVar("Floats", NDArray[np.float32], Tensor)
-"""Arrays in, arrays out; tensors in, tensors out."""
+"""A result is of the type of the argument: an array or a tensor."""
 
 _TINY = 1e-20  # keeps the norm of an isolated point finite
-_GROUP = 4  # the authors' program takes points in fours and fills the last group up with zeros
+_GROUP = 4  # the authors' program processes points in fours and pads the last group with zeros
 _KEY_LIMIT = 2**62  # packed vertex keys are int64
 _INDEX_LIMIT = 2**31  # entries of a sparse matrix that 32-bit indices can number
 
 
 class Lattice:
-    """The symmetrically normalised Gaussian filter of one set of points, ready for many signals.
+    """The symmetrically normalised Gaussian filter of one set of points, for any number of signals.
 
-    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, each point
-    itself included, and ``n = 1 / sqrt(G 1)``. Nothing is differentiated.
+    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
+    ``i = j``, and ``n = 1 / sqrt(G 1)``. It records no gradients.
 
     Args:
         features: Positions of the points, float32 [N, d], already divided by the standard
             deviations of the Gaussian. N >= 1, d >= 1, finite.
-        images: Image of each point, int64 [N], 0 or more. Points of different images do not see
-            each other. None: all are of one.
-        device: Where to filter; None means where ``features`` are (arrays: on the CPU).
+        images: Index of each point's image, int64 [N], 0 or more. Points of different images do
+            not influence each other. None: all points belong to one image.
+        device: Where to filter; None means the device of ``features`` (arrays: the CPU).
 
     Raises:
         DataError: ``features`` has another shape or type, is empty or not finite, or spans so many
@@ -81,13 +81,13 @@ class Lattice:
         simplices.weights[:, self.points :] = 0.0
         keys, strides = _pack(simplices, image)
         sides = len(keys)
-        # Point by point, so that a vertex adds its points up in the order of the authors' program.
+        # Point by point, so that a vertex sums its points in the order of the authors' program.
         entries, order = keys.T.flatten().sort(stable=True)
         vertices, corners, lengths = entries.unique_consecutive(
             return_inverse=True, return_counts=True
         )
         self.vertices = len(vertices)
-        """Number of lattice vertices that are corners of a simplex with a point in it."""
+        """Number of lattice vertices that are a corner of a simplex with a point in it."""
         weights = simplices.weights.T.flatten()
         writers = (order // sides).clamp_(max=self.points - 1)
         self._splat = _Rows(writers, lengths, weights[order])
@@ -114,18 +114,17 @@ class Lattice:
         """
         if signal.ndim != 2 or signal.shape[0] != self.points:
             raise DataError(
-                f"Lattice.filter: signal is {tuple(signal.shape)} but the lattice holds "
-                f"{self.points} points. Rows would be mixed up. "
-                "Pass [points, channels], in the order of the features."
+                f"Lattice.filter: signal is {tuple(signal.shape)} but the lattice has "
+                f"{self.points} points. Pass [points, channels], in the order of the features."
             )
         return _like(signal, self._slice @ self._gathered(_tensor(signal, self.device)))
 
     def message(self, marginals: Tensor, compat: Tensor) -> Tensor:
-        """``(K marginals) compat``, multiplied where it is cheaper: on the vertices.
+        """``(K marginals) compat``; the product is taken on the vertices, where it is cheaper.
 
         Args:
             marginals: [N, L], on the device of the lattice.
-            compat: One number for a Potts weight, or [L, L], to be multiplied from the right.
+            compat: One number for a Potts weight, or [L, L], multiplied from the right.
         """
         values = self._gathered(marginals)
         return self._slice @ (values @ compat if compat.ndim else values * compat)
@@ -137,7 +136,7 @@ class Lattice:
         return values
 
     def _normalise(self) -> None:
-        """Fold ``n`` into the weights, so that splat and slice both apply it for nothing."""
+        """Fold ``n`` into the weights of splat and slice."""
         sums = self._slice @ self._gathered(torch.ones(self.points, 1, device=self.device))
         norm = 1.0 / (sums + _TINY).sqrt()
         self._splat.weights.mul_(norm[self._splat.columns.long(), 0])
@@ -155,11 +154,12 @@ def mean_field(
 
     Args:
         lattices: Kernels K_k, all over the same points and on one device.
-        compats: For each a matrix [L, L]: what it adds to the logits of a label (row) for each
-            unit of another (column). A Potts weight w is w times the identity.
+        compats: One matrix [L, L] for each kernel: the change of a label's logit (row) per unit
+            of another label's filtered marginal (column). A Potts weight w is w times the
+            identity.
         unary: Negative log probabilities, finite: [L, N], or [B, L, N] for a lattice over B images
             of N points each, in that order.
-        iterations: Steps; 0 gives softmax(-unary).
+        iterations: Number of steps; 0 gives softmax(-unary).
 
     Returns:
         float32 of the shape of ``unary``, sum 1 over the labels.
@@ -191,7 +191,7 @@ def mean_field(
 
 
 class _Rows:
-    """A sparse matrix, row by row: which columns each row adds up, and with what weights."""
+    """A sparse matrix by rows: the columns of each row and their weights."""
 
     def __init__(self, columns: Tensor, lengths: Tensor, weights: Tensor) -> None:
         kind = torch.int32 if len(columns) < _INDEX_LIMIT else torch.int64
@@ -211,9 +211,9 @@ class _Rows:
 
 
 def _filled_up(features: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and images with a zero point more for each image without a multiple of four.
+    """Append a zero point for each image whose number of points is not a multiple of four.
 
-    It carries no weight, but the vertices around it exist, and the blur passes through them.
+    It has no weight, but the vertices around it exist, and the blur passes through them.
     """
     numbers, counts = images.unique(return_counts=True)
     short = numbers[counts % _GROUP != 0]
@@ -222,11 +222,11 @@ def _filled_up(features: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Simplices(NamedTuple):
-    """For each point the simplex that contains it; points run along the last axis."""
+    """The simplex that contains each point; the last axis is the point."""
 
     base: Tensor  # float32 [d + 1, N], corner of remainder 0, integer multiples of d + 1
-    coordinate_of_rank: Tensor  # int64 [d + 1, N], coordinates, largest residual first
-    weights: Tensor  # float32 [d + 1, N], barycentric weight of the corner of remainder 0..d
+    coordinate_of_rank: Tensor  # int64 [d + 1, N], coordinates in order of falling residual
+    weights: Tensor  # float32 [d + 1, N], barycentric weights of the corners of remainder 0 to d
 
 
 def _enclosing_simplices(features: Tensor) -> _Simplices:
@@ -236,7 +236,8 @@ def _enclosing_simplices(features: Tensor) -> _Simplices:
     rounded = (elevated * inverse).round()
     base = rounded * sides
     ranks = _ranks(elevated - base)
-    # The rounded point may lie off the plane sum = 0; the coordinates rounded worst are moved.
+    # If the rounded point is off the plane sum = 0, the coordinates with the largest rounding
+    # error are corrected.
     ranks += rounded.sum(0).long()
     wrap = sides * ((ranks < 0).long() - (ranks >= sides).long())
     ranks += wrap
@@ -248,9 +249,9 @@ def _enclosing_simplices(features: Tensor) -> _Simplices:
 
 
 def _elevate(features: Tensor) -> Tensor:
-    """Points [d, N] of d dimensions on the plane ``sum = 0`` of d + 1 dimensions, [d + 1, N].
+    """Map points [d, N] onto the hyperplane ``sum = 0`` of d + 1 dimensions, [d + 1, N].
 
-    Each product and each sum is rounded by itself: torch would fuse them if they were one call.
+    Each product and each sum is a call of its own, so that torch rounds after each.
     """
     dimensions, points = features.shape
     spread = float(np.float32(math.sqrt(2.0 / 3.0) * (dimensions + 1)))
@@ -267,7 +268,7 @@ def _elevate(features: Tensor) -> Tensor:
 
 
 def _ranks(residuals: Tensor) -> Tensor:
-    """Place of each coordinate, 0 = largest residual; of equals the earlier comes first."""
+    """The rank of each coordinate, 0 for the largest residual; ties keep their order."""
     ranks = torch.zeros(residuals.shape, dtype=torch.int8, device=residuals.device)
     for first in range(len(residuals)):
         for second in range(first + 1, len(residuals)):
@@ -278,18 +279,18 @@ def _ranks(residuals: Tensor) -> Tensor:
 
 
 def _barycentric(residuals: Tensor) -> Tensor:
-    """Weights of the corners 0..d from the residuals in falling order, as shares of a side."""
+    """Weights of the corners 0 to d from the residuals in falling order, in units of d + 1."""
     rising = residuals.flip(0)
     first = rising[:1] + (1.0 - rising[-1:])
     return torch.cat([first, rising[1:] - rising[:-1]])
 
 
 def _pack(simplices: _Simplices, image: Tensor) -> tuple[Tensor, Tensor]:
-    """One integer per corner, [d + 1, N], and the stride of each coordinate in that integer.
+    """One integer key per corner, [d + 1, N], and the stride of each coordinate in the key.
 
-    A mixed-radix number of the first d coordinates (the last follows from ``sum = 0``) and of the
-    image. A margin on both sides keeps every neighbour in range and in its image, so that a step
-    in space is a constant to add.
+    The key is a mixed-radix number of the first d coordinates (the last follows from ``sum = 0``)
+    and the image. A margin on both sides keeps every neighbour in range and in its image, so that
+    a step in space adds a constant to the key.
     """
     sides = len(simplices.base)
     coordinates = simplices.base[:-1].long()
@@ -298,8 +299,7 @@ def _pack(simplices: _Simplices, image: Tensor) -> tuple[Tensor, Tensor]:
     if math.prod(extents) * (int(image.max()) + 1) >= _KEY_LIMIT:
         raise DataError(
             f"Lattice: features of {int(image.max()) + 1} images span {extents} lattice units, "
-            "more than 64-bit keys can number. Vertices would be confused. "
-            "Use larger standard deviations or fewer images."
+            "more than 64-bit keys can number. Use larger standard deviations or fewer images."
         )
     radices = [math.prod(extents[:axis]) for axis in range(sides)]
     strides = torch.tensor([*radices[:-1], 0], device=coordinates.device)
@@ -311,13 +311,13 @@ def _pack(simplices: _Simplices, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _directions(strides: Tensor) -> list[int]:
-    """What a step along each lattice direction adds to a key."""
+    """The change of a key by a step along each lattice direction."""
     steps: list[int] = (len(strides) * strides - strides.sum()).tolist()
     return steps
 
 
 def _blur(vertices: Tensor, step: int) -> _Rows:
-    """A vertex plus half of its two neighbours; a neighbour that is not there weighs nothing."""
+    """The matrix that adds half of both neighbours to each vertex; missing ones weigh 0."""
     count = len(vertices)
     own = torch.arange(count, device=vertices.device)
     columns = own[:, None].repeat(1, 3)
@@ -331,7 +331,7 @@ def _blur(vertices: Tensor, step: int) -> _Rows:
 
 
 def _factor(compat: Tensor) -> Tensor:
-    """A Potts matrix as its weight: exact in any matrix precision, and cheaper."""
+    """The weight of a Potts matrix, which is cheaper and exact in any matmul precision."""
     potts = compat[0, 0]
     identity = torch.eye(len(compat), device=compat.device)
     return potts if torch.equal(compat, potts * identity) else compat.T
@@ -339,12 +339,12 @@ def _factor(compat: Tensor) -> Tensor:
 
 def _tensor(values: NDArray[Any] | Tensor, device: torch.device | str | None) -> Tensor:
     if isinstance(values, np.ndarray):
-        return torch.tensor(values, device=device)  # copies: torch warns of read-only arrays
+        return torch.tensor(values, device=device)  # a copy: torch warns of read-only arrays
     return values.to(device)
 
 
 def _like(given: Floats, result: Tensor) -> Floats:
-    """``result`` as an array where ``given`` is one."""
+    """``result`` as an array if ``given`` is one."""
     if isinstance(given, np.ndarray):
         return result.cpu().numpy()
     return result
@@ -355,12 +355,12 @@ def _check_features(features: Tensor) -> None:
     if features.dtype != torch.float32 or features.ndim != 2 or 0 in shape:
         raise DataError(
             f"Lattice: features is {str(features.dtype).removeprefix('torch.')} {shape}. "
-            "There would be nothing to filter. Pass float32 [points, dimensions], not empty."
+            "Pass float32 [points, dimensions], not empty."
         )
     if not (finite := features.isfinite()).all():
         raise DataError(
             f"Lattice: {int((~finite).sum())} values of features {shape} are NaN or infinite. "
-            "They have no place on a lattice. Check what the features were divided by."
+            "Check the standard deviations that they were divided by."
         )
 
 
@@ -368,7 +368,7 @@ def _checked_images(images: Tensor, points: int) -> Tensor:
     if images.dtype != torch.int64 or images.shape != (points,) or images.min() < 0:
         raise DataError(
             f"Lattice: images is {str(images.dtype).removeprefix('torch.')} "
-            f"{tuple(images.shape)} for {points} points. Images would be mixed up. "
+            f"{tuple(images.shape)} for {points} points. "
             f"Pass int64 [{points}] of indices 0 or more."
         )
     return images
@@ -382,13 +382,13 @@ def _check_sizes(
     shape, sizes = tuple(unary.shape), [lattice.points for lattice in lattices]
     if len(shape) not in (2, 3) or {math.prod(shape) // shape[-2]} != set(sizes):
         raise DataError(
-            f"mean_field: unary is {shape} but the lattices hold {sizes} points. Labels and points "
-            "would not match. Pass [labels, points] or [images, labels, points]."
+            f"mean_field: unary is {shape} but the lattices have {sizes} points. "
+            "Pass [labels, points] or [images, labels, points]."
         )
     wanted = [(shape[-2], shape[-2])] * len(lattices)
     if [tuple(compat.shape) for compat in compats] != wanted:
         raise DataError(
             f"mean_field: compats have shapes {[tuple(compat.shape) for compat in compats]} for "
-            f"{len(lattices)} lattices and {shape[-2]} labels. Labels would be mixed up. "
+            f"{len(lattices)} lattices and {shape[-2]} labels. "
             f"Pass one {wanted[0]} matrix for each lattice."
         )

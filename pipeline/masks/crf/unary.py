@@ -1,4 +1,4 @@
-"""What is known of each pixel by itself: negative log probabilities, the unaries of a CRF."""
+"""Unaries of a CRF: negative log probabilities of each pixel by itself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.base.errors import ConfigError, DataError
 
 
 def unary_from_probabilities(probabilities: Floats, floor: float = 1e-5) -> Floats:
-    """Negative log probabilities, with ``floor`` in place of anything smaller.
+    """Negative log probabilities, clipped from below at ``floor``.
 
     Args:
         probabilities: Any shape, values in [0, 1].
-        floor: Smallest probability, in (0, 1); keeps a zero from vetoing its label for good.
+        floor: Smallest probability, in (0, 1); a probability of zero would exclude its label.
 
     Returns:
         float32, the same shape, in [0, -log(floor)].
@@ -32,7 +32,7 @@ def unary_from_probabilities(probabilities: Floats, floor: float = 1e-5) -> Floa
     if not (np.all(probabilities >= 0) and np.all(probabilities <= 1 + 1e-5)):
         raise DataError(
             f"unary_from_probabilities: probabilities {probabilities.shape} has values that are "
-            "NaN or outside [0, 1]. Their logarithm would be NaN or favour a label without bound. "
+            "NaN or outside [0, 1]. "
             "Normalise first, for example with pipeline.masks.seed.with_background."
         )
     energies: Floats = -np.log(np.clip(probabilities, floor, 1.0, dtype=np.float32))
@@ -49,8 +49,8 @@ def unary_from_labels(
     Args:
         labels: Integers [H, W] in [0, n_labels), or ``void``.
         n_labels: Number of labels, >= 2.
-        gt_prob: In (0, 1).
-        void: Label of pixels that nothing is known of; None if there are none.
+        gt_prob: Probability that a label is right, in (0, 1).
+        void: Value of pixels without a label; None if there are none.
 
     Returns:
         float32 [n_labels, H, W].
@@ -66,15 +66,15 @@ def unary_from_labels(
     """
     if n_labels < 2 or not 0 < gt_prob < 1:
         raise ConfigError(
-            f"unary_from_labels: n_labels is {n_labels} and gt_prob {gt_prob}. The other labels "
-            "could not share what is left. Pass at least 2 labels and a number in (0, 1)."
+            f"unary_from_labels: n_labels is {n_labels} and gt_prob {gt_prob}. "
+            "Pass at least 2 labels and a probability in (0, 1)."
         )
     unknown = np.zeros(labels.shape, dtype=bool) if void is None else labels == void
     strange = np.unique(labels[~unknown & ((labels < 0) | (labels >= n_labels))])
     if len(strange):
         raise DataError(
-            f"unary_from_labels: labels {labels.shape} holds {strange[:5].tolist()}, outside "
-            f"0 to {n_labels - 1}. They have no plane. Give their number as void, or renumber."
+            f"unary_from_labels: labels {labels.shape} contains {strange[:5].tolist()}, outside "
+            f"0 to {n_labels - 1}. Pass this value as void, or renumber the labels."
         )
     is_label = np.arange(n_labels).reshape(-1, *(1,) * labels.ndim) == labels
     unary = np.where(is_label, -math.log(gt_prob), -math.log((1 - gt_prob) / (n_labels - 1)))

@@ -1,14 +1,14 @@
 """Rows of floats in vector registers, for numba kernels.
 
-A kernel that gives every pixel or lattice vertex one short row of channels wants to hold that
-row in the vector registers of the processor. Plain loops over the channels do not get there:
-the compiler cannot prove that arrays do not overlap, and calls a scalar ``exp``. Here a
-:class:`Row` is a value like a float: it is loaded, added, multiplied and stored as a whole, and
-the machine code holds one instruction per register.
+Kernels here process one short row of channels for each pixel or lattice vertex, and are fast if
+the row stays in vector registers. The compiler does not achieve this for plain loops over the
+channels: it cannot prove that arrays do not overlap, and calls a scalar ``exp``. A :class:`Row`
+is a value like a float: it is loaded, added, multiplied and stored as a whole, with one machine
+instruction per register.
 
-The size of a row must be known when a kernel is compiled. numba tells types apart, not values,
-so a size travels as a *shape*, a tuple of tuples that counts by its lengths: see
-:func:`row_shape`. Wherever a shape is asked for, a row will do as well.
+The size of a row must be known when a kernel is compiled. numba specialises on types, not on
+values, so a size is passed as a *shape*: a tuple of tuples, of which only the lengths matter, see
+:func:`row_shape`. A row can be passed instead of a shape everywhere.
 """
 
 # ruff: noqa: ARG001  numba prescribes the arguments of code generators
@@ -51,7 +51,7 @@ class _RowModel(models.PrimitiveModel):
 
 
 def row_shape(channels: int) -> tuple[tuple[int, ...], ...]:
-    """The shape of the smallest row that holds ``channels``: 4, or a multiple of 8, floats.
+    """The shape of the smallest row with ``channels`` floats: 4 floats, or a multiple of 8.
 
     Example:
         >>> shape = row_shape(21)
@@ -71,7 +71,7 @@ def _vector(lanes: int) -> ir.VectorType:
 
 
 def _each(builder: Any, emit: Callable[..., Any], *rows: Any) -> Any:
-    """The row of ``emit`` applied to one register of each of ``rows`` after the other."""
+    """A row: ``emit`` applied to each register of ``rows`` in turn."""
     result = ir.Constant(rows[0].type, ir.Undefined)
     for register in range(rows[0].type.count):
         parts = [builder.extract_value(row, register) for row in rows]
@@ -80,7 +80,7 @@ def _each(builder: Any, emit: Callable[..., Any], *rows: Any) -> Any:
 
 
 def _define_operator(operation: Callable[..., Any], instruction: str) -> None:
-    """Let ``operation`` of two rows of one type be ``instruction`` on each register."""
+    """Implement ``operation`` on two rows of one type as ``instruction`` on each register."""
 
     @type_callable(operation)
     def infer(context: Any) -> Callable[..., Any]:
@@ -106,7 +106,7 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
 
 @intrinsic
 def load(typing: Any, array: Any, at: Any, shape: Any) -> Any:
-    """The row that begins at element ``at`` of a contiguous float32 array. Not checked."""
+    """The row that begins at element ``at`` of a contiguous float32 array. Bounds are unchecked."""
     row = _row_of(shape)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -121,7 +121,7 @@ def load(typing: Any, array: Any, at: Any, shape: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, at: Any, row: Any) -> Any:
-    """Write ``row`` to a contiguous float32 array, from element ``at`` on. Not checked."""
+    """Write ``row`` into a contiguous float32 array at element ``at``. Bounds are unchecked."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         start = _pointer(context, builder, array, args[0], args[1])
@@ -182,7 +182,7 @@ def minimum(typing: Any, x: Any, y: Any) -> Any:
 
 
 def _reduction(combine: Callable[[Any, Any, Any], Any]) -> Any:
-    """Combine all lanes of a row; every lane of the result holds the outcome."""
+    """An intrinsic that combines all lanes of a row; every lane of the result is equal."""
 
     def typer(typing: Any, row: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -190,7 +190,7 @@ def _reduction(combine: Callable[[Any, Any, Any], Any]) -> Any:
             for register in range(1, row.registers):
                 total = combine(builder, total, builder.extract_value(args[0], register))
             distance = row.lanes // 2
-            while distance:  # with the lane at a distance of 4, of 2, of 1
+            while distance:  # combine lanes 4, 2 and 1 apart
                 order = [lane ^ distance for lane in range(row.lanes)]
                 total = combine(builder, total, builder.shuffle_vector(total, total, _lanes(order)))
                 distance //= 2
@@ -220,7 +220,7 @@ def rint(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def _power_of_two(typing: Any, x: Any) -> Any:
-    """2 to the power of each lane, an integer in [-126, 127], by writing the exponent bits."""
+    """2 to the power of each lane, an integer in [-126, 127], by setting the exponent bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         whole = ir.VectorType(_INTEGER, x.lanes)
@@ -236,7 +236,7 @@ def _power_of_two(typing: Any, x: Any) -> Any:
 
 
 def _selection(comparison: str) -> Any:
-    """Keep lanes of the third row where a comparison of the first two holds."""
+    """An intrinsic that keeps the third row where a comparison of the first two holds."""
 
     def typer(typing: Any, x: Any, y: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -252,7 +252,7 @@ def _selection(comparison: str) -> Any:
     return typer
 
 
-# (x, y, value): value in the lanes where x is greater than, or equal to, y; 0 elsewhere.
+# Arguments (x, y, value): value in lanes where x > y, or where x == y; 0 elsewhere.
 where_greater = intrinsic(_selection(">"))
 where_equal = intrinsic(_selection("=="))
 
@@ -266,8 +266,8 @@ _LOWEST = np.float32(-64)
 def exp(x: Any) -> Any:
     """Exponential of each lane, x <= 88, within 2 units in the last place; 0 below e^-64.
 
-    ``x = n ln 2 + r`` with ``|r| <= ln 2 / 2``; ``e^r`` by a polynomial of degree 7 (Cephes,
-    ``expf``), and ``2^n`` through the exponent bits. The floor keeps slow denormal numbers away.
+    ``x = n ln 2 + r`` with ``|r| <= ln 2 / 2``; ``e^r`` is a polynomial of degree 7 (Cephes,
+    ``expf``), ``2^n`` is set in the exponent bits. The lower limit avoids slow denormal numbers.
     """
     limit = spread(_LOWEST, x)
     inside = maximum(x, limit)
@@ -286,7 +286,7 @@ def exp(x: Any) -> Any:
 
 @intrinsic
 def prefetch(typing: Any, array: Any, at: Any) -> Any:
-    """Ask for element ``at`` of an array to be brought into the cache, without waiting."""
+    """Prefetch element ``at`` of an array into the cache."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address = _pointer(context, builder, array, args[0], args[1])

@@ -1,8 +1,8 @@
-"""Numbers for the vertices of a lattice, and the lines of neighbours that a blur follows.
+"""Numbering of lattice vertices, and the lines of neighbours that a blur follows.
 
-A vertex is known by an integer key, and the keys of neighbours differ by a constant
-(:class:`pipeline.masks.crf.simplices.Grid`). A hash table turns keys into numbers from 0 on, in
-the order in which the points of the image touch them, so that near vertices lie near in memory.
+A vertex is identified by an integer key, and the keys of neighbours differ by a constant
+(:class:`pipeline.masks.crf.simplices.Grid`). A hash table maps keys to consecutive numbers in
+order of first use by the points of the image, so that nearby vertices are close in memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pipeline.masks.crf.workspace import Workspace
 
 Integers = NDArray[np.int64]
 
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads keys over the table
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 _FIRST_BITS = 14
-_AHEAD = 16  # look-ups that are on their way from memory
+_AHEAD = 16  # distance of the prefetch, in look-ups
 _FREE = -1
 _workspace = Workspace()
 
@@ -28,16 +28,16 @@ _workspace = Workspace()
 def connect(
     keys: Integers, directions: Integers
 ) -> tuple[NDArray[np.int32], int, NDArray[np.int32]]:
-    """Numbers for ``keys``, and the lines that the numbered vertices form.
+    """Number the vertices, and list the lines that they form.
 
     Args:
-        keys: Vertices, any shape, not negative, some of them equal.
-        directions: What a step along each direction adds to a key.
+        keys: Keys of vertices, any shape, not negative; they may repeat.
+        directions: The change of a key by a step along each direction.
 
     Returns:
-        The numbers in the shape of ``keys``, how many different ones there are, and all lines of
-        two or more neighbours, direction after direction, one after the other. The first vertex
-        of a line is given as ``~vertex``, a negative number; so is a dummy at the very end.
+        The numbers in the shape of ``keys``, the count of distinct ones, and all lines of two or
+        more neighbours, direction after direction. The first vertex of a line is encoded as
+        ``~vertex``, which is negative; so is the end marker.
     """
     numbers = np.empty(keys.shape, dtype=np.int32)
     slots = 1 << max(_FIRST_BITS, (2 * keys.size).bit_length())
@@ -51,13 +51,13 @@ def connect(
 
 @kernel
 def _slot(key: Any, bits: Any) -> Any:
-    """Where the search for ``key`` begins in a table of ``2**bits`` slots."""
+    """The slot at which the search for ``key`` begins in a table of ``2**bits`` slots."""
     return np.intp((np.uint64(key) * _MIX) >> np.uint64(64 - bits))
 
 
 @kernel
 def _find(table: Any, key: Any, bits: Any) -> Any:
-    """Position of ``key`` in the table, its number being next to it; or a free position."""
+    """The position of ``key`` in the table, followed by its number; or a free position."""
     slot = _slot(key, bits)
     while table[2 * slot] != key and table[2 * slot] != _FREE:
         slot = (slot + 1) & ((1 << bits) - 1)
@@ -66,7 +66,7 @@ def _find(table: Any, key: Any, bits: Any) -> Any:
 
 @kernel
 def _fill(table: Any, keys: Any, count: Any, bits: Any) -> None:
-    """A table of ``2**bits`` slots that holds the first ``count`` keys."""
+    """Fill a table of ``2**bits`` slots with the first ``count`` keys."""
     table[: 2 << bits] = _FREE
     for number in range(count):
         at = _find(table, keys[number], bits)
@@ -75,7 +75,7 @@ def _fill(table: Any, keys: Any, count: Any, bits: Any) -> None:
 
 @kernel
 def _number(keys: Any, numbers: Any, seen: Any, table: Any) -> Any:
-    """Number the keys in order of appearance; the table doubles whenever it is half full."""
+    """Number the keys in order of appearance; the table doubles when it is half full."""
     bits, count = _FIRST_BITS, 0
     _fill(table, seen, count, bits)
     for i in range(len(keys)):
@@ -94,7 +94,7 @@ def _number(keys: Any, numbers: Any, seen: Any, table: Any) -> Any:
 
 @kernel
 def _string(keys: Any, directions: Any, table: Any, bits: Any, chains: Any) -> Any:
-    """Write the lines of all directions to ``chains``; the length written."""
+    """Write the lines of all directions to ``chains``; return the length written."""
     after = np.empty(len(keys), np.int32)
     follows = np.empty(len(keys), np.bool_)
     length = 0
@@ -116,7 +116,7 @@ def _string(keys: Any, directions: Any, table: Any, bits: Any, chains: Any) -> A
 
 @kernel
 def _link(keys: Any, step: Any, table: Any, bits: Any, after: Any, follows: Any) -> None:
-    """The vertex one step after each vertex, or -1; and whether a vertex comes after another."""
+    """The vertex one step after each vertex, or -1; and whether a vertex follows another one."""
     follows[:] = False
     for vertex in range(len(keys)):
         if vertex + _AHEAD < len(keys):

@@ -1,4 +1,4 @@
-"""Memory that a thread uses again for every image."""
+"""Memory that a thread reuses for every image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class Workspace(threading.local):
-    """Named arrays, one set per thread, that grow to the largest size asked for.
+    """Named arrays, one set per thread, that grow to the largest size requested.
 
-    Memory fresh from the system costs a page fault for every 4 KB, which is 15 to 30 % of the
-    time of a CRF. An array is lent until the same name is asked for again; what it held stays.
+    New memory from the system costs a page fault for every 4 KB, which is 15 to 30 % of the time
+    of a CRF. An array is valid until the same name is requested again.
     """
 
     def __init__(self) -> None:

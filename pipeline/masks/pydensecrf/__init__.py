@@ -1,13 +1,13 @@
-"""The names of pydensecrf over the CRF of this package: an existing script changes its imports.
+"""The interface of pydensecrf on top of this package's CRF, for existing scripts.
 
-Put ``pipeline.masks.`` in front: ``import pipeline.masks.pydensecrf.densecrf as dcrf`` and
-``from pipeline.masks.pydensecrf.utils import unary_from_softmax``. Everything is also here, for
-``from pipeline.masks import pydensecrf as dcrf``. Arguments, their order and the results are those
-of pydensecrf, except that
+Prefix the imports with ``pipeline.masks.``: ``import pipeline.masks.pydensecrf.densecrf as dcrf``
+and ``from pipeline.masks.pydensecrf.utils import unary_from_softmax``. All names are also here,
+for ``from pipeline.masks import pydensecrf as dcrf``. Arguments and results are those of
+pydensecrf, except that
 
-* results are plain NumPy arrays, which everything that reads a result of pydensecrf takes too;
+* results are plain NumPy arrays;
 * inputs may be read-only, not contiguous, or of another float type;
-* sizes, labels and features that do not fit are errors, also where pydensecrf reads past them;
+* wrong sizes, labels and features are errors, even where pydensecrf reads out of bounds;
 * learning and normalisations other than NORMALIZE_SYMMETRIC (the default there) are refused.
 
 References:

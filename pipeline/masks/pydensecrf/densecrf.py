@@ -1,4 +1,4 @@
-"""``pydensecrf.densecrf``: the CRF as an object that takes energies one after the other."""
+"""``pydensecrf.densecrf``: the CRF as an object to which energies are added."""
 # ruff: noqa: N802, N803 - the names are those of pydensecrf
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pipeline.masks.crf.engines import engine_of
 from pipeline.masks.pydensecrf.utils import deviations
 
 Compat = float | ArrayLike
-"""A Potts weight; or energies: one for each label against itself, or one for each pair."""
+"""A Potts weight; or energies: one for each label with itself, or one for each pair of labels."""
 
-_IMPOSSIBLE = np.float32(1e9)  # an infinite energy, made finite
+_IMPOSSIBLE = np.float32(1e9)  # stands for an infinite energy
 
 
 class KernelType(IntEnum):
-    """Shapes of a kernel to be learned. Without learning they are all the same."""
+    """Parametrisations of a kernel for learning. Without learning they are equivalent."""
 
     CONST_KERNEL = 0
     DIAG_KERNEL = 1
@@ -32,7 +32,7 @@ class KernelType(IntEnum):
 
 
 class NormalizationType(IntEnum):
-    """How a kernel is normalised. Only NORMALIZE_SYMMETRIC works here."""
+    """How a kernel is normalised. Only NORMALIZE_SYMMETRIC is supported."""
 
     NO_NORMALIZATION = 0
     NORMALIZE_BEFORE = 1
@@ -48,11 +48,11 @@ class DenseCRF:
     """A CRF over ``nvars`` points of any kind and ``nlabels`` labels.
 
     Args:
-        nvars: Points, >= 1.
-        nlabels: Labels, >= 1.
+        nvars: Number of points, >= 1.
+        nlabels: Number of labels, >= 1.
 
     Raises:
-        ConfigError: There is no point or no label.
+        ConfigError: A number is less than 1.
 
     Example:
         >>> crf = DenseCRF(3, 2)
@@ -65,8 +65,7 @@ class DenseCRF:
     def __init__(self, nvars: int, nlabels: int) -> None:
         if nvars < 1 or nlabels < 1:
             raise ConfigError(
-                f"DenseCRF: {nvars} points and {nlabels} labels. There would be nothing to decide. "
-                "Pass at least one of both."
+                f"DenseCRF: {nvars} points and {nlabels} labels. Pass at least one of both."
             )
         self._points, self._labels = int(nvars), int(nlabels)
         self._unary = np.zeros((self._labels, self._points), dtype=np.float32)
@@ -74,21 +73,21 @@ class DenseCRF:
         self._compats: list[Floats] = []
 
     def setUnary(self, unary: object) -> None:
-        """Refused: unaries that are objects serve learning.
+        """Not supported: unary objects are for learning.
 
         Raises:
             ConfigError: Always.
         """
         raise ConfigError(
             f"DenseCRF.setUnary: {type(unary).__name__} is an energy that can be learned, and "
-            "learning is not supported here. Pass the energies themselves to setUnaryEnergy."
+            "learning is not supported. Pass an array of energies to setUnaryEnergy."
         )
 
     def setUnaryEnergy(self, u: ArrayLike, f: ArrayLike | None = None) -> None:
         """Set the negative log probabilities of the labels.
 
         Args:
-            u: Float [nlabels, nvars]. Infinity: the label is impossible there.
+            u: Float [nlabels, nvars]. Infinity makes a label impossible.
             f: Must be None.
 
         Raises:
@@ -98,13 +97,13 @@ class DenseCRF:
         if f is not None:
             raise ConfigError(
                 "DenseCRF.setUnaryEnergy: f is given, which makes the energy a logistic regression "
-                "to be learned, and learning is not supported here. Pass u @ f alone."
+                "to be learned, and learning is not supported. Pass u @ f alone."
             )
         energies = np.array(u, dtype=np.float32)
         if energies.shape != self._unary.shape or np.isnan(energies).any():
             raise DataError(
                 f"DenseCRF.setUnaryEnergy: u is {energies.shape} with {np.isnan(energies).sum()} "
-                "values that are NaN. Labels and points would not match, or NaN would spread. "
+                "values that are NaN. "
                 f"Pass numbers of shape {self._unary.shape}, for example reshape(nlabels, -1)."
             )
         self._unary = np.clip(energies, -_IMPOSSIBLE, _IMPOSSIBLE)
@@ -116,18 +115,18 @@ class DenseCRF:
         kernel: KernelType = DIAG_KERNEL,
         normalization: NormalizationType = NORMALIZE_SYMMETRIC,
     ) -> None:
-        """Add a Gaussian kernel of any features.
+        """Add a Gaussian kernel over arbitrary features.
 
         Args:
             features: Float [d, nvars], already divided by the standard deviations.
-            compat: A number w rewards equal labels by w. A vector [nlabels] or a matrix
-                [nlabels, nlabels] is an energy itself: negative values attract.
-            kernel: Makes no difference without learning.
+            compat: A number w lowers the energy of equal labels by w. A vector [nlabels] or a
+                matrix [nlabels, nlabels] is the energy itself: negative values attract.
+            kernel: Has no effect without learning.
             normalization: NORMALIZE_SYMMETRIC.
 
         Raises:
-            ConfigError: Another normalisation.
-            DataError: ``features`` or ``compat`` has another shape, or values without a place.
+            ConfigError: The normalisation is another one.
+            DataError: ``features`` or ``compat`` has another shape, or features are not finite.
         """
         del kernel
         _check_normalization(normalization)
@@ -135,8 +134,7 @@ class DenseCRF:
         if points.ndim != 2 or points.shape[1] != self._points:
             raise DataError(
                 f"DenseCRF.addPairwiseEnergy: features is {points.shape} but there are "
-                f"{self._points} points. Features of one point would go to another. "
-                f"Pass [dimensions, {self._points}]."
+                f"{self._points} points. Pass [dimensions, {self._points}]."
             )
         matrix = _compat_matrix(compat, self._labels)
         self._lattices.append(_engine().Lattice(points.T))
@@ -146,7 +144,7 @@ class DenseCRF:
         """Marginals after ``niter`` mean-field steps, float32 [nlabels, nvars].
 
         Args:
-            niter: Steps, >= 0.
+            niter: Number of steps, >= 0.
         """
         if not self._lattices:
             return self.startInference()[0]
@@ -163,14 +161,14 @@ class DenseCRF:
 
         Args:
             Q: Marginals from :meth:`startInference`.
-            tmp1: Not used; pydensecrf needs the memory.
-            tmp2: The same.
+            tmp1: Unused; scratch memory in pydensecrf.
+            tmp2: Unused.
         """
         del tmp1, tmp2
         Q[...] = _softmax(self._message(Q) - self._unary)
 
     def klDivergence(self, Q: Floats) -> float:
-        """Divergence between the marginals ``Q`` and the CRF, up to a constant of the CRF.
+        """The KL divergence of the marginals ``Q`` from the CRF, up to a constant of the CRF.
 
         Args:
             Q: Marginals, float [nlabels, nvars].
@@ -192,10 +190,10 @@ class DenseCRF2D(DenseCRF):
     Args:
         w: Width of the image (first, as in pydensecrf).
         h: Height of the image.
-        nlabels: Labels, >= 1.
+        nlabels: Number of labels, >= 1.
 
     Raises:
-        ConfigError: There is no pixel or no label.
+        ConfigError: A number is less than 1.
 
     Example:
         >>> image = np.zeros((4, 6, 3), dtype=np.uint8)
@@ -217,16 +215,16 @@ class DenseCRF2D(DenseCRF):
         kernel: KernelType = DIAG_KERNEL,
         normalization: NormalizationType = NORMALIZE_SYMMETRIC,
     ) -> None:
-        """Add a kernel of the position.
+        """Add a Gaussian kernel over position.
 
         Args:
-            sxy: Standard deviation, pixels; or a pair, of x and of y.
+            sxy: Standard deviation in pixels, or a pair of them along x and y.
             compat: As in :meth:`addPairwiseEnergy`.
-            kernel: Makes no difference without learning.
+            kernel: Has no effect without learning.
             normalization: NORMALIZE_SYMMETRIC.
 
         Raises:
-            ConfigError: A standard deviation is not positive, or another normalisation.
+            ConfigError: A standard deviation is not positive, or the normalisation is another one.
         """
         self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
 
@@ -239,25 +237,26 @@ class DenseCRF2D(DenseCRF):
         kernel: KernelType = DIAG_KERNEL,
         normalization: NormalizationType = NORMALIZE_SYMMETRIC,
     ) -> None:
-        """Add a kernel of position and colour.
+        """Add a Gaussian kernel over position and colour.
 
         Args:
-            sxy: Standard deviation of the position, pixels; or a pair, of x and of y.
-            srgb: Standard deviation of the colour, grey levels; or three, one for each channel.
+            sxy: Standard deviation of the position in pixels, or a pair of them along x and y.
+            srgb: Standard deviation of the colour in grey levels, or three of them, one for each
+                channel.
             rgbim: uint8 [h, w, 3].
             compat: As in :meth:`addPairwiseEnergy`.
-            kernel: Makes no difference without learning.
+            kernel: Has no effect without learning.
             normalization: NORMALIZE_SYMMETRIC.
 
         Raises:
-            ConfigError: A standard deviation is not positive, or another normalisation.
+            ConfigError: A standard deviation is not positive, or the normalisation is another one.
             DataError: ``rgbim`` has another type or size.
         """
         image = np.asarray(rgbim)
         if image.dtype != np.uint8 or image.shape != (*self._size, 3):
             raise DataError(
                 f"DenseCRF2D.addPairwiseBilateral: rgbim is {image.dtype} {image.shape} but the "
-                f"CRF is over {self._size}. Colours would belong to other pixels. "
+                f"CRF is over {self._size}. "
                 f"Pass uint8 {(*self._size, 3)}; the constructor takes the width first."
             )
         colours = image.reshape(-1, 3).T.astype(np.float32) / deviations("srgb", srgb, 3)
@@ -271,12 +270,12 @@ class DenseCRF2D(DenseCRF):
 
 @cache
 def _engine() -> Any:
-    """The module that computes: numba's where it is installed, otherwise torch's."""
+    """The numba engine if numba is installed, otherwise the torch engine."""
     return engine_of("numba" if find_spec("numba") else "torch")
 
 
 def _compat_matrix(compat: Compat, labels: int) -> Floats:
-    """What a kernel adds to the logits, [labels, labels], from a weight or from energies."""
+    """The matrix [labels, labels] of a kernel's messages, from a weight or from energies."""
     given: Floats = np.array(compat, dtype=np.float32)
     if given.ndim == 0:
         return np.diag(np.full(labels, given, dtype=np.float32))
@@ -285,8 +284,8 @@ def _compat_matrix(compat: Compat, labels: int) -> Floats:
     if given.shape == (labels, labels):
         return np.float32(-0.5) * (given + given.T)
     raise DataError(
-        f"DenseCRF: compat is {given.shape} but there are {labels} labels. Labels would be mixed "
-        f"up. Pass a number, [{labels}] or [{labels}, {labels}]."
+        f"DenseCRF: compat is {given.shape} but there are {labels} labels. "
+        f"Pass a number, [{labels}] or [{labels}, {labels}]."
     )
 
 
@@ -294,7 +293,7 @@ def _check_normalization(normalization: int) -> None:
     if normalization != NORMALIZE_SYMMETRIC:
         raise ConfigError(
             f"DenseCRF: normalization is {NormalizationType(normalization).name}, which is not "
-            "supported here. The marginals would differ. Use NORMALIZE_SYMMETRIC, the default."
+            "supported. Use NORMALIZE_SYMMETRIC, the default."
         )
 
 

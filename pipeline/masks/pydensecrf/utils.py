@@ -1,4 +1,4 @@
-"""``pydensecrf.utils``: energies of probabilities and labels, features of arrays."""
+"""``pydensecrf.utils``: unary energies from probabilities or labels, and features of arrays."""
 # ruff: noqa: N803 - the names are those of pydensecrf
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def unary_from_softmax(
 
     Args:
         sm: Probabilities, [labels, ...].
-        scale: Trust in them, in (0, 1]; the rest is spread evenly over the labels. None is 1.
-        clip: Smallest probability; None lets a 0 be impossible, at an infinite energy.
+        scale: Confidence in the probabilities, in (0, 1]; the rest is spread evenly over the
+            labels. None means 1.
+        clip: Smallest probability; with None a probability of 0 has an infinite energy.
     """
     probabilities = np.asarray(sm)
     if scale is not None:
@@ -34,11 +35,11 @@ def unary_from_softmax(
 
 
 def softmax_to_unary(sm: NDArray[Any], GT_PROB: float = 1) -> Floats:
-    """The older name of :func:`unary_from_softmax`, without its smallest probability.
+    """An older name of :func:`unary_from_softmax`, without clipping.
 
     Args:
         sm: Probabilities, [labels, ...].
-        GT_PROB: Trust in them.
+        GT_PROB: Confidence in the probabilities.
     """
     return unary_from_softmax(sm, None if GT_PROB == 1 else GT_PROB, clip=None)
 
@@ -46,29 +47,29 @@ def softmax_to_unary(sm: NDArray[Any], GT_PROB: float = 1) -> Floats:
 def unary_from_labels(
     labels: NDArray[Any], n_labels: int, gt_prob: float, zero_unsure: bool = True
 ) -> Floats:
-    """Negative log probabilities of labels that are right so often, float32 [n_labels, points].
+    """Negative log probabilities of hard labels, float32 [n_labels, points].
 
     Args:
         labels: Integers of any shape.
-        n_labels: Labels, >= 2, without the unsure one.
+        n_labels: Number of labels, >= 2, without the unsure one.
         gt_prob: Probability that a given label is right, in (0, 1).
-        zero_unsure: Whether 0 means unsure, and labels count from 1. Otherwise from 0.
+        zero_unsure: If true, 0 means unsure and labels count from 1. Otherwise they count from 0.
 
     Raises:
         ConfigError: ``n_labels`` or ``gt_prob`` is out of its range.
-        DataError: A label is outside of ``n_labels``.
+        DataError: A label is out of range.
     """
     if n_labels < 2 or not 0 < gt_prob < 1:
         raise ConfigError(
-            f"unary_from_labels: n_labels is {n_labels} and gt_prob is {gt_prob}. The other labels "
-            "share what gt_prob leaves. Pass at least 2 labels and a number in (0, 1)."
+            f"unary_from_labels: n_labels is {n_labels} and gt_prob is {gt_prob}. "
+            "Pass at least 2 labels and a probability in (0, 1)."
         )
     rows = np.asarray(labels).ravel().astype(np.int64) - bool(zero_unsure)
     unsure = rows < 0 if zero_unsure else np.zeros(rows.shape, dtype=bool)
     if rows.size and (rows.min() < -bool(zero_unsure) or rows.max() >= n_labels):
         raise DataError(
             f"unary_from_labels: labels go from {np.min(labels)} to {np.max(labels)} but there are "
-            f"{n_labels}, from {int(zero_unsure)} on. They have no row in the energies. "
+            f"{n_labels}, counted from {int(zero_unsure)}. "
             "Number the labels of this image without gaps."
         )
     energies = np.full((n_labels, rows.size), -np.log((1 - gt_prob) / (n_labels - 1)), np.float32)
@@ -78,12 +79,12 @@ def unary_from_labels(
 
 
 def compute_unary(labels: NDArray[Any], M: int, GT_PROB: float = 0.5) -> Floats:
-    """The older name of :func:`unary_from_labels`, with 0 for unsure."""
+    """An older name of :func:`unary_from_labels`, with 0 for unsure."""
     return unary_from_labels(labels, M, GT_PROB)
 
 
 def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Floats:
-    """Features of the position for ``addPairwiseEnergy``, float32 [dimensions, points].
+    """Position features for ``addPairwiseEnergy``, float32 [dimensions, points].
 
     Args:
         sdims: Standard deviation along each axis, in the order of ``shape``.
@@ -96,13 +97,13 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Fl
 def create_pairwise_bilateral(
     sdims: Sequence[float], schan: float | Sequence[float], img: NDArray[Any], chdim: int = -1
 ) -> Floats:
-    """Features of position and value for ``addPairwiseEnergy``, float32 [dimensions, points].
+    """Position and value features for ``addPairwiseEnergy``, float32 [dimensions, points].
 
     Args:
         sdims: Standard deviation along each axis of the data.
-        schan: Standard deviation of the values, one or one for each channel.
+        schan: Standard deviation of the values: one number, or one for each channel.
         img: Data of any number of axes.
-        chdim: The axis of ``img`` that holds the channels; -1 where there is none.
+        chdim: The channel axis of ``img``; -1 if there is none.
     """
     channels = np.asarray(img)[None] if chdim == -1 else np.moveaxis(np.asarray(img), chdim, 0)
     values = channels.reshape(len(channels), -1).astype(np.float32)
@@ -111,20 +112,17 @@ def create_pairwise_bilateral(
 
 
 def deviations(name: str, given: float | Sequence[float], count: int) -> Floats:
-    """``count`` deviations as a column, float32 [count, 1], from one number or from as many.
+    """Standard deviations as a column, float32 [count, 1], from one number or ``count`` of them.
 
     Args:
-        name: What they are called in an error.
-        given: One number > 0, or ``count``.
-        count: Axes.
+        name: Name of the argument, for the error.
+        given: One number > 0, or ``count`` of them.
+        count: Number of axes.
 
     Raises:
-        ConfigError: There is another number of them, or one is not positive.
+        ConfigError: The number of values is another one, or one of them is not positive.
     """
     column = np.array(given, dtype=np.float32).reshape(-1, 1)
     if len(column) not in (1, count) or not (np.isfinite(column) & (column > 0)).all():
-        raise ConfigError(
-            f"{name} is {given}. Distances along {count} axes are divided by it. "
-            f"Pass a number > 0 or {count} of them."
-        )
+        raise ConfigError(f"{name} is {given}. Pass a number > 0, or {count} of them.")
     return np.broadcast_to(column, (count, 1))

@@ -88,7 +88,7 @@ def test_a_sweep_becomes_a_line_for_each_choice_with_mean_and_spread(swept):
     assert {row["random seeds"] for row in rows} == {"0 1"}
     for row in rows:
         assert row["refined/n"] == "2"
-        assert float(row["seconds/in all"]) > 0
+        assert float(row["seconds/total"]) > 0
     assert not {"saliency.method.layer", "refine.iterations", "random_seed"} & rows[0].keys()
 
 
@@ -173,7 +173,7 @@ def test_markdown_has_the_same_lines(swept):
     assert len(lines) == 2 + 4 + 4  # by refinement, scores and times
     assert all("±" in line for line in lines[:6])
     assert "| no. | background | star | ring |" in text
-    assert "oracle: threshold found with the masks: no result" in text
+    assert "oracle: threshold chosen with ground truth" in text
     assert "a stage that several share counted once" in text
 
 

@@ -39,7 +39,7 @@ def test_an_empty_page_says_what_is_missing():
 
     html = report.render(report.Page("shapes", "runs/x", "today", stages=stages))
 
-    assert "No stage has left a number yet" in html
+    assert "There are no numbers yet" in html
     assert "<code>stage=classifier</code>" in html
 
 
@@ -75,7 +75,7 @@ def test_iou_table_names_both_means():
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (SCORES, "predicted void left out: 80.0 % of pixels scored"),
+        (SCORES, "predicted void excluded: 80.0 % of pixels scored"),
         ({"void": "background"}, "predicted void counts as background"),
     ],
 )

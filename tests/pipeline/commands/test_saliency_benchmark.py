@@ -368,7 +368,7 @@ def test_a_classifier_of_other_classes_is_refused(make, tmp_path):
 
 
 def test_without_a_checkpoint_the_classifier_of_the_run_is_needed(make_run):
-    with pytest.raises(MissingArtifactError, match=r"run\.py stage=classifier"):
+    with pytest.raises(MissingArtifactError, match="tsgb run stage=classifier"):
         saliency_benchmark.run(make_run())
 
 

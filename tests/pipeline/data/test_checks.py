@@ -53,7 +53,7 @@ def problem(catalogue):
     return str(error.value)
 
 
-def test_a_good_data_set_passes_and_progress_is_told(good):
+def test_a_good_data_set_passes_and_progress_is_reported(good):
     told = []
 
     check_catalogue(good, workers=1, progress=lambda done, total: told.append((done, total)))
@@ -106,7 +106,7 @@ def test_a_truncated_mask_is_named(good):
     assert "c.png cannot be read" in problem(good)
 
 
-def test_a_colour_picture_is_no_mask(good):
+def test_a_colour_picture_is_not_a_mask(good):
     Image.new("RGB", (48, 32), "red").save(good.val.items[0].mask)
 
     assert "c.png is mode RGB, not one 8-bit label per pixel" in problem(good)
@@ -123,7 +123,7 @@ def test_values_outside_the_classes_are_listed(good):
     values[0, :3] = [3, 200, 254]
     save_mask(good.val.items[0].mask, values)
 
-    assert "c.png: the mask holds the value(s) 3, 200, 254; allowed are 0..2 and 255" in problem(
+    assert "c.png: the mask contains the value(s) 3, 200, 254; allowed are 0..2 and 255" in problem(
         good
     )
 
@@ -132,20 +132,20 @@ def test_a_label_beyond_the_classes_is_named(good):
     wrong = replace(good.train.items[0], labels=(0, 2))
     catalogue = replace(good, train=Split("train_aug", (wrong, good.train.items[1])))
 
-    assert "a: label 2 is no index of 2 classes (0..1)" in problem(catalogue)
+    assert "a: label 2 is not an index of 2 classes (0..1)" in problem(catalogue)
 
 
-def test_a_fault_of_an_image_in_two_splits_is_told_once(good):
+def test_a_problem_of_an_image_in_two_splits_is_reported_once(good):
     good.train.items[0].image.unlink()
 
     assert "'toy': 1 problem(s)" in problem(good)
 
 
-def test_both_masks_of_an_image_are_looked_at(good, tmp_path):
+def test_both_masks_of_an_image_are_checked(good, tmp_path):
     official = replace(good.scored.items[0], mask=tmp_path / "official.png")
     save_mask(official.mask, np.full((32, 48), 9))
 
-    assert "official.png: the mask holds the value(s) 9" in problem(
+    assert "official.png: the mask contains the value(s) 9" in problem(
         replace(good, scored=Split("train", (official,)))
     )
 
@@ -154,10 +154,10 @@ def test_both_masks_of_an_image_are_looked_at(good, tmp_path):
 def test_an_empty_split_is_named(good, role):
     catalogue = replace(good, **{role: Split("mine", ())})
 
-    assert f"split {role} (mine): has no image" in problem(catalogue)
+    assert f"split {role} (mine): has no images" in problem(catalogue)
 
 
-def test_an_id_that_comes_twice_is_named(good):
+def test_a_repeated_id_is_named(good):
     catalogue = replace(good, train=Split("train_aug", good.train.items + good.train.items[:1]))
 
     assert "a: is 2 times in train (train_aug)" in problem(catalogue)
@@ -175,7 +175,7 @@ def test_scored_outside_train_is_named(good):
     assert "c: is in scored (train), but not in train" in problem(catalogue)
 
 
-def test_all_problems_are_told_at_once_but_at_most_twenty(good, tmp_path):
+def test_at_most_twenty_problems_are_reported_at_once(good, tmp_path):
     missing = tuple(Item(f"m{k}", tmp_path / f"m{k}.jpg", (0,)) for k in range(30))
     catalogue = replace(good, train=Split("t", missing), scored=Split("none", ()))
 
@@ -198,7 +198,7 @@ def test_description_counts_images_masks_and_classes(good):
     assert summary["val"]["images"] == 1
 
 
-def test_fingerprint_is_that_of_the_content_and_not_of_the_place(good, tmp_path):
+def test_fingerprint_does_not_depend_on_the_folder(good, tmp_path):
     copy = tmp_path / "elsewhere"
     copy.mkdir()
     moved = [item(copy, "a", (0,)), item(copy, "b", (0, 1)), item(copy, "c", (1,))]
@@ -246,7 +246,7 @@ def test_channels_are_red_green_blue(tmp_path, suffix):
     assert np.allclose(read_image(tmp_path / f"x.{suffix}")[8, 8], (250, 120, 10), atol=6)
 
 
-def test_a_turned_phone_photo_keeps_its_stored_pixels(tmp_path):
+def test_a_rotated_phone_photo_keeps_its_stored_pixels(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (48, 32)).save(tmp_path / "x.jpg", exif=exif)
@@ -266,7 +266,7 @@ def test_a_truncated_image_of_any_kind_is_refused(tmp_path, suffix, share):
         read_image(path)
 
 
-def test_a_decoder_that_fills_the_missing_part_is_not_believed(tmp_path, monkeypatch):
+def test_a_decoder_that_fills_in_missing_pixels_is_not_trusted(tmp_path, monkeypatch):
     path = tmp_path / "x.jpg"
     Image.new("RGB", (64, 64), "teal").save(path)
     truncate(path, 0.9)
@@ -276,7 +276,7 @@ def test_a_decoder_that_fills_the_missing_part_is_not_believed(tmp_path, monkeyp
         read_image(path)
 
 
-def test_data_behind_the_end_of_a_photo_do_no_harm(tmp_path):
+def test_data_after_the_end_of_a_photo_are_ignored(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), "teal").save(buffer, format="JPEG")
     (tmp_path / "x.jpg").write_bytes(buffer.getvalue() + b"written by a camera")

@@ -89,7 +89,7 @@ def test_images_in_sub_folders_have_their_path_as_id(tmp_path):
     assert catalogue.val.ids == ("night/one two",)
 
 
-def test_masks_are_used_where_they_are(mine):
+def test_masks_that_exist_are_used(mine):
     held_out = load(mine).val.ids
     with_mask = [id_ for id_ in IDS if id_ not in held_out][:7]
     write_masks(mine, with_mask)
@@ -131,7 +131,7 @@ def test_columns_are_sorted_if_no_classes_are_given(mine):
 def test_images_and_lines_that_do_not_match_are_named(mine):
     write_labels(mine, [*IDS[1:], "ghost"])
 
-    with pytest.raises(DataError, match=r"(?s)photo0: an image, but no line.*ghost: a line in"):
+    with pytest.raises(DataError, match=r"(?s)photo0: an image without a line.*ghost: a line in"):
         load(mine)
 
 
@@ -144,18 +144,18 @@ def test_two_files_with_one_id_are_refused(mine):
 
 @pytest.mark.parametrize("val", [0, 1, 1.5, -0.1])
 def test_a_share_outside_zero_to_one_is_refused(mine, val):
-    with pytest.raises(ConfigError, match=r"no share between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"not a share between 0 and 1"):
         load(mine, val=val)
 
 
 def test_an_unknown_id_in_the_list_is_named(mine):
     (mine / "val.txt").write_text("photo3\nfoto5\n")
 
-    with pytest.raises(DataError, match=r"(?s)1 id\(s\) of the list are no image.*- foto5"):
+    with pytest.raises(DataError, match=r"(?s)1 id\(s\) of the list have no image.*- foto5"):
         load(mine, val=mine / "val.txt")
 
 
-def test_a_mask_folder_that_fits_nothing_is_refused(mine):
+def test_a_mask_folder_without_masks_of_the_images_is_refused(mine):
     write_masks(mine, ["other"])
 
     with pytest.raises(DataError, match=r"no mask for any of the 40 images.*photo0\.png"):
@@ -166,7 +166,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     write_labels(tmp_path, ["a"])
 
-    with pytest.raises(DataError, match=r"holds no image"):
+    with pytest.raises(DataError, match=r"contains no image"):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"no such folder"):
+    with pytest.raises(DataError, match=r"this folder does not exist"):
         load_folder(tmp_path / "none", tmp_path / "labels.csv")

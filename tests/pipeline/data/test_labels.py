@@ -41,7 +41,7 @@ def test_both_layouts_give_the_same_labels(csv_file, text):
     assert labels == {"a": (0,), "b": (1,), "c": (0, 1), "d": ()}
 
 
-def test_ids_stay_strings_whatever_they_look_like(csv_file):
+def test_ids_that_look_like_numbers_stay_strings(csv_file):
     labels, _ = read_csv_labels(csv_file("id,cat\n2007_000032,1\n007,0\n1e3,1\n"))
 
     assert list(labels) == ["2007_000032", "007", "1e3"]
@@ -62,21 +62,23 @@ def test_a_class_called_by_a_number_is_possible_in_a_list(csv_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("id,cat,dog\na,1,2\n", r"line 2 \(a\): column 'dog' holds '2'", id="two"),
-        pytest.param("id,cat,dog\na,1,\n", r"line 2 \(a\): column 'dog' holds ''", id="empty-cell"),
+        pytest.param("id,cat,dog\na,1,2\n", r"line 2 \(a\): column 'dog' contains '2'", id="two"),
+        pytest.param(
+            "id,cat,dog\na,1,\n", r"line 2 \(a\): column 'dog' contains ''", id="empty-cell"
+        ),
         pytest.param("id,cat,dog\na,1\n", r"line 2 \(a\): 1 cells for 2 classes", id="short-row"),
         pytest.param(
             "id,cat,dog\na,1,0\na,0,1\n", r"line 3: id 'a' was already on line 2", id="id"
         ),
         pytest.param("a,cat\na.jpg,dog\n", r"id 'a' was already on line 1", id="id-with-suffix"),
         pytest.param(
-            "a,cat\nb,dgo\n", r"line 2 \(b\): 'dgo' is no class \(did you mean", id="typo"
+            "a,cat\nb,dgo\n", r"line 2 \(b\): 'dgo' is not a class \(did you mean", id="typo"
         ),
         pytest.param(
-            "id,cat,dgo\na,1,0\n", r"(?s)column 'dgo' is no.*'dog' has no column", id="col"
+            "id,cat,dgo\na,1,0\n", r"(?s)column 'dgo' is not a class.*'dog' has no column", id="col"
         ),
-        pytest.param("id,cat,dog\n", r"holds no image labels", id="header-only"),
-        pytest.param("", r"holds no image labels", id="empty-file"),
+        pytest.param("id,cat,dog\n", r"contains no image labels", id="header-only"),
+        pytest.param("", r"contains no image labels", id="empty-file"),
     ],
 )
 def test_a_wrong_line_is_named(csv_file, text, message):
@@ -110,7 +112,7 @@ def test_xml_gives_the_objects_among_the_classes(tmp_path):
     assert read_xml_labels(tmp_path, ["a", "b", "c"], ["cat", "dog"]) == {"a": (0, 1), "b": ()}
 
 
-def test_xml_does_not_take_a_part_for_an_object(tmp_path):
+def test_xml_parts_are_not_objects(tmp_path):
     part = "<part><name>cat</name></part>"
     (tmp_path / "a.xml").write_text(
         f"<annotation><object><name>dog</name>{part}</object></annotation>"
@@ -138,7 +140,9 @@ def test_classes_from_a_file_and_from_a_list(tmp_path):
     [
         pytest.param(["cat", "cat"], "'cat' is listed more than once", id="repeated"),
         pytest.param(["cat", ""], "'' is not a name", id="empty"),
-        pytest.param(["background", "cat"], "'background' is always value 0", id="background"),
+        pytest.param(
+            ["background", "cat"], "'background' is value 0 of every mask", id="background"
+        ),
         pytest.param([], "0 classes", id="none"),
         pytest.param([f"c{k}" for k in range(255)], "255 classes", id="too-many"),
     ],

@@ -66,7 +66,7 @@ def test_all_colours_differ():
         np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, 255)
     )
 )
-def test_what_is_written_is_read(tmp_path_factory, labels):
+def test_written_labels_are_read_back(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("masks") / "mask.png"
     path.write_bytes(encode_label_image(labels))
 
@@ -83,7 +83,7 @@ def test_file_is_8_bit_indexed_with_the_palette():
         np.testing.assert_array_equal(np.array(image.convert("RGB")), colourise(LABELS))
 
 
-def test_same_labels_same_bytes():
+def test_the_same_labels_give_the_same_bytes():
     assert encode_label_image(LABELS) == encode_label_image(LABELS.copy(order="F"))
 
 
@@ -125,7 +125,7 @@ def test_narrow_palettes_are_read_as_labels(tmp_path, bits):
         pytest.param("I;16", "mode I;16", id="16-bit"),
     ],
 )
-def test_refuses_what_holds_no_labels(tmp_path, mode, message):
+def test_images_without_labels_are_refused(tmp_path, mode, message):
     path = saved(tmp_path, Image.fromarray(LABELS).convert(mode))
 
     with pytest.raises(DataError, match=message):
@@ -144,7 +144,7 @@ def test_refuses_narrow_grey_which_pillow_stretches(tmp_path, depth, row):
 def test_refuses_lossy_formats(tmp_path):
     path = saved(tmp_path, Image.fromarray(LABELS), "mask.jpg")
 
-    with pytest.raises(DataError, match="JPEG, which changes values"):
+    with pytest.raises(DataError, match="JPEG, which changes label values"):
         read_label_image(path)
 
 

@@ -39,7 +39,7 @@ def test_the_pictures_are_a_data_set_that_passes_the_check(tmp_path):
     assert opened(catalogue.val.items[0].image).size == (64, 64)
 
 
-def test_labels_say_what_the_masks_show(tmp_path):
+def test_labels_agree_with_the_masks(tmp_path):
     catalogue = load_shapes(tmp_path / "shapes", train=20, val=1, size=64)
 
     for item in catalogue.train.items:
@@ -115,7 +115,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_was_faster_wins(tmp_path, monkeypatch):
+def test_the_pictures_of_a_faster_process_are_kept(tmp_path, monkeypatch):
     from pipeline.data import shapes
 
     write = shapes._write
@@ -133,10 +133,10 @@ def test_a_process_that_was_faster_wins(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
-def test_somebody_elses_folder_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "photo.jpg").touch()
 
-    with pytest.raises(DataError, match=r"Its files would be deleted"):
+    with pytest.raises(DataError, match=r"neither empty nor a folder of built-in pictures"):
         load_shapes(tmp_path, **SMALL)
 
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
@@ -161,14 +161,14 @@ def test_impossible_arguments_are_refused(tmp_path, options):
         load_shapes(tmp_path / "shapes", **{**SMALL, **options})
 
 
-def test_every_class_is_common_and_none_is_everywhere(tmp_path):
+def test_every_class_is_common_and_none_is_in_every_picture(tmp_path):
     catalogue = load_shapes(tmp_path / "shapes", train=60, val=1, size=64)
 
     counts = describe(catalogue)["train"]["images_per_class"]
     assert all(8 <= count <= 40 for count in counts.values()), counts
 
 
-def test_colour_tells_no_class():
+def test_colour_does_not_reveal_a_class():
     scenes = [draw_scene(np.random.default_rng([0, k]), 48) for k in range(150)]
     means = np.array([scene.image.mean(axis=(0, 1)) for scene in scenes])
     shown = np.array([[k in scene.labels for k in range(len(CLASSES))] for scene in scenes])

@@ -41,7 +41,7 @@ def test_boxes_count_from_one_and_include_their_last_pixel(tmp_path):
     assert not found.void.any()
 
 
-def test_classes_with_nothing_but_difficult_boxes_are_left_out(tmp_path):
+def test_classes_with_only_difficult_boxes_are_left_out(tmp_path):
     path = annotation(
         tmp_path / "a.xml",
         ("cat", 1, (1, 1, 1, 1)), ("dog", 1, (1, 1, 1, 1)), ("dog", 0, (4, 1, 4, 1)),

@@ -114,11 +114,11 @@ def test_a_test_split_needs_neither_masks_nor_labels(voc):
     assert [item.labels for item in catalogue.val.items] == [(), ()]
 
 
-def test_xml_is_read_where_no_csv_is_given(voc):
+def test_xml_is_read_if_no_csv_is_given(voc):
     assert load(voc, labels=None).train.items[1].labels == (0,)
 
 
-def test_scored_may_be_nothing(voc):
+def test_scored_may_be_empty(voc):
     assert load(voc, scored=None).scored.items == ()
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_root_says_which_folder_is_meant(tmp_path):
         load_voc(tmp_path)
 
 
-def test_download_is_not_tried_where_the_data_are(voc, monkeypatch):
+def test_existing_data_are_not_downloaded(voc, monkeypatch):
     replace_torchvision(monkeypatch, None)
 
     assert load(voc, download=True).train.ids == ("a", "b", "c", "d")

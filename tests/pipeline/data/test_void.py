@@ -1,4 +1,4 @@
-"""Open pixels as background, the surroundings of the image not."""
+"""Void pixels as background, without the padding around the image."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from pipeline.data.void import VoidIsBackground
 
 @pytest.fixture
 def one(tmp_path):
-    """An image that is half object and half open, and the path of its label image."""
+    """An image that is half object and half void, and the path of its label image."""
     pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     labels = np.full((20, 20), 3, np.uint8)
@@ -21,7 +21,7 @@ def one(tmp_path):
     return [Item("a", tmp_path / "a.png", (2,))], {"a": tmp_path / "mask.png"}
 
 
-def test_open_pixels_become_background(one):
+def test_void_pixels_become_background(one):
     transform = segmenter_transform(16, (1.0, 1.0), 0.2)
 
     _, labels = VoidIsBackground(one[0], transform, 0, one[1])[(0, 0)]
@@ -30,15 +30,15 @@ def test_open_pixels_become_background(one):
 
 
 @pytest.mark.parametrize("epoch", range(5))
-def test_what_lies_outside_of_the_image_stays_void_and_chances_are_the_same(one, epoch):
+def test_padding_stays_void_and_the_augmentation_is_the_same(one, epoch):
     transform = segmenter_transform(32, (0.8, 1.2), 0.2)
 
     image, labels = VoidIsBackground(one[0], transform, 0, one[1])[(epoch, 0)]
 
-    plain, left_open = MaskedImages(one[0], transform, 0, one[1])[(epoch, 0)]
+    plain, plain_labels = MaskedImages(one[0], transform, 0, one[1])[(epoch, 0)]
     inside = labels != 255
     assert (image == plain).all()
-    assert (labels[left_open == 3] == 3).all()
+    assert (labels[plain_labels == 3] == 3).all()
     assert (inside == inside.any(1)[:, None] & inside.any(0)).all()  # a rectangle: the image
     assert not inside.all()
-    assert (left_open[inside & (labels == 0)] == 255).all()
+    assert (plain_labels[inside & (labels == 0)] == 255).all()

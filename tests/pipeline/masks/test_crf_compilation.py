@@ -23,7 +23,7 @@ def doubled(values):
     return values * 2
 
 
-def test_compiles_where_no_folder_takes_the_cache(monkeypatch):
+def test_compiles_without_a_writable_cache_folder(monkeypatch):
     njit = compilation.njit
 
     def without_folder(cache=False, **options):
@@ -36,7 +36,7 @@ def test_compiles_where_no_folder_takes_the_cache(monkeypatch):
     np.testing.assert_array_equal(kernel(doubled)(np.arange(3)), [0, 2, 4])
 
 
-def test_compilation_is_announced_once_and_only_ours(caplog):
+def test_compilation_of_this_package_is_announced_once(caplog):
     event = SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=doubled)})
     announcement = compilation._Announcement()
     with caplog.at_level(logging.INFO):
@@ -62,7 +62,7 @@ def test_a_second_process_does_not_compile(tmp_path):
     assert ["compiling the dense CRF" in output for output in outputs] == [True, False]
 
 
-def test_workspace_lends_the_same_memory_again():
+def test_workspace_reuses_memory():
     workspace = Workspace()
     large = workspace.array("rows", (10, 8), np.float32)
     small = workspace.array("rows", (3, 4), np.float32)

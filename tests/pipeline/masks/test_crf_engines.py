@@ -11,12 +11,12 @@ KERNELS = (Gaussian(sxy=3, compat=1),)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_the_engine_for_gpus_needs_one():
+def test_the_cuda_engine_needs_a_gpu():
     with pytest.raises(ConfigError, match=r"engine 'cuda' cannot be used: torch sees no CUDA dev"):
         DenseCRF(KERNELS, engine="cuda")
 
 
-def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
+def test_torch_replaces_a_missing_numba(monkeypatch, caplog):
     def missing():
         raise ImportError("No module named 'numba'")
 
@@ -33,4 +33,4 @@ def test_torch_computes_where_numba_is_missing(monkeypatch, caplog):
             function.cache_clear()
 
     assert engines == ["torch", "torch"]
-    assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, and slower"]
+    assert caplog.messages == ["numba is not installed: the dense CRF runs in torch, more slowly"]

@@ -118,7 +118,7 @@ def test_near_the_exact_filter(dimensions, spread):
     assert error < 0.05  # measured: 0.008 (one dimension) to 0.034 (five, wide)
 
 
-def test_channels_do_not_mix():
+def test_channels_are_filtered_separately():
     lattice = Lattice(points())
     signal = np.random.default_rng(1).random((200, 3)).astype(np.float32)
 
@@ -129,7 +129,7 @@ def test_channels_do_not_mix():
         np.testing.assert_array_equal(together[:, [channel]], alone)
 
 
-def test_far_points_do_not_see_each_other():
+def test_far_points_do_not_influence_each_other():
     features = np.array([[0, 0], [500, 500]], dtype=np.float32)
 
     filtered = Lattice(features).filter(np.eye(2, dtype=np.float32))
@@ -144,7 +144,7 @@ def test_equal_points_share_their_vertices():
     np.testing.assert_allclose(lattice.filter(np.ones((52, 1), dtype=np.float32)), 1, atol=1e-5)
 
 
-def test_a_last_group_of_four_is_filled_up_with_zeros_as_by_the_authors():
+def test_the_last_group_of_four_is_padded_as_in_the_authors_program():
     far = np.full((8, 2), 50, dtype=np.float32)
 
     vertices = [Lattice(far[:count]).vertices for count in (4, 5, 8)]
@@ -183,5 +183,5 @@ def test_refuses(features, message):
 
 @pytest.mark.parametrize("shape", [(199, 1), (200,), (1, 200)])
 def test_refuses_a_signal_of_other_points(shape):
-    with pytest.raises(DataError, match=r"signal is .* but the lattice holds 200 points"):
+    with pytest.raises(DataError, match=r"signal is .* but the lattice has 200 points"):
         Lattice(points()).filter(np.zeros(shape, np.float32))

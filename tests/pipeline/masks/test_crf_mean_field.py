@@ -91,11 +91,11 @@ def test_muting_from_the_start_changes_nothing(monkeypatch, compat):
 
     marginals = mean_field(lattices, compats, unary, 6)
 
-    monkeypatch.setattr(module, "_quiet_below", lambda compats: 0.0)
+    monkeypatch.setattr(module, "_muting_threshold", lambda compats: 0.0)
     np.testing.assert_allclose(mean_field(lattices, compats, unary, 6), marginals, atol=3e-6)
 
 
-def test_labels_are_muted_on_the_way(monkeypatch):
+def test_labels_are_muted_during_the_iterations(monkeypatch):
     problem = [Lattice(features(300, 2, 0))], [potts(30, 21)], random_unary(21, 300, spread=0.3), 6
     problem[2][4:] += 2
     narrowed = []
@@ -105,20 +105,20 @@ def test_labels_are_muted_on_the_way(monkeypatch):
     marginals = mean_field(*problem)
 
     assert narrowed[-1].size < 24
-    monkeypatch.setattr(module, "_quiet_below", lambda compats: 0.0)
+    monkeypatch.setattr(module, "_muting_threshold", lambda compats: 0.0)
     np.testing.assert_allclose(mean_field(*problem), marginals, rtol=0, atol=3e-6)
 
 
-def test_labels_that_listen_to_others_are_not_muted():
+def test_labels_that_influence_each_other_are_not_muted():
     matrix = potts(1, 21)
-    matrix[20, 0] = 6  # label 20 is quiet, and appears because label 0 is there
+    matrix[20, 0] = 6  # label 20 has a small unary marginal, and appears because of label 0
 
-    marginals = mean_field([Lattice(np.zeros((40, 2), np.float32))], [matrix], quiet_unary(), 3)
+    marginals = mean_field([Lattice(np.zeros((40, 2), np.float32))], [matrix], dominated_unary(), 3)
 
     assert marginals[20].max() > 0.01
 
 
-def quiet_unary():
+def dominated_unary():
     unary = np.full((21, 40), 12, np.float32)
     unary[0] = 0
     unary[20] = 8.5
@@ -143,7 +143,7 @@ def test_extreme_numbers_give_no_nan(weight, scale):
     np.testing.assert_allclose(marginals.sum(0), 1, atol=1e-5)
 
 
-def test_threads_do_not_disturb_each_other():
+def test_threads_do_not_share_memory():
     problems = [
         ([Lattice(features(900, 5, k))], [potts(3, labels)], random_unary(labels, 900), 5)
         for k, labels in enumerate([2, 3, 5, 9, 3, 21, 2, 5])
@@ -157,7 +157,7 @@ def test_threads_do_not_disturb_each_other():
                 np.testing.assert_array_equal(one, other)
 
 
-def test_results_stay_when_the_next_image_comes():
+def test_results_are_not_overwritten_by_the_next_image():
     lattice = Lattice(features(40, 2, 0))
     first = mean_field([lattice], [potts(3, 3)], random_unary(3, 40), 2)
     before = first.copy()

@@ -255,7 +255,7 @@ def test_images_may_come_in_any_order():
     np.testing.assert_allclose(filtered, expected, atol=1e-5)
 
 
-def test_tensors_in_tensors_out():
+def test_tensors_give_tensors():
     features, unary = torch.tensor(points(), requires_grad=True), torch.tensor(noise(3, 200))
 
     lattice = Lattice(features, images=torch.zeros(200, dtype=torch.int64))
@@ -278,7 +278,7 @@ def test_inputs_are_left_alone():
     np.testing.assert_array_equal(unary, noise(3, 200))
 
 
-def test_far_points_do_not_see_each_other():
+def test_far_points_do_not_influence_each_other():
     features = np.array([[0, 0], [500, 500]], dtype=np.float32)
 
     filtered = Lattice(features).filter(np.eye(2, dtype=np.float32))
@@ -334,7 +334,7 @@ def test_refuses_points(features, images, message):
 
 
 def test_refuses_a_signal_of_other_points():
-    with pytest.raises(DataError, match=r"signal is \(3, 1\) but the lattice holds 200 points"):
+    with pytest.raises(DataError, match=r"signal is \(3, 1\) but the lattice has 200 points"):
         Lattice(points()).filter(np.zeros((3, 1), np.float32))
 
 

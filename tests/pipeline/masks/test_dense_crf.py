@@ -172,7 +172,7 @@ def test_without_iterations_it_is_the_softmax():
     np.testing.assert_allclose(marginals, powers / powers.sum(0), atol=1e-6)
 
 
-def test_labels_are_treated_alike():
+def test_the_order_of_labels_does_not_matter():
     image, unary = scene()
     crf = DenseCRF(KERNELS)
 
@@ -239,7 +239,7 @@ def test_position_lattice_is_shared_by_images_of_one_size():
     assert dense_crf._position_lattice.cache_info().misses == 1
 
 
-def test_position_lattices_of_huge_images_are_not_kept(monkeypatch):
+def test_position_lattices_of_huge_images_are_not_cached(monkeypatch):
     monkeypatch.setattr(dense_crf, "_CACHED_PIXELS", 29)
     dense_crf._position_lattice.cache_clear()
 
@@ -354,8 +354,8 @@ def test_refuses_unary(unary, message):
         pytest.param(lambda: DenseCRF(KERNELS, -1), "iterations is -1", id="iterations"),
         pytest.param(lambda: Gaussian((3, 0), 3), r"Gaussian: sxy is \(3, 0\)", id="sxy-pair"),
         pytest.param(lambda: Gaussian(3, 1e9), "compat is 1000000000", id="compat-huge"),
-        pytest.param(lambda: Gaussian(3, np.zeros((2, 3))), "must be one number", id="not-square"),
-        pytest.param(lambda: Bilateral(3, 3, [1, np.inf]), "must be one number", id="compat-inf"),
+        pytest.param(lambda: Gaussian(3, np.zeros((2, 3))), "Pass one number", id="not-square"),
+        pytest.param(lambda: Bilateral(3, 3, [1, np.inf]), "Pass one number", id="compat-inf"),
         pytest.param(lambda: DenseCRF(KERNELS).scaled(0), "factor is 0", id="factor"),
         pytest.param(lambda: DenseCRF(KERNELS, engine="opencl"), "engine is 'opencl'", id="engine"),
     ],
@@ -366,7 +366,7 @@ def test_refuses_options(make, message):
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan])
-def test_unary_refuses_what_is_no_probability(value):
+def test_unary_refuses_values_that_are_not_probabilities(value):
     with pytest.raises(DataError, match=r"probabilities \(1, 2\)"):
         unary_from_probabilities(np.array([[0.5, value]]))
 
@@ -380,7 +380,7 @@ def test_unary_of_a_zero_is_finite():
 def test_refuses_compats_of_other_labels():
     crf = DenseCRF([Gaussian(3, [-1, -1, -1])])
 
-    with pytest.raises(DataError, match=r"compat of shape \(3,\) but the unary 2 labels"):
+    with pytest.raises(DataError, match=r"compat of shape \(3,\), but the unary has 2 labels"):
         crf(np.zeros((4, 5, 3), np.uint8), np.zeros((2, 4, 5), np.float32))
 
 
@@ -393,10 +393,10 @@ def test_finite_numbers_beyond_float32_sums_are_accepted():
 @pytest.mark.parametrize(
     ("labels", "options", "error", "message"),
     [
-        pytest.param([[0, 3]], (2, 0.7), DataError, r"holds \[3\], outside 0 to 1", id="label"),
-        pytest.param([[-1, 255]], (2, 0.7, 255), DataError, r"holds \[-1\]", id="negative"),
+        pytest.param([[0, 3]], (2, 0.7), DataError, r"contains \[3\], outside 0 to 1", id="label"),
+        pytest.param([[-1, 255]], (2, 0.7, 255), DataError, r"contains \[-1\]", id="negative"),
         pytest.param([[0, 1]], (1, 0.7), ConfigError, "n_labels is 1", id="one-label"),
-        pytest.param([[0, 1]], (2, 1.0), ConfigError, "gt_prob 1.0", id="certain"),
+        pytest.param([[0, 1]], (2, 1.0), ConfigError, "gt_prob 1.0", id="probability"),
     ],
 )
 def test_unary_from_labels_refuses(labels, options, error, message):

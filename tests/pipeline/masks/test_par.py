@@ -74,7 +74,7 @@ def test_the_defaults_are_those_of_the_paper():
     np.testing.assert_array_equal(refined, expected(IMAGE, [probabilities()])[0])
 
 
-def test_noise_goes_and_the_edge_stays():
+def test_noise_is_removed_and_the_edge_kept():
     image = np.full((30, 40, 3), (200, 60, 40), dtype=np.uint8)
     image[:, 20:] = (40, 90, 180)
     truth = (np.arange(40) >= 20) * np.ones((30, 1), dtype=int)
@@ -128,7 +128,7 @@ def test_inputs_are_left_alone():
     np.testing.assert_array_equal(planes, probabilities())
 
 
-def test_nothing_in_nothing_out():
+def test_no_probabilities_give_no_probabilities():
     assert PixelAdaptiveRefinement()(IMAGE, []) == []
 
 

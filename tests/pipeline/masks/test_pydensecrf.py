@@ -218,11 +218,11 @@ def test_divergence_by_hand():
     assert d.klDivergence(q) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_crf_without_energies_is_even():
+def test_a_crf_without_energies_is_uniform():
     np.testing.assert_array_equal(DenseCRF2D(4, 3, 2).inference(5), np.full((2, 12), 0.5))
 
 
-def test_without_kernels_the_probabilities_come_back():
+def test_without_kernels_the_marginals_are_the_probabilities():
     _, probabilities = scene()
     d = DenseCRF2D(23, 20, 3)
     d.setUnaryEnergy(ours.unary_from_softmax(probabilities))
@@ -355,7 +355,7 @@ IMAGE = scene()[0]
         ),
     ],
 )
-def test_refuses_what_it_cannot_do(call, message):
+def test_refuses_unsupported_arguments(call, message):
     with pytest.raises(ConfigError, match=message):
         call(DenseCRF2D(23, 20, 3))
 
@@ -394,6 +394,6 @@ def test_refuses_what_it_cannot_do(call, message):
         ),
     ],
 )
-def test_refuses_what_does_not_fit(call, message):
+def test_refuses_wrong_sizes_and_values(call, message):
     with pytest.raises(DataError, match=message):
         call(DenseCRF2D(23, 20, 3))

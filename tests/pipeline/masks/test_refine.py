@@ -38,7 +38,7 @@ def configured(name):
     return instantiate(composed(f"refine={name}").refine)
 
 
-def test_no_refinement_gives_back_what_came():
+def test_no_refinement_returns_its_input():
     planes = [probabilities(2), probabilities(3)]
 
     assert NoRefinement()(IMAGE, planes) == planes
@@ -94,7 +94,7 @@ class Reader:
     """Features that are the image's own colours."""
 
     def check(self, layers):
-        """There are all layers."""
+        """Every layer exists."""
 
     def __call__(self, image, layers, size):
         return [torch.tensor(image.astype(np.float32)).permute(2, 0, 1)]
@@ -117,7 +117,7 @@ def test_a_configured_chain_is_its_parts_in_order(name, parts):
     np.testing.assert_array_equal(refined, expected)
 
 
-def test_a_chain_hands_on_in_order():
+def test_a_chain_applies_its_steps_in_order():
     chain = Chain(
         {
             "half": lambda image, planes: [plane / 2 for plane in planes],
@@ -128,7 +128,7 @@ def test_a_chain_hands_on_in_order():
     np.testing.assert_allclose(chain(IMAGE, [probabilities(3)])[0], probabilities(3) / 2 + 1)
 
 
-def test_a_network_is_asked_for_once_by_those_who_need_one_only():
+def test_a_reader_is_made_only_for_steps_that_need_features():
     asked = []
 
     def reader():
@@ -143,12 +143,12 @@ def test_a_network_is_asked_for_once_by_those_who_need_one_only():
 
 
 @pytest.mark.parametrize("steps", [{}, {"crf": {"iterations": 3}}])
-def test_a_chain_of_nothing_is_refused(steps):
+def test_a_chain_without_refiners_is_refused(steps):
     with pytest.raises(ConfigError, match="Chain: steps"):
         Chain(steps)
 
 
-def test_hard_labels_forget_by_how_much():
+def test_hard_labels_ignore_the_margin_between_probabilities():
     planes = probabilities(3)
     sharper = planes**2 / (planes**2).sum(0)  # the same order of labels everywhere
     refine = CRFRefinement(gt_prob=0.6, iterations=3)
@@ -168,7 +168,7 @@ def test_hard_labels_without_kernels_have_their_probability():
 
 def test_uncertain_pixels_start_undecided():
     planes = probabilities(3)
-    refine = CRFRefinement(gaussian_compat=0, bilateral_compat=0, gt_prob=0.6, certain=0.5)
+    refine = CRFRefinement(gaussian_compat=0, bilateral_compat=0, gt_prob=0.6, min_confidence=0.5)
 
     refined = refine(IMAGE, [planes])[0]
 
@@ -206,7 +206,7 @@ def test_options_reach_the_crf():
 
 
 @pytest.mark.parametrize("gt_prob", [None, 0.7])
-def test_background_alone_comes_back(gt_prob):
+def test_background_alone_is_returned_unchanged(gt_prob):
     alone = np.ones((1, 10, 14), np.float32)
 
     refined = CRFRefinement(gt_prob=gt_prob)(IMAGE, [alone, probabilities(2)])
@@ -215,7 +215,7 @@ def test_background_alone_comes_back(gt_prob):
     assert refined[1].shape == (2, 10, 14)
 
 
-def test_nothing_in_nothing_out():
+def test_no_probabilities_give_no_probabilities():
     assert CRFRefinement()(IMAGE, []) == []
 
 
@@ -228,7 +228,7 @@ def test_names_both_sizes(refine):
 
 
 @pytest.mark.parametrize("gt_prob", [None, 0.7])
-def test_refuses_what_is_no_probability(gt_prob):
+def test_values_that_are_not_probabilities_are_refused(gt_prob):
     with pytest.raises(DataError, match=r"NaN or outside \[0, 1\]"):
         CRFRefinement(gt_prob=gt_prob)(IMAGE, [probabilities(2) * np.float32("nan")])
 
@@ -239,8 +239,14 @@ def test_refuses_what_is_no_probability(gt_prob):
         pytest.param({"bilateral_srgb": 0}, "Bilateral: srgb is 0", id="srgb"),
         pytest.param({"scale_factor": 0}, "factor is 0", id="scale"),
         pytest.param({"gt_prob": 1}, "gt_prob is 1", id="gt-prob"),
-        pytest.param({"gt_prob": 0.7, "certain": 2}, "certain is 2", id="certain"),
-        pytest.param({"certain": 0.5}, "certain is 0.5 with gt_prob None", id="certain-soft"),
+        pytest.param(
+            {"gt_prob": 0.7, "min_confidence": 2}, "min_confidence is 2", id="min-confidence"
+        ),
+        pytest.param(
+            {"min_confidence": 0.5},
+            "min_confidence is 0.5 with gt_prob None",
+            id="min-confidence-soft",
+        ),
         pytest.param({"engine": "abacus"}, "abacus", id="engine"),
     ],
 )

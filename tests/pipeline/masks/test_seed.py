@@ -47,7 +47,7 @@ def test_normalise_by_hand(maps, expected):
     np.testing.assert_allclose(normalise(np.array(maps, np.float32)), expected, rtol=1e-6)
 
 
-def test_no_classes_is_background_everywhere():
+def test_an_image_without_classes_is_background_everywhere():
     maps = normalise(np.zeros((0, 2, 3), np.float32))
 
     labels = label_image(with_background(maps, 0.3), classes=[])
@@ -118,14 +118,14 @@ def test_background_must_be_a_share(background, plane):
         with_background(np.ones((1, 2, 2)), background, plane)
 
 
-def test_a_whole_share_is_for_the_constant_plane():
+def test_a_background_of_one_needs_the_constant_plane():
     assert (with_background(np.ones((1, 2, 2)), 1.0) == 0.5).all()
-    with pytest.raises(ConfigError, match=r"background is 1\.0 of a power plane"):
+    with pytest.raises(ConfigError, match=r"background is 1\.0 with a power plane"):
         with_background(np.ones((1, 2, 2)), 1.0, "power")
 
 
 def test_an_unknown_plane_is_named():
-    with pytest.raises(ConfigError, match=r"plane is 'powr'\..* Choose constant or power\.$"):
+    with pytest.raises(ConfigError, match=r"plane is 'powr', .* Choose constant or power\.$"):
         with_background(np.ones((1, 2, 2)), 0.3, "powr")
 
 
@@ -142,7 +142,7 @@ def test_maps_of_half_precision_are_accepted(plane):
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
-def test_equals_go_to_the_background():
+def test_ties_go_to_the_background():
     probabilities = np.full((3, 1, 1), 1 / 3, np.float32)
 
     assert label_image(probabilities, [4, 7]) == 0
@@ -193,7 +193,7 @@ def test_competition_against_a_loop_over_pixels():
             np.testing.assert_allclose(rest[:, row, column], expected, rtol=1e-5)
 
 
-def test_coarse_logits_are_stretched_to_the_maps():
+def test_coarse_logits_are_resized_to_the_maps():
     maps = np.ones((2, 2, 8), np.float32)
     logits = np.array([[[9.0, -9.0]], [[0.0, 0.0]]])
 
@@ -205,7 +205,7 @@ def test_coarse_logits_are_stretched_to_the_maps():
 
 @settings(deadline=None)
 @given(RAW_MAPS, st.integers(0, 2**16), st.floats(0.01, 100))
-def test_who_competes_never_gains_and_the_best_loses_nothing(maps, random_seed, temperature):
+def test_competition_never_raises_a_map_and_keeps_the_best_class(maps, random_seed, temperature):
     maps = normalise(maps)
     logits = np.random.default_rng(random_seed).normal(size=maps.shape) * 10
 
@@ -219,7 +219,7 @@ def test_who_competes_never_gains_and_the_best_loses_nothing(maps, random_seed, 
 
 
 @pytest.mark.parametrize("classes", [0, 1])
-def test_who_has_no_rival_keeps_everything(classes):
+def test_a_single_map_is_returned_unchanged(classes):
     maps = np.full((classes, 2, 3), 0.5, np.float32)
 
     rest = compete(maps, np.full((classes, 1, 1), -50.0), temperature=3)
@@ -236,7 +236,7 @@ def test_competition_refuses_temperatures(temperature):
 @pytest.mark.parametrize(
     ("logits", "message"),
     [
-        pytest.param(np.ones((3, 1, 1)), r"\(2, 1, 1\) but logits \(3, 1, 1\)", id="number"),
+        pytest.param(np.ones((3, 1, 1)), r"\(2, 1, 1\) but logits is \(3, 1, 1\)", id="number"),
         pytest.param(np.ones((2, 1)), r"logits is \(2, 1\)", id="planes"),
         pytest.param(np.full((2, 1, 1), np.nan), "NaN or infinite", id="nan"),
     ],

@@ -90,7 +90,7 @@ def test_one_step_by_hand():
     np.testing.assert_allclose(refined[0, 0], [0.7, 0.7, 0.3, 0.3], atol=1e-6)
 
 
-def test_nothing_moves_where_all_places_look_the_same():
+def test_nothing_moves_if_all_locations_are_equal():
     planes = probabilities()
 
     refined = bound(torch.ones(4, 12, 16))(IMAGE, [planes])[0]
@@ -130,7 +130,7 @@ def test_affinities_are_symmetric_shares(random_seed, power, channels, height, w
 
 @given(st.integers(0, 2**16), st.integers(0, 9))
 @settings(max_examples=30, deadline=None)
-def test_a_walk_keeps_sums_and_stays_between_what_was_there(random_seed, steps):
+def test_a_walk_keeps_sums_and_the_range_of_values(random_seed, steps):
     weights = affinity([random_features(3, 4, 4, random_seed=random_seed)], (4, 4), 2)
     planes = torch.tensor(probabilities(3, (4, 4), random_seed)).flatten(1)
 
@@ -151,7 +151,7 @@ def test_a_channel_that_is_the_same_everywhere_changes_nothing():
     torch.testing.assert_close(with_it, affinity([features], (5, 6), 4))
 
 
-def test_each_layer_has_an_equal_say():
+def test_layers_have_equal_weight():
     first, second = random_features(3, 5, 6), random_features(2, 5, 6, random_seed=1)
 
     scaled = affinity([first * 1000, second], (5, 6), 4)
@@ -168,7 +168,7 @@ def test_half_precision_features_of_other_sizes():
     np.testing.assert_allclose(refined.sum(0), 1, atol=1e-5)
 
 
-def test_no_steps_only_make_it_coarse():
+def test_zero_steps_only_make_the_planes_coarse():
     planes = np.array([[[0.2, 0.4], [0.6, 0.8]]], np.float32)
     planes = np.concatenate([planes, 1 - planes]).repeat(4, 1).repeat(4, 2)
 
@@ -177,7 +177,7 @@ def test_no_steps_only_make_it_coarse():
     np.testing.assert_allclose(refined[0, [0, 0, 7, 7], [0, 7, 0, 7]], [0.2, 0.4, 0.6, 0.8], 1e-5)
 
 
-def test_each_array_is_refined_by_itself_and_the_network_looks_once():
+def test_each_array_is_refined_by_itself_after_one_reading_of_features():
     reader = Reader(random_features(3, 12, 16))
     refine = FeatureWalk(["a", "b"], size=100, scale=1.5, flip=False, nodes=16).bound(
         lambda: reader
@@ -191,7 +191,7 @@ def test_each_array_is_refined_by_itself_and_the_network_looks_once():
         np.testing.assert_allclose(result, refine(IMAGE, [plane])[0], atol=1e-6)
 
 
-def test_background_alone_comes_back_without_a_look():
+def test_background_alone_is_returned_without_reading_features():
     reader = Reader()
     alone = np.ones((1, 12, 16), np.float32)
 
@@ -220,7 +220,7 @@ def test_inputs_are_left_alone():
     torch.testing.assert_close(features, random_features(3, 12, 16))
 
 
-def test_without_a_network_it_says_so():
+def test_a_missing_network_is_an_error():
     with pytest.raises(ConfigError, match=r"FeatureWalk: there is no network"):
         FeatureWalk(["a"])(IMAGE, [probabilities()])
 
@@ -266,13 +266,13 @@ def test_refuses_options(options, message):
         FeatureWalk(**{"layers": ["a"], **options})
 
 
-def test_the_mirrored_image_has_half_the_say():
-    """A reader that gives the image itself: then a mirrored look back mirrored changes nothing."""
+def test_features_of_the_image_and_the_mirrored_image_are_averaged():
+    """The reader returns the image itself, and a term that differs between its two calls."""
 
     class Pixels(Reader):
         def __call__(self, image, layers, size):
             self.asked.append(image.copy())
-            shift = float(len(self.asked) - 1)  # the second look is another one
+            shift = float(len(self.asked) - 1)  # 0 in the first call, 1 in the second
             maps = torch.tensor(image.astype(np.float32)).permute(2, 0, 1)
             return [torch.cat([maps, shift * maps[:1] ** 2])]
 

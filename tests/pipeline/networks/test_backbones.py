@@ -74,10 +74,10 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path):
         (("torchvision", "resnet81", "none"), "no classifier 'resnet81'.*Similar are: resnet1"),
         (("torchvision", "fcn_resnet50", "none"), "torchvision has no classifier 'fcn_resnet50'"),
         (("timm", "resnet81", "none"), "no classifier 'resnet81'.*Similar are: .*resnet18"),
-        (("torchvision", "googlenet", "none"), "Take the same network from timm"),
+        (("torchvision", "googlenet", "none"), "Use the same network from timm"),
         (("torchvision", "resnet18", "nowhere.pth"), "no file 'nowhere.pth'"),
     ],
 )
-def test_what_cannot_work_says_what_to_do(arguments, message):
+def test_unusable_networks_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         build_classifier(*arguments, 5)

@@ -10,15 +10,15 @@ from torch import nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.networks import depthwise
-from pipeline.networks.depthwise import quicken_depthwise
+from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
 
 
-def quickened(layer):
-    """The same layer in a network that was quickened."""
+def sped_up(layer):
+    """The same layer in a network that was sped_up."""
     network = nn.Sequential(copy.deepcopy(layer))
-    quicken_depthwise(network)
+    speed_up_depthwise(network)
     return network[0]
 
 
@@ -38,7 +38,7 @@ def results(layer, images):
     height=st.integers(1, 20), width=st.integers(1, 20), per_channel=st.integers(1, 2),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_dilated_ones_are_exact(side, step, height, width, per_channel):
+def test_dilated_layers_are_exact(side, step, height, width, per_channel):
     reach = side // 2 * step
     plain = nn.Conv2d(
         3, 3 * per_channel, side, padding=reach, dilation=step, groups=3, dtype=torch.float64
@@ -48,7 +48,7 @@ def test_dilated_ones_are_exact(side, step, height, width, per_channel):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(depthwise, "_is_slow", lambda *_: True)
         patch.setattr(depthwise, "_has_bfloat16_kernels", lambda: True)
-        quick = results(quickened(plain), images)
+        quick = results(sped_up(plain), images)
 
     for ours, theirs in zip(quick, results(plain, images), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -57,13 +57,13 @@ def test_dilated_ones_are_exact(side, step, height, width, per_channel):
 @pytest.mark.parametrize(
     "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
 )
-def test_under_autocast_they_are_as_near_to_exact_as_torch(options):
+def test_layers_are_as_accurate_as_torch_under_autocast(options):
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 8, 3, groups=8, **options)
     images = torch.randn(4, 8, 16, 12)
     exact = results(copy.deepcopy(plain).double(), images.double())
     with torch.autocast("cpu", torch.bfloat16):
-        quick, torchs = results(quickened(plain), images), results(plain, images)
+        quick, torchs = results(sped_up(plain), images), results(plain, images)
 
     assert quick[0].dtype == torchs[0].dtype == torch.bfloat16
     for ours, theirs, true in zip(quick, torchs, exact, strict=True):
@@ -75,13 +75,13 @@ def test_under_autocast_they_are_as_near_to_exact_as_torch(options):
 @pytest.mark.parametrize(
     "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
 )
-def test_without_kernels_for_bfloat16_they_are_those_of_float32(options, monkeypatch):
+def test_layers_run_in_float32_without_bfloat16_kernels(options, monkeypatch):
     monkeypatch.setattr(depthwise, "_has_bfloat16_kernels", lambda: False)
     plain = nn.Conv2d(3, 3, 3, groups=3, **options)
     images = torch.randn(2, 3, 9, 9)
 
     with torch.autocast("cpu", torch.bfloat16):
-        quick = results(quickened(plain), images)
+        quick = results(sped_up(plain), images)
 
     output, *gradients = results(plain, images)
     torch.testing.assert_close(quick[0], output.bfloat16())
@@ -89,12 +89,12 @@ def test_without_kernels_for_bfloat16_they_are_those_of_float32(options, monkeyp
         torch.testing.assert_close(ours, theirs)
 
 
-def test_layers_of_another_precision_stay_in_it_under_autocast():
+def test_layers_of_another_precision_keep_it_under_autocast():
     plain = nn.Conv2d(3, 3, 3, groups=3, padding=2, dilation=2, dtype=torch.float64)
     images = torch.randn(1, 3, 9, 9, dtype=torch.float64)
 
     with torch.autocast("cpu", torch.bfloat16):
-        quick = quickened(plain)(images)
+        quick = sped_up(plain)(images)
 
     torch.testing.assert_close(quick, plain(images))
 
@@ -113,8 +113,8 @@ def test_layers_of_another_precision_stay_in_it_under_autocast():
     ],
     ids=str,
 )
-def test_other_layers_stay_as_they_are(layer):
-    assert type(quickened(layer)) is type(layer)
+def test_other_layers_are_not_replaced(layer):
+    assert type(sped_up(layer)) is type(layer)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_other_layers_stay_as_they_are(layer):
 )
 def test_nothing_changes_in_eval_mode_or_another_precision(options, monkeypatch):
     plain = nn.Conv2d(3, 3, 3, groups=3, **options)
-    quick = quickened(plain)
+    quick = sped_up(plain)
     images = torch.randn(1, 3, 9, 9)
     called = []
     forward = nn.Conv2d.forward
@@ -146,15 +146,15 @@ def test_nothing_changes_in_eval_mode_or_another_precision(options, monkeypatch)
     ],
     ids=lambda task: type(task).__name__,
 )
-def test_trainings_have_them_and_what_is_loaded_does_not(task):
+def test_training_replaces_layers_and_loading_does_not(task):
     names = list(task.state_dict())
-    assert not quick_layers(task)
+    assert not fast_layers(task)
 
     task.on_train_start()
 
-    assert quick_layers(task)
+    assert fast_layers(task)
     assert list(task.state_dict()) == names
 
 
-def quick_layers(network):
+def fast_layers(network):
     return [layer for layer in network.modules() if type(layer).__module__ == depthwise.__name__]

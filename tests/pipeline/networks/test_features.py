@@ -44,7 +44,7 @@ def test_equals_the_layers_one_after_the_other():
     torch.testing.assert_close(late, by_hand(model, IMAGE, (65, 97), 4))
 
 
-def test_a_mirrored_view_of_an_image():
+def test_a_mirrored_image_with_negative_strides():
     model = network()
 
     features = NetworkFeatures(model)(IMAGE[:, ::-1], ["0"], size=65)[0]
@@ -52,7 +52,7 @@ def test_a_mirrored_view_of_an_image():
     torch.testing.assert_close(features, by_hand(model, IMAGE[:, ::-1].copy(), (33, 65), 1))
 
 
-def test_nothing_is_left_on_the_network():
+def test_hooks_are_removed():
     model = network()
 
     features = NetworkFeatures(model)(IMAGE, ["0", "0", "3"], size=65)
@@ -62,7 +62,7 @@ def test_nothing_is_left_on_the_network():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_nothing_is_left_on_a_network_that_fails():
+def test_hooks_are_removed_after_an_error():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))
 
     with pytest.raises(RuntimeError, match="channels"):
@@ -70,7 +70,7 @@ def test_nothing_is_left_on_a_network_that_fails():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_threads_have_their_own_features():
+def test_threads_do_not_mix_features():
     model = network()
     read = NetworkFeatures(model)
     images = [np.full((40, 40, 3), value, np.uint8) for value in range(0, 240, 10)]
@@ -90,7 +90,7 @@ class Slow(nn.ReLU):
         return super().forward(values)
 
 
-def test_logits_read_in_another_thread_are_not_taken_for_features():
+def test_logits_in_another_thread_do_not_mix_with_features():
     torch.manual_seed(0)
     model = nn.Module()
     model.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), Slow(), nn.Conv2d(4, 4, 3))
@@ -107,19 +107,19 @@ def test_logits_read_in_another_thread_are_not_taken_for_features():
 
 
 @pytest.mark.parametrize("layer", ["7", "", "nothing"])
-def test_an_unknown_layer_is_named_with_those_there_are(layer):
+def test_an_unknown_layer_is_named_with_the_known_ones(layer):
     with pytest.raises(ConfigError, match=rf"no layer '{layer}'.*top layers are 0, 1, 2"):
         NetworkFeatures(network()).check(["0", layer])
 
 
 @pytest.mark.parametrize("layer", ["5", "6"])
-def test_what_is_no_map_is_refused(layer):
-    with pytest.raises(ConfigError, match=rf"'{layer}' gives \(1, \d\), not one feature map"):
+def test_outputs_that_are_not_maps_are_refused(layer):
+    with pytest.raises(ConfigError, match=rf"'{layer}' returns \(1, \d\), not one feature map"):
         NetworkFeatures(network())(IMAGE, [layer], size=65)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_mean_of_the_logits_by_place_is_the_logit(bias):
+def test_the_mean_of_logits_over_locations_is_the_logit(bias):
     model = build_classifier("timm", "test_resnet", "none", 5).eval()
     if not bias:
         model.head.bias = None
@@ -153,10 +153,10 @@ def test_without_names_the_last_layer_at_each_stride(library, name, layers):
 
 @pytest.mark.parametrize("without", [network(), nn.Sequential(nn.Conv2d(3, 4, 3))])
 def test_without_names_a_backbone_is_needed(without):
-    with pytest.raises(ConfigError, match=r"cannot be chosen for you\. Name one or more"):
+    with pytest.raises(ConfigError, match=r"there are no default layers\. Name one or more"):
         NetworkFeatures(without)(IMAGE, [], size=65)
 
 
-def test_a_network_without_logits_by_place_is_refused():
+def test_a_network_without_logits_per_location_is_refused():
     with pytest.raises(ConfigError, match="Sequential: it has no backbone and linear head"):
         NetworkFeatures(network()).logits(IMAGE, size=65)

@@ -22,7 +22,7 @@ def network(until=""):
     return task
 
 
-def test_gradients_above_are_those_of_unfrozen_training_and_none_are_below():
+def test_gradients_stop_at_the_first_layer_that_learns():
     frozen, free = network("model.layer3"), network()
     for task in (frozen, free):
         task.training_step(noise(), 0).backward()
@@ -36,7 +36,7 @@ def test_gradients_above_are_those_of_unfrozen_training_and_none_are_below():
             assert torch.equal(one.grad, other.grad), name
 
 
-def test_no_graph_is_kept_below():
+def test_no_graph_is_kept_for_frozen_layers():
     task = network("model.layer3")
 
     features = task.encoder(torch.randn(1, 3, 64, 64))
@@ -45,7 +45,7 @@ def test_no_graph_is_kept_below():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_step_leaves_frozen_weights_and_statistics_alone(optimizer):
+def test_a_step_does_not_change_frozen_weights_and_statistics(optimizer):
     """Weight decay too: it needs no gradient of the loss."""
     torch.manual_seed(0)
     task = SegmenterTask.from_config(
@@ -66,7 +66,7 @@ def test_a_step_leaves_frozen_weights_and_statistics_alone(optimizer):
     assert "network.encoder.model.layer3.0.bn1.running_mean" in changed
 
 
-def test_training_mode_does_not_wake_frozen_layers():
+def test_frozen_layers_stay_in_eval_mode():
     task = network("model.layer3").eval()
 
     modes = {name: layer.training for name, layer in task.train().encoder.named_modules()}
@@ -76,7 +76,7 @@ def test_training_mode_does_not_wake_frozen_layers():
     assert modes["model"]
 
 
-def test_what_comes_before_is_without_what_holds_the_layer():
+def test_modules_that_contain_the_layer_are_not_before_it():
     chain = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
 
     assert layers_before(chain, "1.1", "here") == [chain[0], chain[1][0]]
@@ -87,5 +87,5 @@ def test_what_comes_before_is_without_what_holds_the_layer():
 def test_a_layer_that_does_not_exist_is_refused_by_name(layer):
     encoder = network().encoder
 
-    with pytest.raises(ConfigError, match=rf"here: '{layer}' is no layer.*model\.layer2"):
+    with pytest.raises(ConfigError, match=rf"here: '{layer}' is not a layer.*model\.layer2"):
         layers_before(encoder, layer, "here")

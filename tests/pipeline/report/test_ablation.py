@@ -1,4 +1,4 @@
-"""One choice and the same with one thing changed: found, named, and compared seed by seed."""
+"""Ablations: detected, described, and compared by random seed."""
 
 import csv
 import io
@@ -21,9 +21,9 @@ def changed(run, **settings):
     own = dict(masks.settings)
     for name, value in settings.items():
         own["saliency." + name] = type(own["saliency.flip"])(value, own["saliency.flip"].owner)
-    made = f"{masks.made} {settings}"
+    made = f"{masks.fingerprint} {settings}"
     return type(run)(
-        run.place + made, run.random_seed, run.images,
+        run.folder + made, run.random_seed, run.images,
         Part(made, own, masks.values, masks.seconds),
     )  # fmt: skip
 
@@ -56,9 +56,9 @@ def test_the_choice_that_all_others_are_made_from_is_the_reference():
         "reference", "CRF", "PAR", "CAM", "flip=false, size=99",
     ]  # fmt: skip
     assert content.changed_from == (
-        "Each line is line 1 with one thing changed: TSGB, flip=true, Chain(PAR, CRF)."
+        "Each row is row 1 with one change. Row 1 is TSGB, flip=true, Chain(PAR, CRF)."
     )
-    assert page.crossing(content) is None
+    assert page.pivot_table(content) is None
 
 
 def test_differences_are_of_each_random_seed_by_itself():
@@ -88,7 +88,7 @@ def test_other_comparisons_are_no_ablation(runs):
     content = section(runs)
 
     assert content.ablation is None
-    assert content.heads == content.names
+    assert content.setting_titles == content.names
     assert "difference" not in tables.as_markdown(filled(content))
 
 

@@ -31,7 +31,7 @@ def test_only_a_score_that_decides_something_is_called_best():
 def test_time_counts_the_way_without_scoring():
     (group,) = comparison.grouped([result(segmenter=0.5)])
 
-    assert page.until_segmenter(group) == 190.0
+    assert page.total_seconds(group) == 190.0
     assert page.per_image(group) == 30.0 / 4
 
 
@@ -125,7 +125,7 @@ def test_csv_holds_means_deviations_and_numbers_in_full():
     assert row["refined/n"] == "2"
     assert float(row["refined/deviation"]) == statistics.stdev([1 / 3, 2 / 3])
     assert row["threshold"] == "0.3"
-    assert row["seconds/in all"] == "190.0"
+    assert row["seconds/total"] == "190.0"
     assert [float(run["refined"]) for run in single] == [1 / 3, 2 / 3]
     assert single[0]["saliency.method.kappa"] == "0.5"
 
@@ -144,7 +144,7 @@ def test_markdown_has_scores_times_and_what_is_missing():
 def test_refinements_stand_side_by_side():
     content = section(crossed_runs())
 
-    table = page.crossing(content)
+    table = page.pivot_table(content)
 
     assert table.names == ["saliency.method"]
     assert table.refinements == ["CRF", "PAR"]  # no column for what changes nothing
@@ -171,14 +171,14 @@ def test_refinements_stand_side_by_side():
     ],
 )
 def test_there_is_no_such_table_where_it_would_say_nothing(runs):
-    assert page.crossing(section(runs)) is None
+    assert page.pivot_table(section(runs)) is None
 
 
 def test_two_segmenters_on_equal_masks_are_not_put_into_one_cell():
     runs = [result("a.CAM", segmenter=(0.5, 2)), result("a.CAM", refine=CRF), result(refine=CRF)]
     runs.append(result("a.CAM", segmenter=(0.7, 9)))
 
-    table = page.crossing(section(runs))
+    table = page.pivot_table(section(runs))
 
     assert table.names == ["saliency.method", "segmenter.epochs"]
     assert len(table.rows) == 4

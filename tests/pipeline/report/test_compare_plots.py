@@ -30,7 +30,7 @@ def test_every_point_has_room_for_its_name():
 
 
 def test_refinements_are_panels_of_a_shorter_plot():
-    labels, panels = compare_plots._crossed_panels(section(crossed_runs()))
+    labels, panels = compare_plots._pivot_panels(section(crossed_runs()))
 
     assert labels == ["CAM", "TSGB"]
     assert [panel.title for panel in panels] == ["seed mIoU", "CRF, mIoU", "PAR, mIoU"]
@@ -48,8 +48,8 @@ def test_a_segmenter_needs_the_longer_plot():
         [*runs, result("a.CAM", refine=CRF, refined=0.68, seed=0.4, segmenter=0.5)]
     )
 
-    assert page.crossing(with_segmenter)
-    assert compare_plots._crossed_panels(with_segmenter) is None
+    assert page.pivot_table(with_segmenter)
+    assert compare_plots._pivot_panels(with_segmenter) is None
 
 
 def test_nothing_that_is_drawn_is_cut_off():
@@ -58,7 +58,7 @@ def test_nothing_that_is_drawn_is_cut_off():
     )
     _, panels = compare_plots._panels(content)
 
-    furthest = compare_plots._furthest(panels)
+    furthest = compare_plots._largest_value(panels)
 
     assert furthest == pytest.approx(0.9 + statistics.stdev([0.95, 0.85]))
 
@@ -76,7 +76,9 @@ def test_a_second_round_costs_what_its_labels_cost_too():
     again = replace(once.segmenter, seconds={**once.segmenter.seconds, "relabel": 700.0})
     content = section([once, replace(result("a.CAM", segmenter=0.6), segmenter=again)])
 
-    costs = {compare_plots._seconds_before(content.decides, group) for group in content.groups}
+    costs = {
+        compare_plots._seconds_before(content.primary_measure, group) for group in content.groups
+    }
 
     assert max(costs) - min(costs) == pytest.approx(700.0)
 

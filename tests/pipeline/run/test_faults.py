@@ -20,11 +20,11 @@ from tests.pipeline.runs import again, do, with_settings
 
 
 def test_a_stage_without_the_one_before_it_names_the_command(make_run):
-    with pytest.raises(MissingArtifactError, match=r"run\.py stage=classifier"):
+    with pytest.raises(MissingArtifactError, match=r"tsgb run stage=classifier"):
         do(make_run(), "pseudo_labels")
-    with pytest.raises(MissingArtifactError, match=r"run\.py stage=pseudo_labels"):
+    with pytest.raises(MissingArtifactError, match=r"tsgb run stage=pseudo_labels"):
         do(make_run(), "segmentation")
-    with pytest.raises(MissingArtifactError, match=r"run\.py stage=segmentation"):
+    with pytest.raises(MissingArtifactError, match=r"tsgb run stage=segmentation"):
         do(make_run(), "evaluate")
 
 

@@ -25,7 +25,7 @@ def changed(network):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_statistics_are_frozen_in_a_real_training_where_asked(frozen):
+def test_statistics_are_frozen_in_training_if_configured(frozen):
     statistics = {name for name in changed(task(freeze_batchnorm=frozen)) if "running" in name}
 
     assert bool(statistics) != frozen

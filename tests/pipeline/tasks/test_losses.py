@@ -46,7 +46,7 @@ def expected(loss, logits, labels):
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), void=st.sampled_from([0.0, 0.5]))
-def test_each_loss_is_what_a_loop_over_pixels_says(loss, seed, void):
+def test_losses_equal_a_loop_over_pixels(loss, seed, void):
     logits, labels = random_batch(seed, void=void)
 
     value = loss(logits, labels).item()
@@ -66,7 +66,7 @@ def test_void_pixels_get_no_gradient(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_nothing_but_void_is_zero_with_a_gradient(loss):
+def test_a_void_batch_has_zero_loss_and_a_gradient(loss):
     logits, labels = random_batch(4, void=1.1)
 
     value = loss(logits, labels)

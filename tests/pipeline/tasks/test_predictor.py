@@ -32,7 +32,7 @@ def image():
 
 
 @pytest.mark.parametrize("label", [[], [1], [2, 0]])
-def test_only_classes_of_the_label_are_left_and_their_ratios_stay(network, image, label):
+def test_only_classes_of_the_label_are_kept_with_their_ratios(network, image, label):
     targets = torch.tensor([label], dtype=torch.int64)
 
     planes = LabelledPredictor(network, [1.0], flip=True).predict_step((image, targets), 0)
@@ -74,7 +74,7 @@ class Says(torch.nn.Module):
         return self.logits[: len(images)]
 
 
-def test_a_class_that_is_rather_there_keeps_all_and_one_that_is_not_its_odds(image):
+def test_the_factor_of_a_class_is_its_odds_up_to_one(image):
     prior = ClassifierPrior(Says([0.9, 0.5, 0.1, 0.0, 1.0]))
 
     factors = prior(image, flip=False)
@@ -82,7 +82,7 @@ def test_a_class_that_is_rather_there_keeps_all_and_one_that_is_not_its_odds(ima
     torch.testing.assert_close(factors, torch.tensor([1, 1, 1, 1 / 9, 0, 1]))
 
 
-def test_with_flip_the_probabilities_of_both_mirrors_are_averaged(image):
+def test_with_flip_the_probabilities_of_both_images_are_averaged(image):
     prior = ClassifierPrior(Says([0.4, 0.2], [0.2, 0.9]))
 
     torch.testing.assert_close(prior(image, flip=True), torch.tensor([1, 3 / 7, 1]))

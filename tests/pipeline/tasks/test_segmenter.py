@@ -1,4 +1,4 @@
-"""The segmentation task: void teaches nothing, encoders start from a classifier, any size works."""
+"""The segmentation task: void pixels, encoders that start from a classifier, any image size."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def task(**settings):
     return SegmenterTask.from_config(SegmenterConfig(**{**SMALL, **settings}), ("a", "b"))
 
 
-def test_void_pixels_teach_nothing():
+def test_void_pixels_are_ignored():
     network = task().eval()
     images = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
     labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -36,7 +36,7 @@ def test_void_pixels_teach_nothing():
     torch.testing.assert_close(half, expected)
 
 
-def test_a_batch_of_nothing_but_void_has_no_loss_and_no_nan():
+def test_a_void_batch_has_zero_loss():
     network = task()
     network.log = lambda *_, **__: None
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
@@ -49,7 +49,7 @@ def test_a_batch_of_nothing_but_void_has_no_loss_and_no_nan():
 
 
 @pytest.mark.parametrize("size", [(50, 70), (64, 64), (33, 129)])
-def test_probabilities_come_at_the_size_of_the_image(size):
+def test_probabilities_have_the_size_of_the_image(size):
     network = task().eval()
     image = torch.randint(0, 255, (1, 3, *size), dtype=torch.uint8)
 
@@ -79,7 +79,7 @@ def test_a_mirrored_image_has_the_mirrored_prediction_with_flip():
         ("torchvision", "resnet18", "resnet18"),
     ],
 )
-def test_the_encoder_goes_on_from_the_classifier(library, backbone, encoder):
+def test_the_encoder_starts_from_the_classifier(library, backbone, encoder):
     classifier = build_classifier(library, backbone, "none", 2)
     network = task(encoder=encoder, arch="linknet")
 
@@ -138,7 +138,7 @@ def statistics(network):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_statistics_of_the_encoder_are_frozen_in_a_real_training_where_asked(frozen):
+def test_statistics_of_the_encoder_are_frozen_in_training_if_configured(frozen):
     network = task(freeze_batchnorm=frozen)
     before = statistics(network)
 
@@ -147,7 +147,7 @@ def test_statistics_of_the_encoder_are_frozen_in_a_real_training_where_asked(fro
     assert all(torch.equal(before[key], after[key]) == frozen for key in before)
 
 
-def test_the_result_is_the_mean_of_weights_where_asked():
+def test_with_ema_the_result_is_the_average_of_the_weights():
     from pytorch_lightning.callbacks import Callback
 
     class Seen(Callback):
@@ -170,6 +170,6 @@ def test_the_result_is_the_mean_of_weights_where_asked():
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_a_mean_that_never_moves_is_refused(decay):
+def test_an_ema_decay_outside_its_range_is_refused(decay):
     with pytest.raises(ConfigError, match=rf"segmenter\.ema: {decay}"):
         task(ema=decay)

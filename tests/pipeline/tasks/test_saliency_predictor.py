@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.networks.pixels import pad_to_multiple, scaled_size
-from pipeline.tasks.pseudo_labeler import PseudoLabeler, smooth
+from pipeline.tasks.saliency_predictor import SaliencyPredictor, smooth
 
 
 class Brightness:
@@ -19,9 +19,9 @@ class Brightness:
         return grey * (targets[:, :, None, None] + 1)
 
 
-def labeler(method, **options):
+def predictor(method, **options):
     settings = {"size": 65, "scales": [1.0], "flip": False, **options}
-    return PseudoLabeler(torch.nn.Identity(), method, **settings)
+    return SaliencyPredictor(torch.nn.Identity(), method, **settings)
 
 
 def image_with_a_bright_corner():
@@ -31,7 +31,7 @@ def image_with_a_bright_corner():
 
 
 def test_maps_are_a_quarter_of_the_image_with_maximum_one():
-    maps = labeler(Brightness()).predict_step(
+    maps = predictor(Brightness()).predict_step(
         (image_with_a_bright_corner(), torch.tensor([[0, 4]])), 0
     )
 
@@ -42,26 +42,26 @@ def test_maps_are_a_quarter_of_the_image_with_maximum_one():
     assert (2, 2) <= divmod(peak, 23) <= (7, 7)
 
 
-def test_one_call_of_the_method_for_each_scale_mirror_included():
+def test_the_method_is_called_once_per_scale_with_flip():
     method = Brightness()
     batch = (image_with_a_bright_corner(), torch.tensor([[0, 1, 2]]))
 
-    labeler(method, scales=[0.5, 1.0, 2.0], flip=True).predict_step(batch, 0)
+    predictor(method, scales=[0.5, 1.0, 2.0], flip=True).predict_step(batch, 0)
 
     assert method.calls == [(2, 3, 33, 33), (2, 3, 33, 65), (2, 3, 97, 129)]
 
 
-def test_the_mirror_is_turned_back():
+def test_maps_of_the_mirrored_image_are_mirrored_back():
     batch = (image_with_a_bright_corner(), torch.tensor([[0]]))
 
-    straight = labeler(Brightness()).predict_step(batch, 0)
-    both = labeler(Brightness(), flip=True).predict_step(batch, 0)
+    straight = predictor(Brightness()).predict_step(batch, 0)
+    both = predictor(Brightness(), flip=True).predict_step(batch, 0)
 
     torch.testing.assert_close(straight, both, atol=0.02, rtol=0)
 
 
 def test_an_image_without_classes_has_no_maps_and_one_without_pixels_no_result():
-    task = labeler(Brightness())
+    task = predictor(Brightness())
     none = torch.zeros(1, 0, dtype=torch.int64)
 
     assert task.predict_step((image_with_a_bright_corner(), none), 0).shape == (0, 15, 23)
@@ -73,12 +73,14 @@ def test_a_map_without_positive_values_stays_zero_not_nan():
         def attribute(self, images, targets):
             return -torch.ones(len(images), targets.shape[1], 8, 8)
 
-    maps = labeler(Negative()).predict_step((image_with_a_bright_corner(), torch.tensor([[0]])), 0)
+    maps = predictor(Negative()).predict_step(
+        (image_with_a_bright_corner(), torch.tensor([[0]])), 0
+    )
 
     assert maps.abs().sum() == 0
 
 
-def test_smoothing_removes_what_alternates_and_keeps_what_is_flat():
+def test_smoothing_removes_alternation_and_keeps_constants():
     columns = torch.arange(8).expand(8, 8)
     flat = torch.full((1, 1, 8, 8), 3.0)
     alternating = (1.0 - 2 * (columns % 2)).view(1, 1, 8, 8)
@@ -96,7 +98,7 @@ def test_sizes_keep_the_aspect_ratio_in_steps_of_32(height, width, longer, expec
     assert scaled_size(height, width, longer) == expected
 
 
-def test_padding_repeats_the_border():
+def test_padding_replicates_the_border():
     padded = pad_to_multiple(torch.arange(6.0).view(1, 1, 2, 3), 4)
 
     assert padded.shape == (1, 1, 4, 4)

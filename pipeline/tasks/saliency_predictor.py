@@ -1,4 +1,4 @@
-"""From images to saliency maps of the classes they show, as a Lightning prediction."""
+"""Computation of saliency maps for the classes of an image, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipeline.networks.pixels import normalise_colours, resize, scaled_size
 
 
 class SaliencyMethod(Protocol):
-    """What this task needs of a method of ``tsgb``."""
+    """The interface of a method of ``tsgb``."""
 
     def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
         """Raw maps [B, K, h, w] of classes [B, K]."""
 
 
-class PseudoLabeler(pl.LightningModule):
-    """Maps of every class in an image's label; one forward pass for each scale, mirror included.
+class SaliencyPredictor(pl.LightningModule):
+    """Maps of every class in an image's label, with one forward pass per scale.
 
     Batches hold one image: ``(image uint8 [1, 3, H, W], targets [1, K])``.
 
     Args:
-        classifier: Gives logits of normalised images; its weights are on the same device.
-        method: Explains that network.
-        size: Longer side at scale 1, px.
-        scales: Of the longer side.
-        flip: Add the maps of the mirrored image.
-        normalise: Makes the input of the classifier of RGB [B, 3, H, W] in [0, 255].
+        classifier: A network that maps normalised images to logits.
+        method: A saliency method of that network.
+        size: Longer side of the image at scale 1, px.
+        scales: Factors on the longer side; maps are averaged over them.
+        flip: Average over the mirrored image too; both are in one batch.
+        normalise: Turns RGB [B, 3, H, W] in [0, 255] into the input of the classifier.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class PseudoLabeler(pl.LightningModule):
         method: SaliencyMethod,
         config: SaliencyConfig,
         normalise: Callable[[Tensor], Tensor] = normalise_colours,
-    ) -> PseudoLabeler:
-        """The task as ``saliency`` has it."""
+    ) -> SaliencyPredictor:
+        """A predictor with the settings of the group ``saliency``."""
         return cls(
             classifier,
             method,
@@ -78,15 +78,15 @@ class PseudoLabeler(pl.LightningModule):
 
     @torch.enable_grad()
     def maps(self, image: Tensor, targets: Tensor) -> Tensor:
-        """Maps in [0, 1], [K, h, w], a quarter of the image's sides.
+        """Maps in [0, 1], [K, h, w], at a quarter of the image's sides.
 
-        At every scale and mirror a map is clamped at zero and divided by its maximum, so that each
-        has the same say; then they are added and divided by the maximum of the sum.
+        The map of each scale and flip is clamped at zero and divided by its maximum, so that all
+        have equal weight; the sum is again divided by its maximum.
         """
         height, width = image.shape[-2:]
         stored = (-(-height // 4), -(-width // 4))
         total = torch.zeros(targets.shape[1], *stored, device=image.device)
-        if targets.numel() == 0:  # an image that shows none of the classes
+        if targets.numel() == 0:  # an image without any of the classes
             return total
         for scale in self.scales:
             pixels = resize(image, scaled_size(height, width, self.size * scale))
@@ -106,8 +106,8 @@ class PseudoLabeler(pl.LightningModule):
 def smooth(maps: Tensor) -> Tensor:
     """Maps [B, K, h, w] after the binomial filter (1, 2, 1) / 4 along both axes.
 
-    A convolution with stride 2 and kernel 3 covers every other input once and the rest twice, so
-    relevance that came down through it alternates from pixel to pixel. This filter is zero at
+    A convolution with stride 2 and kernel size 3 reads every other input once and the rest twice,
+    so relevance propagated through it alternates from pixel to pixel. This filter is zero at
     exactly that frequency.
     """
     taps = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4

@@ -95,7 +95,7 @@ def trained(run: Path) -> nn.Module:
             f"{run}: holds {len(found)} classifiers, expected one. Make a run with: "
             "python scripts/run.py stage=classifier"
         )
-    task = ClassifierTask.from_checkpoint(str(found[0]))
+    task = ClassifierTask.from_checkpoint(found[0])
     if tuple(task.classes) != NAMES:
         raise SystemExit(f"{found[0]}: knows {task.classes}. Give a run on data=shapes.")
     return task.network

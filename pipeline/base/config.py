@@ -30,6 +30,7 @@ class Command(StrEnum):
     explain = "explain"
     saliency_benchmark = "saliency_benchmark"
     compare = "compare"
+    verify = "verify"
 
 
 class Library(StrEnum):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# What torch says, on a CPU and on a GPU.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
 
 class PipelineError(Exception):
     """Base of every error that the pipeline raises on purpose."""
@@ -17,6 +20,10 @@ class DataError(PipelineError):
     """Images, labels or masks cannot be used."""
 
 
+class DamagedFileError(DataError):
+    """A file that the pipeline wrote is damaged; it was put aside, so that it is made anew."""
+
+
 class MissingArtifactError(PipelineError):
     """A stage needs the result of an earlier stage that has not run."""
 
@@ -27,6 +34,27 @@ class StageIncompleteError(PipelineError):
 
 class StorageError(PipelineError):
     """A file could not be written, most often because the disk is full."""
+
+
+def failure_of_image(error: Exception) -> str | None:
+    """Why one image cannot be used; None for an error that concerns more than that image.
+
+    Example:
+        >>> failure_of_image(DataError("a.jpg: unreadable"))
+        'a.jpg: unreadable'
+        >>> failure_of_image(StorageError("the disk is full")) is None
+        True
+    """
+    if isinstance(error, StorageError | ConfigError):
+        return None
+    if isinstance(error, PipelineError | ValueError):
+        return str(error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return (
+            "not enough memory for this image. Make it smaller, lower the sizes and scales of the "
+            "stage, or take it off the list."
+        )
+    return None
 
 
 def at_most(problems: Sequence[str], limit: int = 20) -> str:

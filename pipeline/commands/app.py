@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from pipeline.commands.stopping import stop_at_once
 from pipeline.run.schema import CONFIGS, register_schema
 
 register_schema()
@@ -17,6 +18,7 @@ register_schema()
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="run")
 def main(config: DictConfig) -> None:
     """Run the stage that the configuration names, in the folder that Hydra made."""
+    stop_at_once()
     from pipeline.commands.launch import launch  # seconds of imports that --help can do without
 
     hydra_config = HydraConfig.get()

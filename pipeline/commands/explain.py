@@ -115,4 +115,4 @@ def _attribution(
         classifier.network, method, run.settings.saliency, classifier.preprocessing.normalise
     )
     pixels = to_tensor(image)[None]
-    return lambda _, targets: predictor.maps(pixels, targets)[None]
+    return lambda _, targets: predictor.predict_image(pixels, targets)[None]

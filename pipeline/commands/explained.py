@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -13,7 +12,7 @@ from pipeline.networks.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
-from pipeline.stages.trained import load_classifier
+from pipeline.stages.trained import given_classifier, load_classifier
 from pipeline.tasks.classifier import ClassifierTask
 from tsgb.explain.classifier import Classifier, Preprocessing, library_classifier
 from tsgb.explain.networks import LIBRARIES, NetworkError
@@ -32,7 +31,8 @@ def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
         ConfigError: The file does not exist.
         MissingArtifactError: The run has no classifier yet.
     """
-    task = _own(run) if checkpoint is None else _read(checkpoint, who)
+    given = checkpoint and given_classifier(checkpoint, f"{who}.checkpoint")
+    task = given or _own(run)
     ours, theirs = run.settings.classifier, task.settings
     same = {ours.middle_layer: theirs.middle_layer, ours.last_layer: theirs.last_layer}
     size = theirs.size
@@ -50,16 +50,6 @@ def _own(run: Run) -> ClassifierTask:
     step = Step(run, STAGES["classifier"])
     require(step)
     return load_classifier(step.folder.path)
-
-
-def _read(checkpoint: str, who: str) -> ClassifierTask:
-    path = Path(checkpoint).expanduser()
-    if not path.is_file():
-        raise ConfigError(
-            f"{who}.checkpoint: no file {checkpoint!r}. Give the path of a .ckpt file that "
-            "stage=classifier wrote, or leave it out for the run's own."
-        )
-    return ClassifierTask.from_checkpoint(str(path))
 
 
 def library_model(run: Run, model: str, weights: str, who: str) -> ExplainedNetwork:

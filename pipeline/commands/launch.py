@@ -18,7 +18,7 @@ from rich.console import Console
 from pipeline.base.config import Command, RunConfig
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_json
-from pipeline.commands import compare, explain, report, saliency_benchmark
+from pipeline.commands import compare, explain, report, saliency_benchmark, verify
 from pipeline.run.executor import execute, steps_of
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
@@ -29,6 +29,7 @@ _ON_TOP: dict[Command, Callable[[Run], None]] = {
     Command.explain: explain.run,
     Command.saliency_benchmark: saliency_benchmark.run,
     Command.compare: compare.run,
+    Command.verify: verify.run,
 }
 """Commands that read what stages made."""
 

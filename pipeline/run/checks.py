@@ -21,6 +21,7 @@ from pipeline.run.building import build
 from pipeline.run.context import RunContext
 from pipeline.stages.predictions import evaluated_split, predictions_folder
 from pipeline.stages.refinement import features
+from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
@@ -120,11 +121,8 @@ class Checks:
         split = evaluated_split(config, data)
         if config.label_oracle:
             require_labels(split, "evaluate.label_oracle=true")
-        if config.checkpoint is not None and not Path(config.checkpoint).expanduser().is_file():
-            raise ConfigError(
-                f"evaluate.checkpoint: {config.checkpoint!r} does not exist. Give the path of a "
-                ".ckpt file that stage=segmentation wrote."
-            )
+        if config.checkpoint is not None:
+            given_segmenter(config.checkpoint, "evaluate.checkpoint", data)
         if config.masks is not None:
             self._given("evaluate.masks", predictions_folder(config, Path()), split.ids, split.name)
         if config.refine:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline.base.config import Command
-from pipeline.base.errors import MissingArtifactError
+from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
+from pipeline.base.files import DAMAGED
 from pipeline.run.building import build
 from pipeline.run.checks import Checks
 from pipeline.run.fingerprint import code_version
@@ -17,6 +18,7 @@ from pipeline.run.run import Run
 from pipeline.run.stage import Outcome, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
 from pipeline.stages.job import Job, Summary
+from pipeline.stages.own_files import remade
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,23 @@ def require(step: Step) -> None:
 
 
 def _work(step: Step) -> Summary:
+    _check_inputs(step)
     return step.stage.work(job_of(step))
+
+
+def _check_inputs(step: Step) -> None:
+    """Compare what a stage is about to read with the hashes of what was written.
+
+    Raises:
+        DamagedFileError: Some files have changed. They were put aside.
+    """
+    for need in _needs(step):
+        damaged = need.folder.put_altered_aside()
+        if damaged:
+            raise DamagedFileError(
+                f"{need.folder.path}: {len(damaged)} file(s) are not what the stage wrote. They "
+                f"were renamed NAME{DAMAGED}. {remade()}\n{at_most(damaged)}"
+            )
 
 
 def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:

@@ -125,6 +125,16 @@ class StageFolder:
             if (self.path / name).exists():
                 put_aside(self.path / name)
 
+    def put_altered_aside(self) -> list[str]:
+        """Compare every file with its hash; give those that differ another name, and return them.
+
+        Afterwards the stage is not done, and the command that made it makes these files anew.
+        """
+        altered = self.contents.altered()
+        for name in altered:
+            put_aside(self.path / name)
+        return altered
+
     def _seconds_worked(self, manifest: Manifest) -> float:
         """Seconds of earlier sessions; a killed one worked until it wrote its last file."""
         if manifest.is_done:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.base.config import Truth
-from pipeline.base.errors import ConfigError, PipelineError, StorageError
+from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
 from pipeline.base.files import atomic_path, read_json, write_json
 from pipeline.data.catalogue import Item, spaced
 from pipeline.data.datasets import to_tensor
@@ -96,10 +96,11 @@ def _go_through(job: Job, scorer: _MethodScorer, missing: Sequence[Item], name: 
         for done, item in enumerate(missing, start=1):
             try:
                 scorer.score(item)
-            except StorageError:
-                raise
-            except (PipelineError, TSGBError) as error:
-                failures[item.id] = str(error)
+            except Exception as error:
+                reason = str(error) if isinstance(error, TSGBError) else failure_of_image(error)
+                if reason is None:
+                    raise
+                failures[item.id] = reason
             step(done, len(missing))
     return failures
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.images import read_image
@@ -20,7 +19,7 @@ from pipeline.stages.job import Job, Summary
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.refinement import refinement
-from pipeline.stages.trained import CHECKPOINT, load_classifier
+from pipeline.stages.trained import given_segmenter, load_classifier, load_segmenter
 from pipeline.tasks.predictor import ClassifierPrior, LabelledPredictor, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
@@ -72,12 +71,6 @@ def _predictor(job: Job) -> Predictor:
 
 def _network(job: Job) -> SegmenterTask:
     given = job.settings.evaluate.checkpoint
-    path = Path(given).expanduser() if given else job.inputs["segmentation"] / CHECKPOINT
-    network = SegmenterTask.from_checkpoint(str(path))
-    if tuple(network.classes) != job.data.classes:
-        raise ConfigError(
-            f"evaluate.checkpoint: {path} knows {len(network.classes)} classes "
-            f"({', '.join(network.classes)}), the data have {len(job.data.classes)} "
-            f"({', '.join(job.data.classes)}). Choose the data that the segmenter was trained on."
-        )
-    return network
+    if given is not None:
+        return given_segmenter(given, "evaluate.checkpoint", job.data)
+    return load_segmenter(job.inputs["segmentation"])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.config import MaskedSplit, SaliencyConfig
 from pipeline.data.catalogue import Catalogue, Item, Split, spaced
+from pipeline.stages.own_files import read_own
 
 
 def masked_split(config: SaliencyConfig, data: Catalogue) -> Split:
@@ -38,6 +39,17 @@ def map_path(folder: Path, item: Item) -> Path:
 
 
 def read_maps(folder: Path, item: Item) -> NDArray[np.float32]:
-    """Maps [K, h, w] in [0, 1] of the classes in the label, a quarter of the image's sides."""
-    with np.load(map_path(folder, item)) as content:
-        return np.asarray(content["maps"], dtype=np.float32)
+    """Maps [K, h, w] in [0, 1] of the classes in the label, a quarter of the image's sides.
+
+    Raises:
+        DamagedFileError: The file is damaged. It was renamed.
+    """
+    return read_own(map_path(folder, item), lambda path: _load(path, len(item.labels)))
+
+
+def _load(path: Path, classes: int) -> NDArray[np.float32]:
+    with np.load(path) as content:
+        maps = np.asarray(content["maps"], dtype=np.float32)
+    if maps.ndim != 3 or len(maps) != classes:
+        raise ValueError(f"shape {maps.shape} for {classes} classes")
+    return maps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -11,7 +10,6 @@ from typing import Any, Self, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,8 +17,8 @@ from pipeline.base.errors import (
     DataError,
     PipelineError,
     StageIncompleteError,
-    StorageError,
     at_most,
+    failure_of_image,
 )
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import TargetedImages, single_threaded
@@ -64,28 +62,24 @@ class _Writer(Callback):
 
     def on_predict_batch_end(
         self,
-        trainer: pl.Trainer,
+        _trainer: pl.Trainer,
         _task: pl.LightningModule,
         outputs: Any,
         _batch: Any,
         batch_idx: int,
         _loader: int = 0,
     ) -> None:
-        """Write one result, then end if SIGTERM came: Lightning only makes a note of it."""
-        self._write(self.items[batch_idx], outputs)
-        if trainer.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)
-
-    def _write(self, item: Item, outputs: Any) -> None:
-        if outputs is None:
-            self.failures[item.id] = f"{item.image}: cannot be read any more"
-            return
+        """Write one result, or note why there is none."""
+        item = self.items[batch_idx]
         try:
+            if isinstance(outputs, Exception):
+                raise outputs
             self.write(item, outputs)
-        except StorageError:
-            raise
-        except PipelineError as error:
-            self.failures[item.id] = str(error)
+        except Exception as error:
+            reason = failure_of_image(error)
+            if reason is None:
+                raise
+            self.failures[item.id] = f"{item.image}: {reason}"
 
 
 def in_parallel(
@@ -108,11 +102,12 @@ def in_parallel(
             running += [(new, pool.submit(work, new)) for new in islice(source, 1)]
             try:
                 yield value, future.result()
-            except StorageError:
-                pool.shutdown(cancel_futures=True)
-                raise
-            except (DataError, ValueError) as error:
-                yield value, error if isinstance(error, PipelineError) else DataError(str(error))
+            except Exception as error:
+                reason = failure_of_image(error)
+                if reason is None:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                yield value, error if isinstance(error, PipelineError) else DataError(reason)
 
 
 class BackgroundPool:
@@ -149,10 +144,9 @@ class BackgroundPool:
     def _try(self, value: object) -> None:
         try:
             self._work(value)
-        except (DataError, ValueError):
-            pass
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            self._error = error
+            if not isinstance(error, Exception) or failure_of_image(error) is None:
+                self._error = error
         finally:
             self._places.release()
 
@@ -176,6 +170,6 @@ def raise_if_any(failures: Failures, total: int, what: str) -> None:
         lines = [f"{name}: {reason}" for name, reason in failures.items()]
         raise StageIncompleteError(
             f"{what}: {len(failures)} of {total} images failed; the other {total - len(failures)} "
-            "are done and kept. Repair these images or take them off the list, then run the same "
-            f"command again.\n{at_most(lines)}"
+            "are done and kept. Once the causes are removed the same command makes the rest.\n"
+            f"{at_most(lines)}"
         )

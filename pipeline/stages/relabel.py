@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.base.arrays import Floats
-from pipeline.base.errors import PipelineError, StorageError
+from pipeline.base.errors import failure_of_image
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import VOID, Item
 from pipeline.data.images import read_image
@@ -22,9 +22,8 @@ from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
 from pipeline.stages.prediction import BackgroundPool, Failures, predict, raise_if_any
 from pipeline.stages.refinement import refinement
-from pipeline.stages.trained import CHECKPOINT
+from pipeline.stages.trained import load_segmenter
 from pipeline.tasks.predictor import LabelledPredictor
-from pipeline.tasks.segmenter import SegmenterTask
 
 
 def work(job: Job) -> Summary:
@@ -39,7 +38,7 @@ def work(job: Job) -> Summary:
     maker = _Maker(job.folder, config.min_confidence, refine)
     missing = [item for item in items if not are_made(job.folder, item)]
     if missing:
-        network = SegmenterTask.from_checkpoint(str(job.inputs["segmentation"] / CHECKPOINT))
+        network = load_segmenter(job.inputs["segmentation"])
         task = LabelledPredictor(network, config.scales, flip=config.flip)
         _predict(job, task, missing, maker)
     raise_if_any(maker.failures, len(items), "relabel")
@@ -59,10 +58,11 @@ class _Maker:
         item, probabilities = entry
         try:
             self.make(item, probabilities)
-        except StorageError:
-            raise
-        except (PipelineError, ValueError) as error:
-            self.failures[item.id] = str(error)
+        except Exception as error:
+            reason = failure_of_image(error)
+            if reason is None:
+                raise
+            self.failures[item.id] = reason
 
     def make(self, item: Item, probabilities: Floats) -> None:
         refined = self.refine(read_image(item.image), [probabilities])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pipeline.scoring import LABEL_ORACLE, ConfusionMatrix, ThresholdSweep
 from pipeline.stages.job import Job
 from pipeline.stages.label_images import KINDS, mask_path
 from pipeline.stages.maps import scored_split
+from pipeline.stages.own_files import read_own
+from pipeline.stages.prediction import Failures, raise_if_any
 from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.seed_maps import seed_maps
 
@@ -46,7 +49,9 @@ def score_predictions(job: Job) -> Scores | None:
     matrix = ConfusionMatrix(len(job.data.classes) + 1)
 
     def update(item: Item, truth: LabelImage) -> None:
-        matrix.update(read_label_image(prediction_path(config, job.folder, item)), truth)
+        path = prediction_path(config, job.folder, item)
+        add = partial(_add, matrix, truth)
+        _ = read_own(path, add) if config.masks is None else add(path)
 
     _go_through(job, split, update)
     scores = matrix.as_dict(job.data.classes)
@@ -61,7 +66,7 @@ def _score_kinds(job: Job, split: Split, more: Callable[[Item, LabelImage], None
 
     def update(item: Item, truth: LabelImage) -> None:
         for kind, matrix in matrices.items():
-            matrix.update(read_label_image(mask_path(job.folder, kind, item)), truth)
+            read_own(mask_path(job.folder, kind, item), partial(_add, matrix, truth))
         more(item, truth)
 
     _go_through(job, split, update)
@@ -69,15 +74,25 @@ def _score_kinds(job: Job, split: Split, more: Callable[[Item, LabelImage], None
     return {**scores, **_about(split)}
 
 
+def _add(matrix: ConfusionMatrix, truth: LabelImage, path: Path) -> None:
+    matrix.update(read_label_image(path), truth)
+
+
 def _go_through(job: Job, split: Split, update: Callable[[Item, LabelImage], None]) -> None:
-    """Call ``update`` with each image and its ground truth; an error names the image."""
+    """Call ``update`` with each image and its ground truth.
+
+    Raises:
+        StageIncompleteError: Some images could not be scored; named after all were tried.
+    """
+    failures: Failures = {}
     with job.terminal.progress("scoring", len(split.items)) as step:
         for count, item in enumerate(split.items, start=1):
             try:
                 update(item, read_label_image(item.mask or Path()))
             except DataError as error:
-                raise DataError(f"{item.id}: {error}") from error
+                failures[item.id] = str(error)
             step(count, len(split.items))
+    raise_if_any(failures, len(split.items), "scoring")
 
 
 def _about(split: Split) -> Scores:

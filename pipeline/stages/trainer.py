@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from pipeline.base.quiet import silence_lightning
 from pipeline.stages.job import Job
+from pipeline.tasks.checkpoints import AtomicCheckpoints
 
 
 def make_trainer(job: Job, **options: Any) -> pl.Trainer:
@@ -30,6 +31,7 @@ def make_trainer(job: Job, **options: Any) -> pl.Trainer:
         "precision": "32-true",
         "logger": False,
         "callbacks": callbacks,
+        "plugins": [AtomicCheckpoints()],
         "enable_progress_bar": settings.progress,
         "enable_model_summary": False,
         "deterministic": "warn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+from pipeline.base.errors import DataError
+from pipeline.base.files import put_aside
 from pipeline.networks.device import training_precision
 from pipeline.stages.job import Job
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.stages.trainer import loggers, make_trainer
+from pipeline.tasks.checkpoints import check_whole, previous
 
 
 def seed_everything(job: Job) -> None:
@@ -37,8 +41,9 @@ class _SeedEveryStep(Callback):
 def fit(
     job: Job, task: pl.LightningModule, data: pl.LightningDataModule, **options: Any
 ) -> pl.Trainer:
-    """Train to the last epoch; the checkpoint of every epoch replaces the one before it."""
+    """Train to the last epoch; resume a killed session from its last whole checkpoint."""
     checkpoint = job.folder / CHECKPOINT
+    resumed = _resumable(job, checkpoint)
     keeper = ModelCheckpoint(
         job.folder,
         filename=checkpoint.stem,
@@ -56,5 +61,18 @@ def fit(
         num_sanity_val_steps=0,
         **options,
     )
-    trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+    trainer.fit(task, data, ckpt_path=str(resumed) if resumed else None, weights_only=True)
+    previous(checkpoint).unlink(missing_ok=True)
     return trainer
+
+
+def _resumable(job: Job, checkpoint: Path) -> Path | None:
+    """The newest whole checkpoint of a killed session; damaged ones are put aside."""
+    for path in (checkpoint, previous(checkpoint)):
+        try:
+            if path.exists():
+                check_whole(path)
+                return path
+        except DataError as error:
+            job.terminal.note(f"{error} It was renamed {put_aside(path).name}.")
+    return None

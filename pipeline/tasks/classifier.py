@@ -30,6 +30,8 @@ class ClassifierTask(NetworkTask):
 
     network: ClassifierNet
 
+    source = "stage=classifier"
+
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = ClassifierConfig(**settings)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.errors import DataError
 from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
+from pipeline.tasks.checkpoints import read_checkpoint
 from pipeline.tasks.optimisation import batch_norms
 
 
@@ -26,10 +28,12 @@ class NetworkTask(pl.LightningModule):
     """
 
     network: nn.Module
+    source: ClassVar[str]  # the command that trains it, for messages
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__()
-        self.save_hyperparameters({"settings": settings, "classes": classes})
+        kind = type(self).__name__
+        self.save_hyperparameters({"kind": kind, "settings": settings, "classes": classes})
         self.classes = classes
         self._always_eval: list[nn.Module] = []
 
@@ -41,16 +45,28 @@ class NetworkTask(pl.LightningModule):
         return cls({key: _plain(value) for key, value in asdict(config).items()}, list(classes))
 
     @classmethod
-    def from_checkpoint(cls, path: str) -> Self:
+    def from_checkpoint(cls, path: Path) -> Self:
         """The trained network of a checkpoint, in eval mode on the CPU.
 
         The initial weights of the training are not loaded again.
+
+        Raises:
+            DataError: It is damaged, of another kind of task, or of another version.
         """
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        hyper = content["hyper_parameters"]
-        task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
-        tensors = content["state_dict"]
-        task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
+        content = read_checkpoint(path)
+        hyper, tensors = content["hyper_parameters"], content["state_dict"]
+        if hyper.get("kind") != cls.__name__:
+            raise DataError(
+                f"{path}: a checkpoint of {hyper.get('kind', 'something else')}, where one of "
+                f"{cls.__name__} is needed. {cls.source} writes those."
+            )
+        try:
+            task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
+            task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise DataError(
+                f"{path}: made by another version of this project ({error}). Train it again."
+            ) from error
         return task.eval()
 
     def freeze_part(self, part: nn.Module, until: str, option: str, *, statistics: bool) -> None:

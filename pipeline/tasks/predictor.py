@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from pipeline.base.errors import DataError, failure_of_image
 from pipeline.networks.pixels import resize
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
@@ -39,10 +40,31 @@ class ClassifierPrior(nn.Module):
         return torch.cat([odds.new_ones(1), odds.clamp(max=1)])
 
 
-class Predictor(pl.LightningModule):
-    """Class probabilities [classes + 1, H, W] of one image at its own size.
+class ImagePredictor(pl.LightningModule):
+    """Predicts one image a batch: ``(image uint8 [1, 3, H, W], classes of its label [1, K])``.
 
-    Batches hold one image: ``(image uint8 [1, 3, H, W], classes of its label [1, K])``.
+    Subclasses define :meth:`predict_image`.
+    """
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | Exception:
+        """The prediction for a batch of one image, or the reason why it has none."""
+        image, targets = batch
+        if image.numel() == 0:
+            return DataError("cannot be read any more")
+        try:
+            return self.predict_image(image, targets)
+        except Exception as error:
+            if failure_of_image(error) is None:
+                raise
+            return error.with_traceback(None)  # the trace holds on to the memory of the image
+
+    def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
+        """The prediction for an image uint8 [1, 3, H, W] with the classes [1, K]."""
+        raise NotImplementedError
+
+
+class Predictor(ImagePredictor):
+    """Class probabilities [classes + 1, H, W] of one image at its own size.
 
     Args:
         network: The segmenter.
@@ -66,11 +88,8 @@ class Predictor(pl.LightningModule):
         self.prior = prior
 
     @torch.no_grad()
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
-        """Probabilities of a batch of one image, sum 1; None for no pixels."""
-        image = batch[0]
-        if image.numel() == 0:
-            return None
+    def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """Probabilities of background and all classes, sum 1."""
         planes = self.network.predict_probabilities(image, self.scales, flip=self.flip)
         if self.prior is None:
             return planes
@@ -83,12 +102,10 @@ class LabelledPredictor(Predictor):
     For images with a known label, such as training images.
     """
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
-        """Probabilities of a batch of one image, sum 1; None for no pixels."""
-        planes = super().predict_step(batch, _index)
-        if planes is None:
-            return None
-        return _sum_to_one(torch.cat([planes[:1], planes[batch[1][0] + 1]]))
+    def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
+        """Probabilities of background and the classes in the label, sum 1."""
+        planes = super().predict_image(image, targets)
+        return _sum_to_one(torch.cat([planes[:1], planes[targets[0] + 1]]))
 
 
 def _sum_to_one(planes: Tensor) -> Tensor:

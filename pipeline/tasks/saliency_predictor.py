@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from pipeline.base.config import SaliencyConfig
 from pipeline.networks.pixels import normalise_colours, resize, scaled_size
+from pipeline.tasks.predictor import ImagePredictor
 
 
 class SaliencyMethod(Protocol):
@@ -21,7 +21,7 @@ class SaliencyMethod(Protocol):
         """Raw maps [B, K, h, w] of classes [B, K]."""
 
 
-class SaliencyPredictor(pl.LightningModule):
+class SaliencyPredictor(ImagePredictor):
     """Maps of every class in an image's label, with one forward pass per scale.
 
     Batches hold one image: ``(image uint8 [1, 3, H, W], targets [1, K])``.
@@ -71,13 +71,8 @@ class SaliencyPredictor(pl.LightningModule):
             normalise=normalise,
         )
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | None:
-        """:meth:`maps` of a batch of one image; None for an image without pixels."""
-        image, targets = batch
-        return None if image.numel() == 0 else self.maps(image, targets)
-
     @torch.enable_grad()
-    def maps(self, image: Tensor, targets: Tensor) -> Tensor:
+    def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
         """Maps in [0, 1], [K, h, w], at a quarter of the image's sides.
 
         The map of each scale and flip is clamped at zero and divided by its maximum, so that all

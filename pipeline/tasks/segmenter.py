@@ -35,6 +35,8 @@ class SegmenterTask(NetworkTask):
         loss: The loss; it can be replaced by any callable of logits and labels.
     """
 
+    source = "stage=segmentation"
+
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = SegmenterConfig(**settings)

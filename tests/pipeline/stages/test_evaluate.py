@@ -54,7 +54,7 @@ def test_predictions_are_the_mean_of_probabilities_then_refined(copied, scales, 
 
     stage = do(run, "evaluate")
 
-    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    network = SegmenterTask.from_checkpoint(run.stage("segmentation").path / "last.ckpt")
     refinement = build(run.settings.refine, "refine")
     agree = []
     for item in run.data.val.items:
@@ -99,7 +99,7 @@ def test_the_classifier_prior_multiplies_by_its_odds_and_is_named(copied):
 
     plain = copied.stage("evaluate").summary["scores"]["protocol"]
     assert stage.summary["scores"]["protocol"] == f"{plain}, classifier prior"
-    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    network = SegmenterTask.from_checkpoint(run.stage("segmentation").path / "last.ckpt")
     classifier = load_classifier(run.stage("classifier").path)
     for item in run.data.val.items:
         planes = planes_by_hand(network, item, [1.0], flip=False)
@@ -116,7 +116,7 @@ def test_the_label_oracle_leaves_only_the_classes_of_the_label(copied, refine):
     stage = do(run, "evaluate")
 
     assert stage.summary["scores"]["protocol"].endswith(", label oracle")
-    network = SegmenterTask.from_checkpoint(str(run.stage("segmentation").path / "last.ckpt"))
+    network = SegmenterTask.from_checkpoint(run.stage("segmentation").path / "last.ckpt")
     refinement = build(run.settings.refine, "refine")
     for item in run.data.val.items:
         shown = np.array([0, *(label + 1 for label in item.labels)])
@@ -150,8 +150,7 @@ def test_a_refinement_that_looks_with_the_classifier_does_so_for_predictions_too
 
 
 def test_the_prior_of_a_classifier_that_is_gone_is_asked_for(copied):
-    checkpoint = copied.folder / "x.ckpt"
-    checkpoint.touch()
+    checkpoint = copied.stage("segmentation").path / "last.ckpt"
     settings = {"classifier_prior": True, "checkpoint": str(checkpoint)}
     run = with_settings(copied, evaluate=settings)
     (run.stage("classifier").path / "manifest.json").unlink()

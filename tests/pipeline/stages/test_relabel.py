@@ -45,7 +45,7 @@ def label_images(run, item):
 
 def test_the_label_images_are_what_segmenter_label_and_refinement_say(relabelled):
     path = relabelled.stage("segmentation").path / "last.ckpt"
-    network = SegmenterTask.from_checkpoint(str(path))
+    network = SegmenterTask.from_checkpoint(path)
     refine = build(relabelled.settings.refine, "refine")
     voids = 0
     for item in relabelled.data.train.items[:4]:

@@ -167,7 +167,7 @@ def test_another_label_image_in_the_folder_makes_another_segmenter(copied, masks
         (lambda path: path.unlink(), "1 of 10 images of 'train' have no label image"),
         (
             lambda path: path.write_bytes(encode_label_image(np.full((64, 64), 77, np.uint8))),
-            r"the mask holds the value\(s\) 77",
+            r"the mask contains the value\(s\) 77",
         ),
         (
             lambda path: path.write_bytes(encode_label_image(np.zeros((64, 32), np.uint8))),

@@ -92,4 +92,5 @@ def test_with_flip_the_probabilities_of_both_images_are_averaged(image):
 def test_an_image_without_pixels_has_no_prediction(network, kind):
     batch = (torch.zeros(1, 3, 0, 0, dtype=torch.uint8), torch.tensor([[0]]))
 
-    assert kind(network, [1.0], flip=False).predict_step(batch, 0) is None
+    failure = kind(network, [1.0], flip=False).predict_step(batch, 0)
+    assert str(failure) == "cannot be read any more"

@@ -65,7 +65,8 @@ def test_an_image_without_classes_has_no_maps_and_one_without_pixels_no_result()
     none = torch.zeros(1, 0, dtype=torch.int64)
 
     assert task.predict_step((image_with_a_bright_corner(), none), 0).shape == (0, 15, 23)
-    assert task.predict_step((torch.zeros(1, 3, 0, 0), torch.tensor([[0]])), 0) is None
+    failure = task.predict_step((torch.zeros(1, 3, 0, 0), torch.tensor([[0]])), 0)
+    assert str(failure) == "cannot be read any more"
 
 
 def test_a_map_without_positive_values_stays_zero_not_nan():

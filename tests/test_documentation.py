@@ -143,6 +143,9 @@ def parsed(words):
 
 
 def check_tsgb(words):
+    if words[0] == "run":
+        check_run(words[1:])
+        return
     wanted = parsed(words)
     if words[0] == "explain":
         method = command.method_named(wanted.method)
@@ -153,10 +156,14 @@ def check_script(words):
     script, *rest = words
     assert (ROOT / script).is_file()
     if script == "scripts/run.py":
-        if "-m" in rest:  # a sweep: its first job
-            rest = [word.partition(",")[0] for word in rest]
-        for setting in (word for word in rest if not word.startswith("-")):
-            check_setting(setting, rest)
+        check_run(rest)
+
+
+def check_run(words):
+    if "-m" in words:  # a sweep: its first job
+        words = [word.partition(",")[0] for word in words]
+    for setting in (word for word in words if not word.startswith("-")):
+        check_setting(setting, words)
 
 
 def check_make(words):

@@ -146,25 +146,6 @@ def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
     assert waited == [True]
 
 
-def test_a_polite_kill_ends_saliency_at_once(copied, monkeypatch):
-    """Lightning notes the signal and goes on with its predictions."""
-    shutil.rmtree(copied.folder / "saliency")
-    path, written = saliency.atomic_path, []
-
-    def killed(target):
-        written.append(target)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return path(target)
-
-    monkeypatch.setattr(saliency, "atomic_path", killed)
-
-    with pytest.raises(SystemExit) as ended:
-        do(copied, "saliency")
-
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert [target.exists() for target in written] == [True]
-
-
 def test_a_deleted_file_is_made_again(copied):
     stage = copied.stage("pseudo_labels")
     gone = mask_path(stage.path, "masks", copied.data.train.items[4])

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pipeline.base.files import read_json
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
-from pipeline.stages import saliency, training
+from pipeline.stages import training
 from pipeline.stages.label_images import mask_path
 from tests.conftest import ROOT, TINY
 from tests.pipeline.runs import again, do

@@ -31,6 +31,7 @@ from pipeline.run.run import Run
 from pipeline.scoring import ConfusionMatrix, miou
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
+from pipeline.stages.own_files import read_labels
 from pipeline.stages.predictions import evaluated_split, prediction_path
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
@@ -257,7 +258,8 @@ def _image_scores(
 
     def score(item: Item) -> float:
         matrix = ConfusionMatrix(len(found.classes) + 1)
-        matrix.update(read_label_image(scored(item)), read_label_image(item.mask or ""))
+        labels = read_labels(scored(item), found.run.folder)
+        matrix.update(labels, read_label_image(item.mask or ""))
         return matrix.mean_iou()
 
     items = [item for item in split.items if scored(item).exists()]
@@ -278,7 +280,7 @@ def _row(
     tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
     paths = {**label_images, **({"ground truth": item.mask} if item.mask else {})}
     tiles += [
-        _tile(title, overlay_labels(image, read_label_image(path)))
+        _tile(title, overlay_labels(image, read_labels(path, found.run.folder)))
         for title, path in paths.items()
         if path.exists()
     ]

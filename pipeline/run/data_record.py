@@ -39,14 +39,16 @@ class DataRecord:
     def refuse_another(self, data: Catalogue) -> None:
         """Raise if the folder has results of images from elsewhere.
 
-        Images of the same folders may be added, removed and labelled anew.
+        Images of the same folders may be added, removed and labelled anew; images that have moved
+        are the same, and so are those whose ground truth has changed.
 
         Raises:
             DataError: Names both data sets.
         """
         before = self._content.get("folders", [])
         now = _folders(data)
-        if not before or set(before) & set(now) or not has_stages(self._run):
+        same = set(before) & set(now) or self._content.get("images") == _images(data)
+        if not before or same or not has_stages(self._run):
             return
         raise DataError(
             f"{self._run}: has results of the data set {self._content['name']!r} (images in "
@@ -58,9 +60,14 @@ class DataRecord:
         """Record data that passed the check, unless that is known."""
         facts = {"layout": LAYOUT, "fingerprint": data_fingerprint(data), "name": data.name}
         facts |= {"classes": list(data.classes), "folders": _folders(data)}
-        facts |= {"contents": describe(data)}
+        facts |= {"images": _images(data), "contents": describe(data)}
         if facts != self._content:
             write_sealed(self._path, facts)
+
+
+def _images(data: Catalogue) -> str:
+    """Fingerprint of images and image labels alone."""
+    return data_fingerprint(data.without_truth())
 
 
 def _folders(data: Catalogue) -> list[str]:

@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.base.config import Command, RunConfig
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_json
+from pipeline.base.terminal import Terminal
 from pipeline.commands import compare, explain, report, saliency_benchmark, verify
 from pipeline.run.executor import execute, steps_of
 from pipeline.run.provenance import made_by
@@ -53,7 +54,7 @@ def launch(config: DictConfig, folder: Path, *, sweep: bool = False) -> None:
 
 def _failure(config: DictConfig, folder: Path, *, sweep: bool) -> str:
     """The text of what went wrong, once it was printed; empty if nothing did."""
-    console = Console(stderr=True, soft_wrap=True)
+    terminal = Terminal(console=Console(stderr=True, soft_wrap=True))
     with_trace = bool(os.environ.get("HYDRA_FULL_ERROR"))
     try:
         with storage_explained(folder):
@@ -64,10 +65,9 @@ def _failure(config: DictConfig, folder: Path, *, sweep: bool) -> str:
             raise
         if with_trace or not for_people:
             traceback.print_exc()
-        console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        terminal.note(str(error), type(error).__name__, "bold red")
         if sweep:
-            console.print("The other jobs go on. Afterwards the same command makes the rest.")
+            terminal.note("The other jobs go on. Afterwards the same command makes the rest.")
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -19,10 +19,10 @@ from torch import nn
 import tsgb
 from pipeline.base.errors import PipelineError
 from pipeline.commands import score
-from pipeline.commands.launch import plain
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
+from pipeline.run.settings import plain
 from scripts import draw_method_pictures as drawing
 from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed
@@ -145,7 +145,7 @@ def parsed(words):
 
 def check_tsgb(words):
     if words[0] == "run":
-        check_settings(words[1:])
+        check_run(words[1:])
         return
     if words[0] == "score":
         score.parser().parse_args(words[1:])
@@ -160,10 +160,10 @@ def check_script(words):
     script, *rest = words
     assert (ROOT / script).is_file()
     if script == "scripts/run.py":
-        check_settings(rest)
+        check_run(rest)
 
 
-def check_settings(words):
+def check_run(words):
     if "-m" in words:  # a sweep: its first job
         words = [word.partition(",")[0] for word in words]
     for setting in (word for word in words if not word.startswith("-")):

@@ -28,7 +28,7 @@ def main() -> None:
         line = understand(sys.argv[1:])
         if line.remembered is not None:
             path = line.remembered.path
-            sys.stderr.write(f"settings: {path}, and those of this command\n")
+            sys.stderr.write(f"settings: {path}, and the words of this command\n")
         sys.argv[1:] = line.arguments
         with storage_explained(Path.cwd()):
             _application(line)

@@ -140,17 +140,17 @@ def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
         with _turn(run, folder):
             if not folder.is_done:  # unless the other process did it
                 resumed = folder.begin()
-                terminal.note(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
+                terminal.note("going on" if resumed else "starting", name)
                 seconds = folder.finish(work())
-                terminal.note(f"[green]{name}[/]: done in {seconds:.0f} s")
+                terminal.note(f"done in {seconds:.0f} s", name, "green")
                 return
-    terminal.note(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+    terminal.note(f"unchanged ({folder.fingerprint}), skipped", name, "green")
 
 
 def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
     name = folder.path.relative_to(run.folder).as_posix()
-    busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
-    return folder.alone(lambda: run.terminal.note(busy))
+    busy = "another process is at it; waiting until it ends"
+    return folder.alone(lambda: run.terminal.note(busy, name))
 
 
 def job_of(step: Step) -> Job:

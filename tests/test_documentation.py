@@ -18,10 +18,10 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands.launch import plain
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
+from pipeline.run.settings import plain
 from scripts import draw_method_pictures as drawing
 from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed
@@ -143,6 +143,9 @@ def parsed(words):
 
 
 def check_tsgb(words):
+    if words[0] == "run":
+        check_run(words[1:])
+        return
     wanted = parsed(words)
     if words[0] == "explain":
         method = command.method_named(wanted.method)
@@ -153,10 +156,14 @@ def check_script(words):
     script, *rest = words
     assert (ROOT / script).is_file()
     if script == "scripts/run.py":
-        if "-m" in rest:  # a sweep: its first job
-            rest = [word.partition(",")[0] for word in rest]
-        for setting in (word for word in rest if not word.startswith("-")):
-            check_setting(setting, rest)
+        check_run(rest)
+
+
+def check_run(words):
+    if "-m" in words:  # a sweep: its first job
+        words = [word.partition(",")[0] for word in words]
+    for setting in (word for word in words if not word.startswith("-")):
+        check_setting(setting, words)
 
 
 def check_make(words):

@@ -60,6 +60,13 @@ class Terminal:
             yield step
 
 
+def print_error(error: Exception) -> None:
+    """Print what went wrong, in words, on standard error."""
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
+    console.print(str(error), markup=False, highlight=False)
+
+
 def number(value: float | None) -> str:
     """A score with three decimals, or "undefined" for None.
 

@@ -59,7 +59,7 @@ class RunContext:
         """Fingerprint of the ground truth of a split; its masks are read once."""
         masks = tuple(item.mask for item in split.items if item.mask is not None)
         if masks not in self._truths:
-            ids = [item.id for item in split.items if item.mask is not None]
+            ids = [(i.id, i.object_value) for i in split.items if i.mask is not None]
             content = [file_fingerprint(path) for path in masks]
             self._truths[masks] = fingerprint(list(zip(ids, content, strict=True)))
         return self._truths[masks]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass
@@ -32,6 +33,19 @@ class Terminal:
     def say(self, name: str, value: str) -> None:
         """Add a line to the summary at the end."""
         self.lines.append((name, value))
+
+    def warn(self, text: str) -> None:
+        """Print what may be a mistake, now; words in brackets are no markup."""
+        self.console.print(Text(f"Note: {text}", style="yellow"))
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table now; its first column is text, the others are numbers."""
+        table = Table(title=Text(title))
+        for k, name in enumerate(header):
+            table.add_column(name, justify="right" if k else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self.console.print(table)
 
     def summarise(self, title: str) -> None:
         """Print the summary."""

@@ -58,6 +58,7 @@ class Catalogue:
             ``train``, a part of ``train_aug`` with official masks). Empty without masks.
         val: Held-out images, on which the classifier and the segmenter are scored.
         max_megapixels: Larger images and masks are refused before they are decoded.
+        notes: What a person should know of how the data set was read.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Catalogue:
     scored: Split
     val: Split
     max_megapixels: float = MAX_MEGAPIXELS
+    notes: tuple[str, ...] = ()
 
     def without_truth(self) -> Catalogue:
         """The same data without any ground-truth masks."""

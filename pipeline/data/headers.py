@@ -43,6 +43,11 @@ class Header:
         stored = (self.height, self.width)
         return stored if self.orientation < 5 else stored[::-1]
 
+    @property
+    def hides_turn(self) -> bool:
+        """Whether the picture is turned or mirrored, and its shape does not tell."""
+        return self.orientation != 1 and self.shape == (self.height, self.width)
+
 
 def read_header(data: bytes) -> Header | None:
     """The header of a whole image file; None if it is no image that Pillow knows.

@@ -15,6 +15,7 @@ from pipeline.base.files import file_fingerprint, fingerprint, read_json, write_
 from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint, describe
+from pipeline.data.overview import HEADER
 from pipeline.run.building import build, target_modules
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder
@@ -40,14 +41,20 @@ class RunContext:
 
     @cached_property
     def data(self) -> Catalogue:
-        """The data set, read and checked; the check is skipped if the same data passed before."""
+        """The data set, read and checked; the check is skipped if the same data passed before.
+
+        What was understood of it is shown after the check, what may be a mistake each time.
+        """
         data: Catalogue = build(self.settings.data, "data")
         record, known = self.folder / "data.json", data_fingerprint(data)
         if not (record.exists() and read_json(record)["fingerprint"] == known):
             with self.terminal.progress("checking data", 0) as step:
-                check_catalogue(data, progress=step)
+                found = check_catalogue(data, progress=step)
             facts = {"fingerprint": known, "name": data.name, "classes": data.classes}
-            write_json(record, {**facts, "contents": describe(data)})
+            write_json(record, {**facts, "contents": describe(data), "notes": found.notes})
+            self.terminal.table(f"{data.name}: {'; '.join(found.facts)}", HEADER, found.rows)
+        for note in read_json(record)["notes"]:
+            self.terminal.warn(note)
         return data
 
     @cached_property

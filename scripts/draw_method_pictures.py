@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.commands.launch import plain
 from pipeline.data.scenes import CLASSES, Scene, draw_scene
 from pipeline.networks.pixels import normalise_colours, resize
 from pipeline.run.building import build
 from pipeline.run.schema import register_schema
+from pipeline.run.settings import plain
 from pipeline.tasks.classifier import ClassifierTask
 from tsgb import Method
 from tsgb.draw import Picture, colours, grid

@@ -18,10 +18,10 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands.launch import plain
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
+from pipeline.run.settings import plain
 from scripts import draw_method_pictures as drawing
 from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed

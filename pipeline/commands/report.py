@@ -26,6 +26,7 @@ from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
 from pipeline.run.executor import Step
+from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.scoring import ConfusionMatrix, miou
@@ -38,7 +39,12 @@ _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
 
 
 def run(run: Run) -> None:
-    """Write ``report/index.html`` from what is there; always, since it takes seconds."""
+    """Write ``report/index.html`` from what is there; always, since it takes seconds.
+
+    Raises:
+        MissingArtifactError: No stage has run.
+    """
+    require_stages(run.folder)
     path = run.output / "report" / "index.html"
     write_bytes(path, report.render(_page(RunResults(run))).encode())
     run.terminal.say("report", str(path))

@@ -115,7 +115,7 @@ def data_fingerprint(catalogue: Catalogue) -> str:
     for role, split in _splits(catalogue):
         digest.update(f"\n{role}".encode())
         for item in split.items:
-            mask = None if item.mask is None else _size(item.mask)
+            mask = None if item.mask is None else [_size(item.mask), item.object_value]
             entry = [item.id, list(item.labels), _size(item.image), mask]
             digest.update(json.dumps(entry).encode())
     return digest.hexdigest()
@@ -294,23 +294,28 @@ def _value_problems(item: Item, found: Sequence[int], classes: int) -> list[str]
     ]
 
 
-def label_image_problems(items: Sequence[Item], catalogue: Catalogue) -> list[str]:
-    """What is wrong with label images that are not ground truth: files, sizes, values, classes.
+def look_at_label_images(
+    items: Sequence[Item], catalogue: Catalogue
+) -> tuple[list[str], str | None]:
+    """What is wrong with label images that are not ground truth.
 
     Args:
         items: Images, each with its label image as ``mask``.
         catalogue: The data set that they belong to.
+
+    Returns:
+        Problems of single files: unreadable, another size, values that are no classes; and why
+        the others are read wrongly as a whole, see ``contradiction``.
     """
     problems: list[str] = []
     values: dict[Path, tuple[int, ...]] = {}
+    look = partial(_look_at_label_image, catalogue=catalogue)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for found in pool.map(partial(_look_at_label_image, catalogue=catalogue), items):
+        for item, found in zip(items, pool.map(look, items), strict=True):
             problems += found.problems
-            values |= found.values
-    if problems:
-        return problems
-    doubt = contradiction(shown(items, values), catalogue.classes, truth=False)
-    return [doubt] if doubt else []
+            if item.mask is not None and not found.problems:
+                values |= found.values
+    return problems, contradiction(shown(items, values), catalogue.classes, truth=False)
 
 
 def _look_at_label_image(item: Item, catalogue: Catalogue) -> _Found:

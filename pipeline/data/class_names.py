@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 from pipeline.base.errors import DataError, at_most
+from pipeline.base.spelling import nearest
 
 _CLASSES_MAX = 254
 _BACKGROUND = {"background", "_background_", "__background__"}
@@ -81,10 +82,8 @@ def suggestion(name: str, names: Sequence[str]) -> str:
         >>> suggestion("Dgo", ["cat", "dog"])
         " (did you mean 'dog'?)"
     """
-    spelling = same_but_for_spelling(name)
-    known = {same_but_for_spelling(other): other for other in names}
-    near = difflib.get_close_matches(spelling, known, n=1)
-    return f" (did you mean {known[near[0]]!r}?)" if near else ""
+    near = nearest(name, names)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def doubtful_names(images: Mapping[str, int]) -> list[str]:

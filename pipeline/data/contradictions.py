@@ -69,7 +69,7 @@ def contradiction(
     images = list(images)
     if not any(image.labels for image in images):
         return None  # nothing to compare with: a test split has no labels
-    rules = [_only_void(images, classes), _exchanged(images, classes)]
+    rules = [_only_void(images, classes, truth=truth), _exchanged(images, classes)]
     if truth:
         rules.append(_never_both(images, classes))
     return next(filter(None, rules), None)
@@ -92,16 +92,15 @@ def deviations(images: Iterable[Shown], classes: Sequence[str]) -> str | None:
     )
 
 
-def _only_void(images: Sequence[Shown], classes: Sequence[str]) -> str | None:
+def _only_void(images: Sequence[Shown], classes: Sequence[str], *, truth: bool) -> str | None:
     labelled = [image for image in images if image.labels]
     void = [image for image in labelled if not image.masked and VOID in image.values]
     if 2 * len(void) <= len(labelled):
         return None
-    remedy = (
-        f"If {VOID} is the object, set data.object_value={VOID}."
-        if len(classes) == 1
-        else f"They are masks of object or not, which do not say which of {len(classes)} classes."
-    )
+    remedy = f"Masks of object or not do not say which of the {len(classes)} classes it is."
+    if len(classes) == 1:
+        setting = f"set data.object_value={VOID}" if truth else "write 1 for it"
+        remedy = f"If {VOID} is the object, {setting}."
     return (
         f"the masks of {len(void)} of {len(labelled)} labelled images hold no class, only 0 and "
         f"{VOID}, which means void: pixels that are neither learned nor scored. The labels say "

@@ -11,12 +11,13 @@ from typing import Any
 
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import file_fingerprint, fingerprint, read_json, write_json
+from pipeline.base.files import file_fingerprint, fingerprint
 from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
-from pipeline.data.checks import check_catalogue, data_fingerprint, describe
+from pipeline.data.checks import check_catalogue, data_fingerprint
 from pipeline.data.overview import HEADER
 from pipeline.run.building import build, target_modules
+from pipeline.run.data_record import DataRecord
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder
 from pipeline.run.manifest import Manifest
@@ -43,18 +44,23 @@ class RunContext:
     def data(self) -> Catalogue:
         """The data set, read and checked; the check is skipped if the same data passed before.
 
-        What was understood of it is shown after the check, what may be a mistake each time.
+        What was understood of it is shown after the check; what may be a mistake, each time.
+
+        Raises:
+            DataError: The data set has problems, or the run's folder has results of another one.
+            StorageError: The record of the check is damaged.
         """
         data: Catalogue = build(self.settings.data, "data")
-        record, known = self.folder / "data.json", data_fingerprint(data)
-        if not (record.exists() and read_json(record)["fingerprint"] == known):
+        record = DataRecord(self.folder)
+        if not record.knows(data):
+            record.refuse_another(data)
             with self.terminal.progress("checking data", 0) as step:
                 found = check_catalogue(data, progress=step)
-            facts = {"fingerprint": known, "name": data.name, "classes": data.classes}
-            write_json(record, {**facts, "contents": describe(data), "notes": found.notes})
+            record.write(data, found.notes)
             self.terminal.table(f"{data.name}: {'; '.join(found.facts)}", HEADER, found.rows)
-        for note in read_json(record)["notes"]:
+        for note in record.notes:
             self.terminal.warn(note)
+        record.write(data, record.notes)
         return data
 
     @cached_property

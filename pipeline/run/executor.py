@@ -58,11 +58,11 @@ def steps_of(run: Run, command: Command) -> list[Step]:
     return [Step(run, STAGES[name]) for name in names]
 
 
-def execute(steps: Sequence[Step]) -> None:
-    """Make every step, in order; what is done already is skipped.
+def check(steps: Sequence[Step]) -> None:
+    """Look for everything that would stop the steps, before any work.
 
     Raises:
-        ConfigError: Settings of a step cannot work. Nothing was done.
+        ConfigError: Settings of a step cannot work.
         MissingArtifactError: A step needs what is not done and not among the steps.
     """
     for run in {step.run.folder: step.run for step in steps}.values():
@@ -71,6 +71,10 @@ def execute(steps: Sequence[Step]) -> None:
     for step in steps:
         step.stage.check(checks[id(step.run)])
     _require_inputs(steps)
+
+
+def execute(steps: Sequence[Step]) -> None:
+    """Make every step, in order; what is done already is skipped."""
     for step in steps:
         make(step.run, step.folder, partial(_work, step))
         _score(step)

@@ -12,9 +12,9 @@ from hydra.errors import ConfigCompositionException
 
 from pipeline.base.errors import ConfigError, MissingArtifactError
 from pipeline.commands import compare
-from pipeline.commands.launch import plain
 from pipeline.run.manifest import MANIFEST
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.run.manifests import MASKS, make, make_masks, make_score, make_segmenter
 from tests.pipeline.runs import do, with_settings

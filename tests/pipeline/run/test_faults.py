@@ -91,7 +91,10 @@ def test_a_full_disk_stops_with_advice_and_the_same_command_goes_on(copied, monk
     [
         ({"seed": {"threshold": 0.9}}, "not in order"),
         ({"evaluate": {"classes": ["unicorn"]}}, "evaluate.classes: unicorn"),
-        ({"evaluate": {"checkpoint": "nowhere.ckpt"}}, "evaluate.checkpoint: 'nowhere.ckpt'"),
+        (
+            {"evaluate": {"checkpoint": "nowhere.ckpt"}},
+            "evaluate.checkpoint: no file 'nowhere.ckpt'",
+        ),
         ({"classifier": {"backbone": "resnet81"}}, "no classifier 'resnet81'"),
         ({"classifier": {"weights": "nowhere.pth"}}, "no file 'nowhere.pth'"),
         ({"classifier": {"last_layer": "backbone.layer9"}}, "has no layer 'backbone.layer9'"),

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pipeline.base.files import read_json
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
-from pipeline.stages import saliency, training
+from pipeline.stages import training
 from pipeline.stages.label_images import mask_path
 from tests.conftest import ROOT, TINY
 from tests.pipeline.runs import again, do
@@ -144,25 +143,6 @@ def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(wait).result(60)
     assert waited == [True]
-
-
-def test_a_polite_kill_ends_saliency_at_once(copied, monkeypatch):
-    """Lightning notes the signal and goes on with its predictions."""
-    shutil.rmtree(copied.folder / "saliency")
-    path, written = saliency.atomic_path, []
-
-    def killed(target):
-        written.append(target)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return path(target)
-
-    monkeypatch.setattr(saliency, "atomic_path", killed)
-
-    with pytest.raises(SystemExit) as ended:
-        do(copied, "saliency")
-
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert [target.exists() for target in written] == [True]
 
 
 def test_a_deleted_file_is_made_again(copied):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,6 +38,19 @@ class Terminal:
     def say(self, name: str, value: str) -> None:
         """Add a line to the summary at the end."""
         self.lines.append((name, value))
+
+    def warn(self, text: str) -> None:
+        """Print what may be a mistake, now; words in brackets are no markup."""
+        self.note(text, "Note", "yellow")
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table now; its first column is text, the others are numbers."""
+        table = Table(title=plain(title))
+        for k, name in enumerate(header):
+            table.add_column(plain(name), justify="right" if k else "left")
+        for row in rows:
+            table.add_row(*map(plain, row))
+        self.console.print(table)
 
     def summarise(self, title: str) -> None:
         """Print the summary."""

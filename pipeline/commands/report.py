@@ -20,7 +20,7 @@ from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
@@ -260,7 +260,7 @@ def _image_scores(
     def score(item: Item) -> float:
         matrix = ConfusionMatrix(len(found.classes) + 1)
         labels = read_labels(scored(item), found.run.folder)
-        matrix.update(labels, read_label_image(item.mask or ""))
+        matrix.update(labels, ground_truth(item))
         return matrix.mean_iou()
 
     items = [item for item in split.items if scored(item).exists()]
@@ -279,12 +279,13 @@ def _row(
     image = thumbnail(read_image(item.image))
     tiles = [_tile("image", image)]
     tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
-    paths = {**label_images, **({"ground truth": item.mask} if item.mask else {})}
     tiles += [
         _tile(title, overlay_labels(image, read_labels(path, found.run.folder)))
-        for title, path in paths.items()
+        for title, path in label_images.items()
         if path.exists()
     ]
+    if item.mask is not None and item.mask.is_file():
+        tiles.append(_tile("ground truth", overlay_labels(image, ground_truth(item))))
     return report.Row(item.id, [found.classes[k] for k in item.labels], score, tiles)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ class DataRecord:
 
     def knows(self, data: Catalogue) -> bool:
         """True if the same data passed the check before."""
-        return self._content.get("fingerprint") == data_fingerprint(data)
+        return bool(self._content.get("fingerprint") == data_fingerprint(data))
+
+    @property
+    def notes(self) -> list[str]:
+        """What may be a mistake in the data, as the check found."""
+        return list(self._content["notes"])
 
     def refuse_another(self, data: Catalogue) -> None:
         """Raise if the folder has results of images from elsewhere.
@@ -56,13 +62,14 @@ class DataRecord:
             "folder of its own with run_dir=PATH, or leave the data of this run as they are."
         )
 
-    def write(self, data: Catalogue) -> None:
-        """Record data that passed the check, unless that is known."""
+    def write(self, data: Catalogue, notes: Sequence[str]) -> None:
+        """Record data that passed the check, and what it noted, unless that is known."""
         facts = {"layout": LAYOUT, "fingerprint": data_fingerprint(data), "name": data.name}
         facts |= {"classes": list(data.classes), "folders": _folders(data)}
-        facts |= {"images": _images(data), "contents": describe(data)}
+        facts |= {"images": _images(data), "contents": describe(data), "notes": list(notes)}
         if facts != self._content:
             write_sealed(self._path, facts)
+            self._content = facts
 
 
 def _images(data: Catalogue) -> str:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.base.config import GROUND_TRUTH, PSEUDO, MaskedSplit, SeedConfig
+from pipeline.base.config import (
+    GROUND_TRUTH,
+    PSEUDO,
+    ClassifierConfig,
+    MaskedSplit,
+    SaliencyConfig,
+    SeedConfig,
+    SegmenterConfig,
+)
 from pipeline.base.errors import ConfigError, DataError, at_most
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.checks import mask_problems, require_labels
 from pipeline.masks.refine import with_features
 from pipeline.masks.seed import compete, with_background
 from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
-from pipeline.networks.device import processes
+from pipeline.networks.colours import IMAGENET, with_colours
+from pipeline.networks.device import check_trainer
 from pipeline.run.building import build
 from pipeline.run.context import RunContext
 from pipeline.stages.predictions import evaluated_split, predictions_folder
@@ -25,6 +36,18 @@ from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "size": (1, inf),
+    "epochs": (1, inf),
+    "batch_size": (1, inf),
+    "learning_rate": (0, inf),
+    "head_learning_rate": (0, inf),
+    "weight_decay": (0, inf),
+    "gradient_clip": (0, inf),
+    "warmup": (0, 0.99),
+    "colour_jitter": (0, 1),
+    "rotation": (0, 180),
+}
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
 
@@ -46,15 +69,16 @@ class Checks:
         config = self.settings.classifier
         return build_classifier(config.library, config.backbone, "none", len(self.run.data.classes))
 
+    def trainer(self) -> None:
+        """What every stage needs of the machine."""
+        check_trainer(self.settings.trainer)
+
     def classifier(self) -> None:
-        """Network, weights, layers, one process."""
-        config, trainer = self.settings.classifier, self.settings.trainer
-        if processes(trainer) != 1:
-            raise ConfigError(
-                f"trainer.devices={trainer.devices}, WORLD_SIZE={processes(trainer)}: a run of "
-                "several processes is not supported. Use one device; split the list of images "
-                "over several runs instead."
-            )
+        """Numbers, network, weights, layers."""
+        config = self.settings.classifier
+        _check_bounds("classifier", config)
+        _check_pair("classifier.crop_area", config.crop_area, 1.0)
+        with_colours(config)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
             library_network(config.library, config.backbone, config.weights)
@@ -69,8 +93,10 @@ class Checks:
                 )
 
     def saliency(self) -> None:
-        """Method, split, number of images."""
+        """Sizes, method, split, number of images."""
         config = self.settings.saliency
+        _check_bounds("saliency", config)
+        _check_scales("saliency", config.scales)
         if config.split == MaskedSplit.val:
             require_labels(self.run.data.val, "saliency.split=val")
         if config.images is not None and config.images < 1:
@@ -87,8 +113,10 @@ class Checks:
         self._refinement()
 
     def segmentation(self) -> None:
-        """Network, weights, labels, loss."""
-        config = self.settings.segmenter
+        """Numbers, network, weights, labels, loss."""
+        config = with_colours(self.settings.segmenter, self.settings.classifier)
+        _check_bounds("segmenter", config)
+        _check_pair("segmenter.scale", config.scale, inf)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         weights = "none" if config.weights == "download" else config.weights
@@ -131,7 +159,7 @@ class Checks:
     def _refinement(self) -> None:
         """Build the refinement, with the untrained network where it looks with one."""
         refine = build(self.settings.refine, "refine")
-        with_features(refine, lambda: features(self.network, self.settings.trainer))
+        with_features(refine, lambda: features(self.network, IMAGENET, self.settings.trainer))
 
     def _labels(self) -> None:
         """Whether there is a label image for every training image."""
@@ -220,6 +248,22 @@ def check_thresholds(seed: SeedConfig) -> None:
     with_background(nothing, seed.threshold, seed.plane)
     if seed.competition:
         compete(nothing, nothing, seed.competition)
+
+
+def _check_bounds(group: str, config: ClassifierConfig | SaliencyConfig | SegmenterConfig) -> None:
+    for name, (least, most) in _BOUNDS.items():
+        value = getattr(config, name, least)
+        if not least <= value <= most:
+            limit = "" if most == inf else f" to {most:g}"
+            raise ConfigError(f"{group}.{name}: {value}. Choose a number from {least:g}{limit}.")
+
+
+def _check_pair(setting: str, pair: Sequence[float], most: float) -> None:
+    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
+        limit = "" if most == inf else f", at most {most:g}"
+        raise ConfigError(
+            f"{setting}: {list(pair)}. Give the smallest and the largest, above 0{limit}."
+        )
 
 
 def _check_frozen(group: str, layer: str, weights: str) -> None:

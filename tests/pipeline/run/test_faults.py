@@ -110,7 +110,10 @@ def test_a_full_disk_stops_with_advice_and_the_same_command_goes_on(copied, monk
         ({"relabel": {"min_confidence": 1.0}}, "relabel.min_confidence=1.0"),
         ({"evaluate": {"scales": [1.0, 0.0]}}, "evaluate.scales=[1.0,0.0]"),
         ({"segmenter": {"loss": {"_target_": "torch.nn.BCELoss"}}}, "BCELoss cannot judge"),
-        ({"segmenter": {"loss": {"_target_": "torch.nn.Los"}}}, "'torch.nn.Los' cannot be imported"),
+        (
+            {"segmenter": {"loss": {"_target_": "torch.nn.Los"}}},
+            "'torch.nn.Los' cannot be imported",
+        ),
         ({"segmenter": {"loss": {"_target_": "torch.nn.NLLLoss"}}}, "ignore_index=255"),
         ({"segmenter": {"ema": 1.0}}, "segmenter.ema=1.0"),
         ({"segmenter": {"freeze_until": "layer9"}}, "segmenter.freeze_until: 'layer9'"),

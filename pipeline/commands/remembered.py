@@ -15,7 +15,7 @@ _TITLE = """\
 # The settings of this run, one per line. Commands with run_dir=THIS_FOLDER start from these and
 # change only what they are given. Edit the file to change them for good.
 """
-# Of one command, not of the run.
+# Settings of a single command, which the run does not keep.
 _PASSING = ("stage", "run_dir", "explain", "compare", "benchmark", "hydra")
 
 

@@ -260,8 +260,8 @@ class ExcitationRules(RelevanceRules):
     """The rules of excitation backprop.
 
     Batch norm passes all of a unit's probability to its one input, also where its scale is
-    negative. After a convolution or linear layer it counts as part of that layer: where its scale is
-    negative, the layer's negative weights excite the unit.
+    negative. After a convolution or linear layer it counts as part of that layer: where its scale
+    is negative, the layer's negative weights excite the unit.
     """
 
     def __init__(self) -> None:

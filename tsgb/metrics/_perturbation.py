@@ -101,7 +101,7 @@ class Experiment:
         except RuntimeError as error:
             raise ShapeError(
                 f"{self._who}: {name} is {tuple(tensor.shape)} but images are "
-                f"{tuple(self.images.shape)}, so it does not give every pixel a value. Pass a "
+                f"{tuple(self.images.shape)}. Pass a "
                 "number, [C, 1, 1] for one colour, or one image for each image."
             ) from error
 

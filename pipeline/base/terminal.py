@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -39,6 +39,19 @@ class Terminal:
         """Add a line to the summary at the end."""
         self.lines.append((name, value))
 
+    def warn(self, text: str) -> None:
+        """Print what may be a mistake, now; words in brackets are no markup."""
+        self.note(text, "Note", "yellow")
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table now; its first column is text, the others are numbers."""
+        table = Table(title=plain(title))
+        for k, name in enumerate(header):
+            table.add_column(plain(name), justify="right" if k else "left")
+        for row in rows:
+            table.add_row(*map(plain, row))
+        self.console.print(table)
+
     def summarise(self, title: str) -> None:
         """Print the summary."""
         table = Table(title=plain(title), show_header=False)
@@ -64,6 +77,12 @@ class Terminal:
                 bar.update(task, completed=done, total=of, rate=rate)
 
             yield step
+
+
+def print_error(error: Exception) -> None:
+    """Print what went wrong, in words, on standard error."""
+    terminal = Terminal(console=Console(stderr=True, soft_wrap=True))
+    terminal.note(str(error), type(error).__name__, "bold red")
 
 
 def printable(text: str) -> str:

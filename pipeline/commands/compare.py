@@ -20,6 +20,7 @@ from pipeline.data.catalogue import Catalogue, Item, spaced
 from pipeline.data.checks import data_fingerprint
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.report import compare_page as page
 from pipeline.report import compare_plots, comparison
 from pipeline.report import compare_tables as tables
@@ -253,8 +254,8 @@ def _gallery(
     rows = []
     for index, item in enumerate(items):
         sources = {"image": _address(images[item.id])}
-        if item.mask is not None:
-            sources["ground truth"] = _overlaid(images[item.id], item.mask)
+        if item.mask is not None and item.mask.is_file():
+            sources["ground truth"] = _address(overlay_labels(images[item.id], ground_truth(item)))
         sources |= {section.caption(same): found[index] for found, same in alike.items()}
         shown = {title: source for title, source in sources.items() if source}
         rows.append(Pictures(item.id, ", ".join(classes[k] for k in item.labels), shown))

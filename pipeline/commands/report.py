@@ -20,7 +20,7 @@ from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
@@ -31,6 +31,7 @@ from pipeline.run.run import Run
 from pipeline.scoring import ConfusionMatrix, miou, scope
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
+from pipeline.stages.own_files import read_labels
 from pipeline.stages.predictions import evaluated_split, prediction_path
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
@@ -258,7 +259,8 @@ def _image_scores(
 
     def score(item: Item) -> float:
         matrix = ConfusionMatrix(len(found.classes) + 1)
-        matrix.update(read_label_image(scored(item)), read_label_image(item.mask or ""))
+        labels = read_labels(scored(item), found.run.folder)
+        matrix.update(labels, ground_truth(item))
         return matrix.mean_iou()
 
     items = [item for item in split.items if scored(item).exists()]
@@ -277,12 +279,13 @@ def _row(
     image = thumbnail(read_image(item.image))
     tiles = [_tile("image", image)]
     tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
-    paths = {**label_images, **({"ground truth": item.mask} if item.mask else {})}
     tiles += [
-        _tile(title, overlay_labels(image, read_label_image(path)))
-        for title, path in paths.items()
+        _tile(title, overlay_labels(image, read_labels(path, found.run.folder)))
+        for title, path in label_images.items()
         if path.exists()
     ]
+    if item.mask is not None and item.mask.is_file():
+        tiles.append(_tile("ground truth", overlay_labels(image, ground_truth(item))))
     return report.Row(item.id, [found.classes[k] for k in item.labels], score, tiles)
 
 

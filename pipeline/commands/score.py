@@ -11,7 +11,8 @@ from typing import Any
 
 from pipeline.base.errors import DataError, PipelineError, at_most
 from pipeline.base.terminal import Terminal, printable
-from pipeline.data.labels import plain_id, read_classes, read_lines
+from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.ids import plain_id
 from pipeline.data.palette import read_label_image
 from pipeline.scoring import ConfusionMatrix, scope
 

@@ -11,8 +11,8 @@ import torch
 
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, MaskedSplit, SeedConfig
 from pipeline.base.errors import ConfigError, DataError, at_most
-from pipeline.data.catalogue import BACKGROUND, VOID
-from pipeline.data.checks import mask_problems, require_labels
+from pipeline.data.catalogue import BACKGROUND, VOID, Split
+from pipeline.data.checks import look_at_label_images, require_labels
 from pipeline.masks.refine import with_features
 from pipeline.masks.seed import compete, with_background
 from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
@@ -25,6 +25,7 @@ from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
+_TOY, _TOY_DATA = "test_resnet", "pipeline.data.shapes.load_shapes"
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
 
@@ -55,6 +56,7 @@ class Checks:
                 "several processes is not supported. Use one device; split the list of images "
                 "over several runs instead."
             )
+        self._warn_of_toy_recipe()
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
             library_network(config.library, config.backbone, config.weights)
@@ -67,6 +69,16 @@ class Checks:
                     f"classifier.{name}: {config.backbone} has no layer {layer!r}. Its top layers "
                     f"are {', '.join(top)}."
                 )
+
+    def _warn_of_toy_recipe(self) -> None:
+        """The defaults are made for the built-in pictures; on photos they are a toy."""
+        config = self.settings.classifier
+        if config.backbone == _TOY and self.settings.data["_target_"] != _TOY_DATA:
+            self.run.terminal.warn(
+                f"classifier.backbone={_TOY} is the recipe of the built-in pictures: a small "
+                f"network that learns from noise (weights={config.weights}) at {config.size} px. "
+                "For photos add experiment=photos to the command, before data=..."
+            )
 
     def saliency(self) -> None:
         """Method, split, number of images."""
@@ -124,7 +136,7 @@ class Checks:
         if config.checkpoint is not None:
             given_segmenter(config.checkpoint, "evaluate.checkpoint", data)
         if config.masks is not None:
-            self._given("evaluate.masks", predictions_folder(config, Path()), split.ids, split.name)
+            self._given("evaluate.masks", predictions_folder(config, Path()), split)
         if config.refine:
             self._refinement()
 
@@ -154,8 +166,11 @@ class Checks:
                     f"segmenter.labels: {config.labels!r} is not a folder. Choose {PSEUDO}, "
                     f"{GROUND_TRUTH}, or a folder of label images <id>.png."
                 )
-            self._given("segmenter.labels", folder, data.train.ids, data.train.name)
-            self._label_images(folder)
+            problems = self._given("segmenter.labels", folder, data.train)
+            if problems:
+                raise DataError(
+                    f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}"
+                )
 
     def _pseudo_masks(self) -> None:
         config = self.settings.saliency
@@ -167,22 +182,24 @@ class Checks:
                 "stop at the masks with stage=masks."
             )
 
-    def _given(self, setting: str, folder: Path, ids: tuple[str, ...], split: str) -> None:
-        missing = [f"{name}: no {folder / f'{name}.png'}" for name in ids
-                   if not (folder / f"{name}.png").is_file()]  # fmt: skip
+    def _given(self, setting: str, folder: Path, split: Split) -> list[str]:
+        """Whether there is a label image for every image, and whether they fit the labels.
+
+        Returns:
+            Problems of single files.
+        """
+        items = [replace(i, mask=folder / f"{i.id}.png", object_value=1) for i in split.items]
+        missing = [f"{i.id}: no {i.mask}" for i in items if i.mask and not i.mask.is_file()]
         if missing:
             raise DataError(
-                f"{setting}: {len(missing)} of {len(ids)} images of {split!r} have no label image. "
-                f"Add them, or choose a split that lists only what is there.\n{at_most(missing)}"
+                f"{setting}: {len(missing)} of {len(items)} images of {split.name!r} have no label "
+                "image. Add them, or choose a split that lists only what is there.\n"
+                f"{at_most(missing)}"
             )
-
-    def _label_images(self, folder: Path) -> None:
-        """Values and sizes of the label images that a segmenter is to learn."""
-        classes, problems = len(self.run.data.classes), []
-        for item in self.run.data.train.items:
-            problems += mask_problems(item, folder / f"{item.id}.png", classes)
-        if problems:
-            raise DataError(f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}")
+        problems, contradiction = look_at_label_images(items, self.run.data)
+        if contradiction:
+            raise DataError(f"{setting}: {contradiction}")
+        return problems
 
     def _loss(self) -> None:
         """Let the loss judge two pixels, one of them void."""

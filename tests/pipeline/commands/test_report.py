@@ -198,10 +198,13 @@ def leave_segmenter(run, miou, **iou):
     scored.finish({"scores": scores})
 
 
-def test_the_page_of_a_run_that_did_nothing(run):
+def test_the_page_of_a_run_that_was_killed_at_once(run):
+    run.stage("classifier").begin()
+
     html = page_of(run)
 
-    assert html.count(">missing<") == 7
+    assert html.count(">missing<") == 6
+    assert html.count(">not finished<") == 1
     assert "stage=segmentation segmenter.labels=ground_truth" in html
 
 

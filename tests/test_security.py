@@ -6,6 +6,7 @@ markup in tests/pipeline/report, settings of a run's folder in tests/pipeline/co
 
 import io
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.data.catalogue import Item
 from pipeline.data.labels import read_xml_labels
 from pipeline.data.truth import boxes_of
 from pipeline.report.rendering import render_html
+from pipeline.run.schema import named_after
 from pipeline.stages.maps import map_path, read_maps
 from pipeline.tasks.checkpoints import AtomicCheckpoints, read_checkpoint
 from pipeline.tasks.segmenter import SegmenterTask
@@ -170,3 +172,13 @@ def test_no_code_reads_what_could_run():
     safe = {path.name: text.count("weights_only=True") for path, text in texts.items()}
     assert {name: count for name, count in loads.items() if count > safe[name]} == {}
     assert sum(loads.values()) == 2
+
+
+@pytest.mark.parametrize(
+    "folder", ["..", "photos/..", "a/../..", ".", "/", "", "photos/.", "a/b/../"]
+)
+def test_a_run_is_never_named_after_a_way_out(folder, tmp_path, monkeypatch):
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "deeper")
+
+    assert re.fullmatch(r"[\w-][\w.-]*", named_after(folder))

@@ -1,5 +1,6 @@
 """State dicts from files, copied strictly: every tensor that is needed, in the right shape."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
             "the words none and download."
         )
+    if is_packed(path):
+        raise WeightsError(
+            f"{str(path)!r} holds compressed records, which torch.save never writes and which a "
+            "few bytes can make larger than the memory. Save the state dict again."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file raises almost anything
@@ -55,6 +61,18 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), path)."
         )
     return tensors
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file of torch has compressed records; False for any other file.
+
+    torch reads them, so that a small file could fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _tensors(content: object) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import tsgb
-from tsgb.explain.command import EXAMPLES, add_commands, execute
+from pipeline.base.errors import PipelineError
+from tsgb.explain.classifier import Classifier
+from tsgb.explain.command import EXAMPLES, CommandError, add_commands, execute
 
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
 
@@ -32,8 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
-    add_commands(commands)
+    add_commands(commands, _trained_classifier)
     return execute(parser.parse_args(words))
+
+
+def _trained_classifier(path: str) -> Classifier:
+    """The classifier in a checkpoint, for ``tsgb explain``."""
+    missing = _missing_packages()
+    if missing:
+        raise CommandError(
+            f"--weights: {path!r} is a checkpoint that `tsgb run` trained. To read it, the extra "
+            f"{_EXTRA!r} is needed ({', '.join(missing)} are missing): pip install 'tsgb[{_EXTRA}]'"
+        )
+    from pipeline.commands.explained import classifier_of  # needs these packages
+    from pipeline.stages.trained import given_classifier
+
+    try:
+        return classifier_of(given_classifier(path, "--weights"))
+    except PipelineError as error:
+        raise CommandError(f"--weights: {error}") from error
 
 
 def _run(words: Sequence[str]) -> int:

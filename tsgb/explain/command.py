@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def add_commands(commands: "Commands", read_checkpoint: ReadCheckpoint = without
         "explain", help="explain an image in a picture", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(answer=_explain, read_checkpoint=read_checkpoint)
+    parser.set_defaults(answer=partial(_explain, read_checkpoint))
     add = parser.add_argument
     add("image", metavar="IMAGE", type=Path, help="a JPEG, PNG or WebP file")
     add("--model", metavar="NAME", help="network of the library, such as resnet50")
@@ -107,7 +108,7 @@ def add_commands(commands: "Commands", read_checkpoint: ReadCheckpoint = without
         help="shorter side of the image in px; default: the network's own")  # fmt: skip
     add("--crop", action="store_true",
         help="show the network only the middle square, as in its test; default: all")  # fmt: skip
-    add("--max-megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
+    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
         help=f"refuse larger images before decoding them; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
     add("--out", metavar="PATH", type=Path,
         help="the picture, such as map.png; default: IMAGE_METHOD.png in this folder")  # fmt: skip
@@ -126,15 +127,15 @@ def _methods(_: argparse.Namespace) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _explain(wanted: argparse.Namespace) -> str:
+def _explain(read_checkpoint: ReadCheckpoint, wanted: argparse.Namespace) -> str:
     """Write the picture and say in one line what it shows."""
     if wanted.size is not None and wanted.size < 1:
         raise CommandError(f"--size: {wanted.size} px is too small. Give 1 or more.")
-    photo = _photo(wanted.image, wanted.max_megapixels)
+    photo = _photo(wanted.image, wanted.megapixels)
     method_class = method_named(wanted.method)
     out = wanted.out or Path(f"{wanted.image.stem}_{method_class.facts.name}.png")
     options = method_options(method_class, wanted.layer, wanted.option)
-    classifier = _classifier(wanted)
+    classifier = _classifier(wanted, read_checkpoint)
     method = _made(method_class, classifier, options)
     view = classifier.preprocessing.view(photo.image, wanted.size, crop=wanted.crop)
     source = f"{method_class.__name__} of {classifier.name}"
@@ -165,15 +166,15 @@ def _photo(path: Path, max_megapixels: float) -> Photo:
     try:
         return read_photo(path, max_megapixels)
     except ImageError as error:
-        remedy = " See --max-megapixels." if isinstance(error, TooLargeError) else ""
+        remedy = " See --megapixels." if isinstance(error, TooLargeError) else ""
         raise CommandError(f"IMAGE: {error}{remedy}") from error
 
 
-def _classifier(wanted: argparse.Namespace) -> Classifier:
+def _classifier(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
     """The classifier of a library, or the one in a checkpoint of the pipeline."""
     try:
         if wanted.weights not in ("download", "none") and is_checkpoint(wanted.weights):
-            return _trained(wanted)
+            return _trained(wanted, read_checkpoint)
         if wanted.model is None:
             raise CommandError(
                 "--model: not given. Name a network, such as resnet50; only a checkpoint of "
@@ -186,8 +187,8 @@ def _classifier(wanted: argparse.Namespace) -> Classifier:
         raise CommandError(f"--weights: {error}") from error
 
 
-def _trained(wanted: argparse.Namespace) -> Classifier:
-    found: Classifier = wanted.read_checkpoint(wanted.weights)
+def _trained(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
+    found = read_checkpoint(wanted.weights)
     if wanted.model not in (None, found.name, found.name.partition("/")[2]):
         raise CommandError(
             f"--model: {wanted.model!r} is given, but {wanted.weights!r} is a checkpoint of "

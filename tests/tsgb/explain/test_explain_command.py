@@ -226,12 +226,12 @@ def test_images_that_are_none(explain, capsys, image, message):
 
 
 def test_the_largest_size_of_a_photo_can_be_set(explain, capsys):
-    assert explain("--max-megapixels", "0.005") == 1
+    assert explain("--megapixels", "0.005") == 1
     assert re.search(
-        r"IMAGE: 'image\.png' has 100 x 80 pixels, .* where 0\.005 are allowed\. .* See --max-mega",
+        r"IMAGE: 'image\.png' has 100 x 80 pixels, .* where 0\.005 are allowed\. .* See --mega",
         capsys.readouterr().err,
     )
-    assert explain("--max-megapixels", "0.008", "--target", "3", "--method", "grad_cam") == 0
+    assert explain("--megapixels", "0.008", "--target", "3", "--method", "grad_cam") == 0
 
 
 def test_a_dark_photo_of_12_bits_is_explained_with_a_note(explain, folder, capsys):

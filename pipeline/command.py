@@ -1,4 +1,4 @@
-"""The command ``tsgb``: run the pipeline, explain a picture, list the methods."""
+"""The command ``tsgb``: run the pipeline, score masks, explain a picture, list the methods."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-import tsgb
-from pipeline.base.errors import PipelineError
-from tsgb.explain.classifier import Classifier
-from tsgb.explain.command import EXAMPLES, CommandError, add_commands, execute
+if TYPE_CHECKING:
+    from tsgb.explain.classifier import Classifier
 
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
 
@@ -25,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
         return _run(words[1:])
+    if words[:1] == ["score"]:
+        return _score(words[1:])
+    import tsgb  # and torch with it: seconds that `tsgb score` can do without
+    from tsgb.explain.command import EXAMPLES, add_commands, execute
+
     parser = argparse.ArgumentParser(
         prog="tsgb",
         description="Saliency maps, and segmentation from image labels.",
@@ -34,18 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
+    commands.add_parser("score", help="IoU and mIoU of two folders of label images")
     add_commands(commands, _trained_classifier)
     return execute(parser.parse_args(words))
 
 
 def _trained_classifier(path: str) -> Classifier:
     """The classifier in a checkpoint, for ``tsgb explain``."""
+    from tsgb.explain.command import CommandError
+
     missing = _missing_packages()
     if missing:
         raise CommandError(
             f"--weights: {path!r} is a checkpoint that `tsgb run` trained. To read it, the extra "
             f"{_EXTRA!r} is needed ({', '.join(missing)} are missing): pip install 'tsgb[{_EXTRA}]'"
         )
+    from pipeline.base.errors import PipelineError
     from pipeline.commands.explained import classifier_of  # needs these packages
     from pipeline.stages.trained import given_classifier
 
@@ -69,6 +77,19 @@ def _run(words: Sequence[str]) -> int:
     sys.argv = ["tsgb run", *words]
     run()
     return 0
+
+
+def _score(words: Sequence[str]) -> int:
+    """Score two folders of label images; only a part of the extra is imported."""
+    try:
+        from pipeline.commands.score import main as score
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"tsgb score: not installed: {error.name}. It needs the extra {_EXTRA!r}: "
+            f"pip install 'tsgb[{_EXTRA}]'\n"
+        )
+        return 1
+    return score(words)
 
 
 def _missing_packages() -> list[str]:

@@ -16,9 +16,7 @@ from pipeline.base.files import storage_explained
 from pipeline.base.terminal import print_error
 from pipeline.commands.command_line import CommandLine, understand
 from pipeline.commands.stopping import stop_at_once
-from pipeline.run.schema import CONFIGS, register_schema
-
-register_schema()
+from pipeline.run.schema import CONFIGS
 
 
 def main() -> None:
@@ -28,7 +26,7 @@ def main() -> None:
         line = understand(sys.argv[1:])
         if line.remembered is not None:
             path = line.remembered.path
-            sys.stderr.write(f"settings: {path}, and those of this command\n")
+            sys.stderr.write(f"settings: {path}, and the words of this command\n")
         sys.argv[1:] = line.arguments
         with storage_explained(Path.cwd()):
             _application(line)

@@ -14,6 +14,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.datasets import to_tensor
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.report.pictures import encode_png
 from pipeline.run.building import build, name_of
@@ -22,7 +23,7 @@ from pipeline.tasks.saliency_predictor import SaliencyPredictor
 from tsgb.errors import TSGBError
 from tsgb.explain.classifier import Classifier, ClassifierError
 from tsgb.explain.explanation import explain
-from tsgb.explain.images import MAX_MEGAPIXELS, ImageError, Photo, TooLargeError, read_photo
+from tsgb.explain.images import ImageError, Photo, TooLargeError, read_photo
 from tsgb.explain.names import UnknownClassError
 
 
@@ -100,10 +101,9 @@ def _method(run: Run, network: ExplainedNetwork) -> dict[str, Any]:
     wanted = run.settings.saliency.method
     method = fitted(wanted, network)
     if wanted.get("layer") is not None and method["layer"] is None:
-        run.terminal.console.print(
+        run.terminal.note(
             f"saliency.method.layer={wanted['layer']} is a layer of the run's classifier, not of "
-            f"{run.settings.explain.model}; the method's own default is read instead.",
-            markup=False,
+            f"{run.settings.explain.model}; the method's own default is read instead."
         )
     return method
 

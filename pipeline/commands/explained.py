@@ -8,7 +8,6 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.networks.explained import ExplainedNetwork, OwnPreprocessing
-from pipeline.networks.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
@@ -42,10 +41,12 @@ def classifier_of(task: ClassifierTask) -> Classifier:
     """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it."""
     size = task.settings.size
     return Classifier(
-        name=f"{task.settings.library}/{task.settings.backbone}",
+        name=task.title,
         network=task.network,
         classes=task.classes,
-        preprocessing=OwnPreprocessing(size, size, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear"),
+        preprocessing=OwnPreprocessing(
+            size, size, task.colours.mean, task.colours.deviation, "bilinear"
+        ),
         probabilities=torch.sigmoid,
     )
 

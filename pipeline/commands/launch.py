@@ -14,7 +14,6 @@ from pathlib import Path
 
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
 
 from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
@@ -103,7 +102,7 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
         return
     steps = steps_of(run, command)
     check(steps)
-    run.terminal.note(f"[bold]run[/]: {escape(str(run.folder.absolute()))}")
+    run.terminal.note(str(run.folder.absolute()), "run")
     remember(run.folder, words)
     write_provenance(run)
     with _logged_to(run.output / "run.log"):

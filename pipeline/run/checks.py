@@ -77,7 +77,7 @@ class Checks:
             self.run.terminal.warn(
                 f"classifier.backbone={_TOY} is the recipe of the built-in pictures: a small "
                 f"network that learns from noise (weights={config.weights}) at {config.size} px. "
-                "For photos add experiment=photos to the command, before data=..."
+                "For photos add experiment=photos to the command."
             )
 
     def saliency(self) -> None:

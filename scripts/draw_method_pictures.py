@@ -29,7 +29,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.data.scenes import CLASSES, Scene, draw_scene
-from pipeline.networks.pixels import normalise_colours, resize
+from pipeline.networks.colours import IMAGENET
+from pipeline.networks.pixels import resize
 from pipeline.run.building import build
 from pipeline.run.schema import register_schema
 from pipeline.run.settings import plain
@@ -108,7 +109,7 @@ def recognised(network: nn.Module) -> Iterator[Example]:
         if len(scene.labels) != 2:
             continue
         pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None]
-        images = normalise_colours(resize(pixels.float(), (ZOOM * SIDE, ZOOM * SIDE)))
+        images = IMAGENET.normalise(resize(pixels.float(), (ZOOM * SIDE, ZOOM * SIDE)))
         first, second = sorted(scene.labels)
         with torch.no_grad():
             shares = network(images)[0].sigmoid()
@@ -143,7 +144,7 @@ def overview(network: nn.Module, example: Example) -> Picture:
 def scales() -> Picture:
     """The colours from the lowest to the highest value, signed and unsigned."""
     bars = [
-        colours(torch.linspace(low, 1, SIDE).expand(SIDE // 8, -1), signed=low < 0)
+        colours(torch.linspace(low, 1, SIDE).expand(SIDE // 8, -1), signed=low < 0, smoothing=0)
         for low in (-1.0, 0.0)
     ]
     return np.concatenate([bars[0], np.full_like(bars[0], 255), bars[1]])
@@ -167,7 +168,7 @@ def maps(network: nn.Module, name: str, example: Example) -> list[tuple[str, Pic
     cells: list[tuple[str, Picture]] = []
     for target, value in zip(example.targets, values, strict=True):
         highest = float(value.abs().quantile(1 - BRIGHTEST))
-        picture = colours(value, signed=signed, maximum=highest or None)
+        picture = colours(value, signed=signed, maximum=highest or None, smoothing=0)
         caption = NAMES[target] if cells else f"{name.replace('_', ' ')}\n{NAMES[target]}"
         cells.append((caption, outlined(picture, example.scene.mask == target + 1)))
     return cells

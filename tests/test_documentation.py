@@ -18,6 +18,7 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
+from pipeline.commands import score
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
@@ -146,6 +147,9 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
+    if words[0] == "score":
+        score.parser().parse_args(words[1:])
+        return
     wanted = parsed(words)
     if words[0] == "explain":
         method = command.method_named(wanted.method)
@@ -212,11 +216,12 @@ def test_settings_in_the_text_exist(setting):
 
 def test_the_table_of_the_command_names_every_option():
     page = (ROOT / "docs" / "command_line.md").read_text()
-    explain = parsed(["explain", "x", "--model", "y"])
+    explain = vars(parsed(["explain", "x", "--model", "y"])).keys() - {"answer", "image"}
+    scored = vars(score.parser().parse_args(["x", "y"])).keys() - {"predictions", "truth"}
 
     named = re.findall(r"^\| `--([a-z]+)", page, re.MULTILINE)
 
-    assert sorted(named) == sorted(set(vars(explain)) - {"answer", "image"})
+    assert sorted(named) == sorted([*explain, *scored])
 
 
 def classes_of(page):

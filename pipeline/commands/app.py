@@ -10,10 +10,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import storage_explained
+from pipeline.base.terminal import print_error
 from pipeline.commands.command_line import CommandLine, understand
 from pipeline.commands.stopping import stop_at_once
 from pipeline.run.schema import CONFIGS, register_schema
@@ -24,20 +24,18 @@ register_schema()
 def main() -> None:
     """Run the command that the words of this process describe."""
     stop_at_once()
-    console = Console(stderr=True, soft_wrap=True)
     try:
         line = understand(sys.argv[1:])
         if line.remembered is not None:
             path = line.remembered.path
-            console.print(f"settings of {path}, changed by this command", markup=False)
+            sys.stderr.write(f"settings: {path}, and the words of this command\n")
         sys.argv[1:] = line.arguments
         with storage_explained(Path.cwd()):
             _application(line)
     except PipelineError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        print_error(error)
         sys.exit(1)
 
 
@@ -49,9 +47,8 @@ def _application(line: CommandLine) -> None:
         from pipeline.commands.launch import launch  # seconds of imports that --help can do without
 
         hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        if folder.is_relative_to(Path.cwd()):
-            folder = folder.relative_to(Path.cwd())
-        launch(config, folder, line.lasting, sweep=hydra_config.mode is RunMode.MULTIRUN)
+        sweep = hydra_config.mode is RunMode.MULTIRUN
+        job = Path(hydra_config.runtime.output_dir) if sweep else None
+        launch(config, line.lasting, job)
 
     run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -21,9 +20,10 @@ from pipeline.commands.words import Word, is_sweep, read_word, split_flags
 from pipeline.run.schema import CONFIGS
 from pipeline.run.settings import require_values
 
-_QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "-sc")
+_QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "-sc")
 _SHELL = "--shell-completion"
 GROUPS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+_LISTS = {"a number": "[0.5,1.0]", "text": "[a,b]"}
 _EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -155,15 +155,17 @@ def _compose(words: Sequence[Word]) -> None:
 
 
 def _explained(error: Exception, words: Sequence[Word]) -> str:
-    text = str(error)
-    word = next((word for word in words if str(word) in text), None)
-    if word is None:
-        return text.splitlines()[0]
-    kind = _kind(word.key)
-    names = [_EXPECTED[k] for k in (kind, *get_args(kind)) if k in _EXPECTED]
-    if names and getattr(kind, "__origin__", None) in (list, tuple):
-        names = [
-            f"a list such as [{', '.join(['VALUE'] * (2 if kind.__origin__ is tuple else 1))}]"
-        ]
-    detail = re.sub(r"^Error merging override .*\n", "", text).splitlines()[0]
-    return f"{word}: {detail}. {f'It takes {names[0]}.' if names else ''}".strip()
+    first = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+    word = next((word for word in words if str(word) in str(error)), None)
+    return f"{word}: {_takes(_kind(word.key)) or first}" if word else first
+
+
+def _takes(kind: Any) -> str:
+    """What values of a type look like, in a sentence; empty for types that need no explanation."""
+    origin = getattr(kind, "__origin__", None)
+    words = [_EXPECTED[k] for k in (kind, *get_args(kind)) if k in _EXPECTED]
+    if not words:
+        return ""
+    if origin in (list, tuple):
+        return f"takes a list in brackets, each entry {words[0]}. Write {_LISTS[words[0]]}."
+    return f"takes {words[0]}."

@@ -93,10 +93,9 @@ def _method(run: Run, network: ExplainedNetwork) -> dict[str, Any]:
     wanted = run.settings.saliency.method
     method = fitted(wanted, network)
     if wanted.get("layer") is not None and method["layer"] is None:
-        run.terminal.console.print(
+        run.terminal.note(
             f"saliency.method.layer={wanted['layer']} is a layer of the run's classifier, not of "
-            f"{run.settings.explain.model}; the method's own default is read instead.",
-            markup=False,
+            f"{run.settings.explain.model}; the method's own default is read instead."
         )
     return method
 

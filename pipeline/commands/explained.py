@@ -8,7 +8,6 @@ import torch
 
 from pipeline.base.errors import ConfigError
 from pipeline.networks.explained import ExplainedNetwork
-from pipeline.networks.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
@@ -40,7 +39,9 @@ def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
         name=f"{theirs.library}/{theirs.backbone}",
         network=task.network,
         classes=task.classes,
-        preprocessing=Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_DEVIATION, "bilinear"),
+        preprocessing=Preprocessing(
+            size, size, task.colours.mean, task.colours.deviation, "bilinear"
+        ),
         probabilities=torch.sigmoid,
     )
     return ExplainedNetwork(found, lambda layer: same.get(layer, layer))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.words import Word, quoted, read_word
 
@@ -32,12 +33,19 @@ class Remembered:
 
     @classmethod
     def of(cls, given: Sequence[Word]) -> Remembered | None:
-        """The settings of the run that these words name; None if they name none, or a new one."""
+        """The settings of the run that these words name; None if they name none, or a new one.
+
+        Raises:
+            ConfigError: The file cannot be read.
+        """
         folders = [word.parsed.value() for word in given if word.key == "run_dir"]
         path = Path(str(folders[-1])) / SETTINGS if folders else None
         if path is None or not path.is_file():
             return None
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not UTF-8 ({error}). Restore or remove it.") from error
         return cls(path, tuple(read_word(line) for line in lines if line and line[0] != "#"))
 
     def without(self, given: Sequence[Word]) -> list[Word]:

@@ -22,6 +22,7 @@ from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder
 from pipeline.run.manifest import Manifest
 from pipeline.run.provenance import made_by
+from pipeline.run.settings import check_settings
 
 
 class RunContext:
@@ -31,9 +32,13 @@ class RunContext:
         settings: Every setting.
         folder: Where the folders of the stages are.
         output: Where the command's own files go, its report for example; ``folder`` by default.
+
+    Raises:
+        ConfigError: A number is out of its range, or nothing reads a key.
     """
 
     def __init__(self, settings: RunConfig, folder: Path, output: Path | None = None) -> None:
+        check_settings(settings)
         self.settings = settings
         self.folder = folder
         self.output = output or folder

@@ -35,8 +35,7 @@ class DataRecord:
 
     def knows(self, data: Catalogue) -> bool:
         """True if the same data passed the check before."""
-        known = self._content.get("fingerprint") == data_fingerprint(data)
-        return known and "notes" in self._content
+        return bool(self._content.get("fingerprint") == data_fingerprint(data))
 
     @property
     def notes(self) -> list[str]:
@@ -46,14 +45,16 @@ class DataRecord:
     def refuse_another(self, data: Catalogue) -> None:
         """Raise if the folder has results of images from elsewhere.
 
-        Images of the same folders may be added, removed and labelled anew.
+        Images of the same folders may be added, removed and labelled anew; images that have moved
+        are the same, and so are those whose ground truth has changed.
 
         Raises:
             DataError: Names both data sets.
         """
         before = self._content.get("folders", [])
         now = _folders(data)
-        if not before or set(before) & set(now) or not has_stages(self._run):
+        same = set(before) & set(now) or self._content.get("images") == _images(data)
+        if not before or same or not has_stages(self._run):
             return
         raise DataError(
             f"{self._run}: has results of the data set {self._content['name']!r} (images in "
@@ -65,10 +66,15 @@ class DataRecord:
         """Record data that passed the check, and what it noted, unless that is known."""
         facts = {"layout": LAYOUT, "fingerprint": data_fingerprint(data), "name": data.name}
         facts |= {"classes": list(data.classes), "folders": _folders(data)}
-        facts |= {"contents": describe(data), "notes": list(notes)}
+        facts |= {"images": _images(data), "contents": describe(data), "notes": list(notes)}
         if facts != self._content:
             write_sealed(self._path, facts)
             self._content = facts
+
+
+def _images(data: Catalogue) -> str:
+    """Fingerprint of images and image labels alone."""
+    return data_fingerprint(data.without_truth())
 
 
 def _folders(data: Catalogue) -> list[str]:

@@ -17,6 +17,7 @@ from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
 from pipeline.run.stage import Outcome, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
+from pipeline.run.trials import Trials
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
 
@@ -67,10 +68,9 @@ def check(steps: Sequence[Step]) -> None:
     """
     for run in {step.run.folder: step.run for step in steps}.values():
         check_layout(run.folder)
-    checks = {id(step.run): Checks(step.run) for step in steps}
-    for step in steps:
-        step.stage.check(checks[id(step.run)])
+    _check(steps)
     _require_inputs(steps)
+    _try(steps)
 
 
 def execute(steps: Sequence[Step]) -> None:
@@ -79,6 +79,23 @@ def execute(steps: Sequence[Step]) -> None:
         make(step.run, step.folder, partial(_work, step))
         _score(step)
         _tell(step)
+
+
+def _check(steps: Sequence[Step]) -> None:
+    checks = {id(step.run): Checks(step.run) for step in steps}
+    for check in checks.values():
+        check.trainer()
+    for step in steps:
+        step.stage.check(checks[id(step.run)])
+
+
+def _try(steps: Sequence[Step]) -> None:
+    """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
+    waiting = {step.stage.name: step for step in reversed(steps) if not step.folder.is_done}
+    trials = {id(step.run): Trials(step.run) for step in waiting.values()}
+    for step in reversed(waiting.values()):
+        if step.stage.trial is not None:
+            step.stage.trial(trials[id(step.run)])
 
 
 def _require_inputs(steps: Sequence[Step]) -> None:
@@ -140,17 +157,17 @@ def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
         with _turn(run, folder):
             if not folder.is_done:  # unless the other process did it
                 resumed = folder.begin()
-                terminal.note(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
+                terminal.note("going on" if resumed else "starting", name)
                 seconds = folder.finish(work())
-                terminal.note(f"[green]{name}[/]: done in {seconds:.0f} s")
+                terminal.note(f"done in {seconds:.0f} s", name, "green")
                 return
-    terminal.note(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+    terminal.note(f"unchanged ({folder.fingerprint}), skipped", name, "green")
 
 
 def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
     name = folder.path.relative_to(run.folder).as_posix()
-    busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
-    return folder.alone(lambda: run.terminal.note(busy))
+    busy = "another process is at it; waiting until it ends"
+    return folder.alone(lambda: run.terminal.note(busy, name))
 
 
 def job_of(step: Step) -> Job:

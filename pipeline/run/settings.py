@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
@@ -61,6 +61,8 @@ RANGES = {
     "crop_area": _ABOVE_0,
     "colour_jitter": _SHARE,
     "rotation": Range(0, 180),  # degrees
+    "mean": _SHARE,
+    "deviation": _POSITIVE,
 }
 """Ranges of all numbers in ``RunConfig``, by the last part of a name or by the whole one."""
 
@@ -69,13 +71,11 @@ def plain(config: DictConfig) -> RunConfig:
     """The configuration as typed plain values, with every reference resolved.
 
     Raises:
-        ConfigError: A value is missing or out of its range, or nothing reads a key.
+        ConfigError: A value is missing.
     """
     require_values(config)
     OmegaConf.resolve(config)
-    settings = cast(RunConfig, OmegaConf.to_object(config))
-    check(settings)
-    return settings
+    return cast(RunConfig, OmegaConf.to_object(config))
 
 
 def require_values(config: DictConfig) -> None:
@@ -84,8 +84,7 @@ def require_values(config: DictConfig) -> None:
     Raises:
         ConfigError: Names every such key.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    missing = [key for key in missing if not _is_reference(config, key)]
+    missing = sorted(_missing(OmegaConf.to_container(config, resolve=False)))
     if missing:
         raise ConfigError(
             f"{', '.join(missing)} must be given; there is no default. "
@@ -93,12 +92,14 @@ def require_values(config: DictConfig) -> None:
         )
 
 
-def _is_reference(config: DictConfig, key: str) -> bool:
-    parent, _, last = key.rpartition(".")
-    return OmegaConf.is_interpolation(OmegaConf.select(config, parent) if parent else config, last)
+def _missing(node: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield from _missing(value, f"{prefix}{name}.")
+        if value == MISSING:
+            yield f"{prefix}{name}"
 
 
-def check(settings: RunConfig) -> None:
+def check_settings(settings: RunConfig) -> None:
     """Raise for every number out of its range and every key that nothing reads.
 
     Raises:
@@ -116,16 +117,16 @@ def _out_of_range(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _out_of_range(value, f"{key}.")
         limits = RANGES.get(key, RANGES.get(field.name))
         if limits is not None and value is not None:
-            yield from _problem(key, value, limits)
+            yield from _problem(key, value, limits, is_pair="tuple" in str(field.type))
 
 
-def _problem(key: str, value: Any, limits: Range) -> Iterator[str]:
+def _problem(key: str, value: Any, limits: Range, *, is_pair: bool) -> Iterator[str]:
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     if not all(number in limits for number in numbers):
         yield f"{key}={_written(value)}: out of range. Choose {limits}."
     elif isinstance(value, list | tuple) and not numbers:
         yield f"{key}=[]: empty. Give one or more, each {limits}."
-    elif isinstance(value, tuple) and (len(numbers) != 2 or numbers[0] > numbers[1]):
+    elif is_pair and (len(numbers) != 2 or numbers[0] > numbers[1]):
         yield f"{key}={_written(value)}: give two numbers, the smaller first."
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import multilabel_soft_margin_loss
@@ -12,7 +11,6 @@ from torchmetrics.classification import MultilabelAveragePrecision
 
 from pipeline.base.config import ClassifierConfig
 from pipeline.networks.backbones import ClassifierNet, build_classifier
-from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 
@@ -28,16 +26,19 @@ class ClassifierTask(NetworkTask):
         classes: Class names.
     """
 
+    settings: ClassifierConfig
     network: ClassifierNet
 
-    source = "stage=classifier"
+    group, source = "classifier", "stage=classifier"
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = ClassifierConfig(**settings)
-        self.network = build_classifier(
-            self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
-        ).to(memory_format=torch.channels_last)
+        self.use(
+            build_classifier(
+                self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
+            )
+        )
         self.freeze_part(
             self.network,
             self.settings.freeze_until,
@@ -46,15 +47,24 @@ class ClassifierTask(NetworkTask):
         )
         self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
 
+    @property
+    def title(self) -> str:
+        """Library and name of the network."""
+        return f"{self.settings.library}/{self.settings.backbone}"
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images uint8 [B, 3, H, W]."""
-        logits: Tensor = self.network(_pixels(images))
+        logits: Tensor = self.network(self.inputs(images))
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The multi-label soft margin loss of one batch."""
         images, labels = batch
-        loss = multilabel_soft_margin_loss(self(images).float(), labels)
+        return multilabel_soft_margin_loss(self(images).float(), labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """The loss of one batch, logged."""
+        loss = self.loss_of(batch)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -76,7 +86,3 @@ class ClassifierTask(NetworkTask):
         head = self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)
         return optimizer_and_schedule(self.settings, backbone, head, steps)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return normalise_colours(images).contiguous(memory_format=torch.channels_last)

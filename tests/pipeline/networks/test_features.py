@@ -10,8 +10,9 @@ from torch import nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.networks.backbones import build_classifier
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.features import NetworkFeatures
-from pipeline.networks.pixels import normalise_colours, resize
+from pipeline.networks.pixels import resize
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
 
@@ -32,7 +33,7 @@ def network():
 def by_hand(model, image, size, depth):
     pixels = resize(torch.tensor(image.copy()).permute(2, 0, 1)[None], size)
     with torch.no_grad():
-        return model[:depth](normalise_colours(pixels))[0]
+        return model[:depth](IMAGENET.normalise(pixels))[0]
 
 
 def test_equals_the_layers_one_after_the_other():
@@ -126,7 +127,7 @@ def test_the_mean_of_logits_over_locations_is_the_logit(bias):
 
     planes = NetworkFeatures(model).logits(IMAGE, size=97)
 
-    pixels = normalise_colours(resize(torch.tensor(IMAGE).permute(2, 0, 1)[None], (65, 97)))
+    pixels = IMAGENET.normalise(resize(torch.tensor(IMAGE).permute(2, 0, 1)[None], (65, 97)))
     with torch.no_grad():
         logits = model(pixels)[0].numpy()
     assert planes.shape[1:] == (3, 4)

@@ -89,6 +89,7 @@ def load_voc(
         scored=source.scored_split(_title(scored or "none"), lists["scored"], known),
         val=source.scored_split(_title(val), lists["val"], known),
         max_megapixels=max_megapixels,
+        notes=source.unused_masks({*lists["train"], *lists["val"]}),
     )
 
 
@@ -146,6 +147,15 @@ class _Source:
             return Split(name, tuple(self._item(id_, labels, None) for id_ in ids))
         expected = {id_: self.masks.get(id_, self.mask_folder / f"{id_}.png") for id_ in ids}
         return Split(name, tuple(self._item(id_, labels, expected[id_]) for id_ in ids))
+
+    def unused_masks(self, ids: set[str]) -> tuple[str, ...]:
+        """A note for each folder of masks of which none belongs to a listed image."""
+        return tuple(
+            f"none of the {len(masks)} masks in {next(iter(masks.values())).parent} belongs to a "
+            f"listed image, for example {min(masks)}"
+            for masks in (self.masks, self.train_masks)
+            if masks and ids.isdisjoint(masks)
+        )
 
     def _item(self, id_: str, labels: Labels, mask: Path | None) -> Item:
         image = self.images.get(id_, self.folder / "JPEGImages" / f"{id_}.jpg")

@@ -288,6 +288,16 @@ def test_the_default_folder_in_another_spelling_is_named(voc):
         load(voc)
 
 
+def test_masks_of_which_none_belongs_to_an_image_are_noted(voc):
+    for id_ in "ac":
+        rename(voc, f"{id_}.png", f"{id_}_mask.png", "SegmentationClassAug")
+
+    (note,) = load(voc).notes
+
+    assert "none of the 2 masks in" in note
+    assert note.endswith("SegmentationClassAug belongs to a listed image, for example a_mask")
+
+
 def test_masks_may_be_left_out(voc):
     catalogue = load(voc, masks=None, train_masks=None)
 

@@ -192,7 +192,7 @@ def norms():
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("layers", [None, ["3"]])
-@pytest.mark.parametrize(("normalise", "remedy"), norms())
+@pytest.mark.parametrize(("normalise", "remedy"), list(norms()))
 def test_a_weight_that_is_computed_is_refused(normalise, remedy, layers):
     model = net()
     normalise(model[3])

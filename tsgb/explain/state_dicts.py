@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tsgb.errors import TSGBError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training programs save
-_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # of torch.compile and of DataParallel
+_PREFIXES = ("module.", "_orig_mod.")  # of wrappers around the network
 _COUNTER = "num_batches_tracked"  # of batch norm; files of old versions of torch lack it
 _LISTED = 10  # tensors in a message
 
@@ -24,8 +24,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     Args:
         path: A file that ``torch.save`` wrote: a state dict, alone or under one of the keys
-            ``state_dict``, ``model`` and ``model_state_dict``. Prefixes that torch.compile and
-            DataParallel give to all names are taken off.
+            ``state_dict``, ``model`` and ``model_state_dict``. The prefixes ``module.`` and
+            ``_orig_mod.`` are dropped if all names have them.
 
     Raises:
         WeightsError: The file does not exist, is not a file of tensors, or holds none, or it is a
@@ -119,9 +119,19 @@ def _tensors(content: object) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return _unwrapped(tensors)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that DataParallel and torch.compile give to all names alike.
+
+    Example:
+        >>> list(_unwrapped({"module._orig_mod.fc.bias": torch.zeros(1)}))
+        ['fc.bias']
+    """
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            return _unwrapped({name.removeprefix(prefix): t for name, t in tensors.items()})
     return tensors
 
 

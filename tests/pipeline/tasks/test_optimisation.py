@@ -76,16 +76,16 @@ class Trainer:
 
 
 @pytest.mark.parametrize(
-    ("task", "head"),
+    ("kind", "config"),
     [
-        (ClassifierTask.from_config(
-            ClassifierConfig(library="timm", backbone="test_resnet", **SETTINGS), ("a", "b")), "head."),
-        (SegmenterTask.from_config(
-            SegmenterConfig(arch="linknet", encoder="tu-test_resnet", **SETTINGS), ("a", "b")), None),
+        (ClassifierTask, ClassifierConfig(library="timm", backbone="test_resnet", **SETTINGS)),
+        (SegmenterTask, SegmenterConfig(arch="linknet", encoder="tu-test_resnet", **SETTINGS)),
     ],
     ids=["classifier", "segmenter"],
-)  # fmt: skip
-def test_the_pretrained_part_has_the_lower_rate(task, head):
+)
+def test_the_pretrained_part_has_the_lower_rate(kind, config):
+    task = kind.from_config(config, ("a", "b"))
+    head = "head." if kind is ClassifierTask else None
     task._trainer = Trainer()
     optimizer = task.configure_optimizers()["optimizer"]
 

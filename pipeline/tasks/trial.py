@@ -35,7 +35,7 @@ def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerC
     """
     count = len(labels)
     batch = "one crop" if count == 1 else f"batches of {count} crops"
-    with _explained(task, f"be trained on {batch} of {side} x {side} px"):
+    with _explained(task, f"cannot be trained on {batch} of {side} x {side} px"):
         device, precision = device_of(trainer), _AUTOCAST.get(training_precision(trainer))
         speed_up_depthwise(task.to(device).network)
         task.train()
@@ -57,7 +57,7 @@ def try_segmenter(
         ConfigError: The segmenter cannot take it.
     """
     height, width = size
-    with _explained(task, f"predict an image of {width} x {height} px at scale {scale:g}"):
+    with _explained(task, f"cannot predict an image of {width} x {height} px at scale {scale:g}"):
         image = noise(1, height, width).to(task.to(device_of(trainer)).device)
         task.eval().predict_probabilities(image, [scale], flip=False)
 
@@ -70,7 +70,7 @@ def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: Trainer
         ConfigError: The classifier cannot take it.
     """
     height, width = size
-    with _explained(task, f"classify an image of {width} x {height} px"):
+    with _explained(task, f"cannot classify an image of {width} x {height} px"):
         task.eval()(noise(1, height, width).to(task.to(device_of(trainer)).device))
 
 
@@ -83,7 +83,7 @@ def noise(count: int, height: int, width: int) -> Tensor:
 
 @contextmanager
 def _explained(task: NetworkTask, what: str) -> Iterator[None]:
-    """Name the network and what it cannot do."""
+    """Name the network before what it cannot do."""
     try:
         yield
     except PipelineError:
@@ -91,7 +91,7 @@ def _explained(task: NetworkTask, what: str) -> Iterator[None]:
     except Exception as error:
         cause = reason(error)
         remedy = _remedy(task.group, cause)
-        raise ConfigError(f"{task.group}: {task.title} cannot {what}: {cause} {remedy}") from error
+        raise ConfigError(f"{task.group}: {task.title} {what}: {cause} {remedy}") from error
 
 
 def _remedy(group: str, cause: str) -> str:

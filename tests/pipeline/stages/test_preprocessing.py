@@ -17,7 +17,9 @@ WHITE = torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)
 
 
 def test_every_stage_sees_the_colours_of_the_classifier(make_run):
-    run = make_run(*LITE, *LAYERS, "segmenter.encoder=tu-tf_efficientnet_lite0")
+    run = make_run(
+        *LITE, *LAYERS, "segmenter.encoder=tu-tf_efficientnet_lite0", "saliency=grad_cam"
+    )
     do(run, "masks")
     do(run, "segmentation")
 

@@ -1,4 +1,4 @@
-"""The command ``tsgb``: run the pipeline, explain a picture, list the methods."""
+"""The command ``tsgb``: run the pipeline, score masks, explain a picture, list the methods."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-
-import tsgb
-from tsgb.explain.command import EXAMPLES, add_commands, execute
 
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
 
@@ -23,6 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
         return _run(words[1:])
+    if words[:1] == ["score"]:
+        return _score(words[1:])
+    import tsgb  # and torch with it: seconds that `tsgb score` can do without
+    from tsgb.explain.command import EXAMPLES, add_commands, execute
+
     parser = argparse.ArgumentParser(
         prog="tsgb",
         description="Saliency maps, and segmentation from image labels.",
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
+    commands.add_parser("score", help="IoU and mIoU of two folders of label images")
     add_commands(commands)
     return execute(parser.parse_args(words))
 
@@ -50,6 +53,19 @@ def _run(words: Sequence[str]) -> int:
     sys.argv = ["tsgb run", *words]
     run()
     return 0
+
+
+def _score(words: Sequence[str]) -> int:
+    """Score two folders of label images; only a part of the extra is imported."""
+    try:
+        from pipeline.commands.score import main as score
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"tsgb score: not installed: {error.name}. It needs the extra {_EXTRA!r}: "
+            f"pip install 'tsgb[{_EXTRA}]'\n"
+        )
+        return 1
+    return score(words)
 
 
 def _missing_packages() -> list[str]:

@@ -17,6 +17,7 @@ LABEL_ORACLE = "label oracle"  # marks the protocol of predictions that use imag
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 
+_NAMED = 10  # classes left out of a mean that are named in a sentence
 _VALUES = 256  # label images are 8-bit
 _DEFAULT_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 46))  # 0.02 ... 0.90
 
@@ -86,12 +87,13 @@ class ConfusionMatrix:
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class, float64 [classes] in [0, 1].
 
-        NaN for a class without a scored pixel in the ground truth.
+        0 for a class that is predicted but absent from the ground truth, as in the VOC devkit;
+        NaN for a class without a scored pixel in either.
         """
         return _iou(self.counts)
 
     def mean_iou(self) -> float:
-        """Mean IoU over the classes that occur in the ground truth, in [0, 1]; NaN if none does."""
+        """Mean IoU over the classes in the ground truth or the predictions, in [0, 1], or NaN."""
         return _mean(self.iou())
 
     def pixel_accuracy(self) -> float:
@@ -107,6 +109,8 @@ class ConfusionMatrix:
     def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """The scores as plain data for a JSON file; undefined values are None.
 
+        ``classes`` is the number of classes that the mIoU is over, ``left_out`` names the others.
+
         Args:
             names: Class names, with or without the background.
 
@@ -120,10 +124,13 @@ class ConfusionMatrix:
                 f"ConfusionMatrix.as_dict: {len(names)} names for {self.classes} classes with "
                 "background. Pass one name for each class."
             )
-        scores = zip(names, self.iou(), strict=True)
+        iou = {name: _or_none(value) for name, value in zip(names, self.iou(), strict=True)}
+        left_out = [name for name, value in iou.items() if value is None]
         return {
             "mIoU": _or_none(self.mean_iou()),
-            "IoU": {name: _or_none(value) for name, value in scores},
+            "classes": len(iou) - len(left_out),
+            "left_out": left_out,
+            "IoU": iou,
             "pixel_accuracy": _or_none(self.pixel_accuracy()),
             "coverage": _or_none(self.coverage()),
             "void": self.void,
@@ -245,32 +252,6 @@ class ThresholdSweep:
         return {"threshold": threshold, "mIoU": best, "thresholds": thresholds, "IoU": curves}
 
 
-def score(
-    images: Iterable[tuple[str, Labels, Labels]], classes: int, void: VoidPolicy = "background"
-) -> ConfusionMatrix:
-    """The confusion matrix of many images.
-
-    Args:
-        images: Id, prediction and ground truth of each image, as in ``ConfusionMatrix.update``.
-        classes: Number of classes with background.
-        void: How a predicted 255 counts.
-
-    Raises:
-        DataError: An image cannot be scored; the message begins with its id.
-
-    Example:
-        >>> score([("a", np.array([[0, 1]]), np.array([[0, 1]]))], classes=2).mean_iou()
-        1.0
-    """
-    matrix = ConfusionMatrix(classes, void)
-    for name, prediction, ground_truth in images:
-        try:
-            matrix.update(prediction, ground_truth)
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
-    return matrix
-
-
 def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
     """Mean IoU over the background and the chosen classes, or over all classes if none is chosen.
 
@@ -290,7 +271,7 @@ def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
 
 
 def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    """Mean IoU of the given classes that occur in the ground truth; None if none of them does.
+    """Mean IoU of the given classes, without those whose IoU is undefined; None if all are.
 
     Args:
         scores: The result of ``ConfusionMatrix.as_dict``.
@@ -303,6 +284,30 @@ def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
     values = [scores["IoU"][name] for name in names]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def scope(scores: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
+    """In words, which classes a mean is over.
+
+    Args:
+        scores: The result of ``ConfusionMatrix.as_dict``.
+        chosen: As in ``miou``.
+
+    Example:
+        >>> scope({"IoU": {"background": 0.9, "cat": 0.5}})
+        '2 classes'
+        >>> scope({"IoU": {"background": 0.9, "cat": 0.5, "cow": None}})
+        '2 of 3 classes; neither in the ground truth nor predicted: cow'
+    """
+    names = ["background", *chosen] if chosen else list(scores["IoU"])
+    absent = [name for name in names if scores["IoU"][name] is None]
+    if not absent:
+        return f"{len(names)} {'class' if len(names) == 1 else 'classes'}"
+    listed = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else "")
+    return (
+        f"{len(names) - len(absent)} of {len(names)} classes; "
+        f"neither in the ground truth nor predicted: {listed}"
+    )
 
 
 def _strongest(
@@ -323,9 +328,10 @@ def _joint_histogram(rows: Labels, columns: Labels, height: int, width: int) -> 
 
 
 def _iou(counts: Counts) -> NDArray[np.float64]:
-    true, predicted, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    right = counts.diagonal()
+    union = counts.sum(axis=1) + counts.sum(axis=0) - right
     iou = np.full(len(counts), np.nan)
-    np.divide(right, true + predicted - right, out=iou, where=true > 0)
+    np.divide(right, union, out=iou, where=union > 0)
     return iou
 
 

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.commands.launch import plain
 from pipeline.data.scenes import CLASSES, Scene, draw_scene
 from pipeline.networks.colours import IMAGENET
 from pipeline.networks.pixels import resize
 from pipeline.run.building import build
 from pipeline.run.schema import register_schema
+from pipeline.run.settings import plain
 from pipeline.tasks.classifier import ClassifierTask
 from tsgb import Method
 from tsgb.draw import Picture, colours, grid
@@ -144,7 +144,7 @@ def overview(network: nn.Module, example: Example) -> Picture:
 def scales() -> Picture:
     """The colours from the lowest to the highest value, signed and unsigned."""
     bars = [
-        colours(torch.linspace(low, 1, SIDE).expand(SIDE // 8, -1), signed=low < 0)
+        colours(torch.linspace(low, 1, SIDE).expand(SIDE // 8, -1), signed=low < 0, smoothing=0)
         for low in (-1.0, 0.0)
     ]
     return np.concatenate([bars[0], np.full_like(bars[0], 255), bars[1]])
@@ -168,7 +168,7 @@ def maps(network: nn.Module, name: str, example: Example) -> list[tuple[str, Pic
     cells: list[tuple[str, Picture]] = []
     for target, value in zip(example.targets, values, strict=True):
         highest = float(value.abs().quantile(1 - BRIGHTEST))
-        picture = colours(value, signed=signed, maximum=highest or None)
+        picture = colours(value, signed=signed, maximum=highest or None, smoothing=0)
         caption = NAMES[target] if cells else f"{name.replace('_', ' ')}\n{NAMES[target]}"
         cells.append((caption, outlined(picture, example.scene.mask == target + 1)))
     return cells

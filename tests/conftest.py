@@ -7,9 +7,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from pipeline.commands.launch import plain
 from pipeline.run.run import Run
 from pipeline.run.schema import CONFIGS, register_schema
+from pipeline.run.settings import plain
 
 ROOT = Path(__file__).parent.parent
 TINY = (

@@ -18,10 +18,11 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands.launch import plain
+from pipeline.commands import score
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
+from pipeline.run.settings import plain
 from scripts import draw_method_pictures as drawing
 from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed
@@ -143,6 +144,12 @@ def parsed(words):
 
 
 def check_tsgb(words):
+    if words[0] == "run":
+        check_run(words[1:])
+        return
+    if words[0] == "score":
+        score.parser().parse_args(words[1:])
+        return
     wanted = parsed(words)
     if words[0] == "explain":
         method = command.method_named(wanted.method)
@@ -153,10 +160,14 @@ def check_script(words):
     script, *rest = words
     assert (ROOT / script).is_file()
     if script == "scripts/run.py":
-        if "-m" in rest:  # a sweep: its first job
-            rest = [word.partition(",")[0] for word in rest]
-        for setting in (word for word in rest if not word.startswith("-")):
-            check_setting(setting, rest)
+        check_run(rest)
+
+
+def check_run(words):
+    if "-m" in words:  # a sweep: its first job
+        words = [word.partition(",")[0] for word in words]
+    for setting in (word for word in words if not word.startswith("-")):
+        check_setting(setting, words)
 
 
 def check_make(words):
@@ -205,11 +216,12 @@ def test_settings_in_the_text_exist(setting):
 
 def test_the_table_of_the_command_names_every_option():
     page = (ROOT / "docs" / "command_line.md").read_text()
-    explain = parsed(["explain", "x", "--model", "y"])
+    explain = vars(parsed(["explain", "x", "--model", "y"])).keys() - {"answer", "image"}
+    scored = vars(score.parser().parse_args(["x", "y"])).keys() - {"predictions", "truth"}
 
     named = re.findall(r"^\| `--([a-z]+)", page, re.MULTILINE)
 
-    assert sorted(named) == sorted(set(vars(explain)) - {"answer", "image"})
+    assert sorted(named) == sorted([*explain, *scored])
 
 
 def classes_of(page):

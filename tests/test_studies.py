@@ -12,10 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.commands import compare
-from pipeline.commands.launch import carry_out, plain
+from pipeline.commands.launch import carry_out
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.building import build
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tests.conftest import ROOT, TINY, composed
 
 spec = spec_from_file_location("study", ROOT / "scripts" / "study.py")

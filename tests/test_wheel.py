@@ -98,4 +98,4 @@ def test_the_dense_crf_needs_no_more_than_numpy_and_numba(library_only, tmp_path
 def test_help_of_the_command_lists_what_it_does():
     done = run(sys.executable, "-m", "pipeline.command", "--help", cwd=ROOT)
 
-    assert all(f"\n    {name} " in done.stdout for name in ("run", "explain", "methods"))
+    assert all(f"\n    {name} " in done.stdout for name in ("run", "score", "explain", "methods"))

@@ -104,6 +104,17 @@ class StorageReference:
         return bool(self._reference.expired())
 
 
+def is_quantised(module: nn.Module) -> bool:
+    """True for a layer of ``torch.ao.nn.quantized`` and for one with weights of torchao.
+
+    Why: such layers say that they are in training mode, and their operations have no gradients.
+    If it moves: find the new home of the quantised layers.
+    """
+    weights = (type(value).__module__ for value in module.parameters(recurse=False))
+    names = (type(module).__module__, *weights)
+    return any({"quantized", "torchao"} & set(name.split(".")) for name in names)
+
+
 def without_compilation(model: nn.Module) -> nn.Module:
     """The module that ``torch.compile(model)`` wraps, or ``model``.
 

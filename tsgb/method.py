@@ -13,7 +13,7 @@ from tsgb._engine.forward_pass import check_layer, own_settings, run_forward
 from tsgb._engine.head import check_nothing_hidden
 from tsgb._engine.sweeps import joint_gradients
 from tsgb._rules.rule_set import PLAIN_AUTOGRAD, RuleSet
-from tsgb._torch_internals import is_overload, without_compilation
+from tsgb._torch_internals import is_overload, is_quantised, without_compilation
 from tsgb.errors import (
     LayerError,
     NonFiniteError,
@@ -62,7 +62,8 @@ class Method(ABC):
         Args:
             images: [B, C, H, W], floating, normalised as the model expects. Half precision is
                 computed in float32.
-            targets: Class indices, [B] or [B, K]; -1 stands for no class and gives a zero map.
+            targets: Class indices, [B] or [B, K], not one-hot rows; -1 stands for no class and
+                gives a zero map.
 
         Returns:
             [B, K, h, w] (K = 1 for targets [B]) on the device of the images; h and w are those of
@@ -174,6 +175,12 @@ class Method(ABC):
                     "built in, so maps would be missing or wrong. Pass the eager model that was "
                     "given to torch.export.export() instead."
                 )
+            if is_quantised(module):
+                raise UnsupportedModelError(
+                    f"{self._name}: submodule {label} ({type(module).__name__}) is quantised. Its "
+                    "operations on whole numbers have no gradients. Pass the network in floating "
+                    "point that was quantised."
+                )
             if isinstance(module, parallel):
                 raise UnsupportedModelError(
                     f"{self._name}: submodule {label} is {type(module).__name__}. It runs copies "
@@ -248,6 +255,15 @@ class Method(ABC):
                 f"{self._name}: target {targets[image, column].item()} of image {image} is not a "
                 f"class of a model with {classes} classes. Use 0 to {classes - 1}, or -1 for no "
                 "class."
+            )
+        repeated = (targets.sort(1).values.diff(dim=1) == 0).any()
+        if targets.shape[1] == classes and ((targets == 0) | (targets == 1)).all() and repeated:
+            raise TargetError(
+                f"{self._name}: targets {tuple(targets.shape)} hold only 0 and 1, for a model with "
+                f"{classes} classes. As one-hot rows they name one class or several for each "
+                "image; as indices they would be read as classes 0 and 1, again and again. For "
+                "one-hot rows pass targets.argmax(1); for several classes an image, their indices, "
+                "filled up with -1; for classes 0 and 1, each once."
             )
 
 

@@ -14,11 +14,13 @@ from rich.table import Table
 from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError, MissingArtifactError, PipelineError, at_most
 from pipeline.base.files import write_bytes
+from pipeline.base.terminal import plain
 from pipeline.commands.results import result_of
 from pipeline.data.catalogue import Catalogue, Item, spaced
 from pipeline.data.checks import data_fingerprint
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.report import compare_page as page
 from pipeline.report import compare_plots, comparison
 from pipeline.report import compare_tables as tables
@@ -145,7 +147,7 @@ def _section(
     ordered = comparison.ordered_by_cost(groups) if by_cost else comparison.ordered(groups, by)
     title, chosen = _title(ways, catalogue), config.classes or ()
     section = page.Section(title, ordered, by, by_cost, chosen=chosen)
-    remarks = list(_remarks(run, ways, section))
+    remarks = list(_remarks(ways, section))
     galleries: Mapping[str, list[Pictures]] = {}
     try:
         galleries = _galleries(section, catalogue, config.pictures) if catalogue else {}
@@ -169,13 +171,8 @@ def _title(ways: Sequence[Lineage], catalogue: Catalogue | None) -> str:
     return f"{name}: masks of {masks.summary['images']} images, {scored}"
 
 
-def _remarks(run: Run, ways: Sequence[Lineage], section: page.Section) -> Iterator[str]:
-    classes = run.settings.compare.classes
-    if classes:
-        yield (
-            f"Every mIoU is the mean over background, {', '.join(classes)}; average precision over "
-            "the same without background."
-        )
+def _remarks(ways: Sequence[Lineage], section: page.Section) -> Iterator[str]:
+    yield from _over(section)
     machines = {str(stage.made_by.get("platform")) for stage in _stages(ways)}
     if len(machines) > 1:
         yield f"Made on different machines ({', '.join(sorted(machines))}): times do not compare."
@@ -186,6 +183,26 @@ def _remarks(run: Run, ways: Sequence[Lineage], section: page.Section) -> Iterat
         )
     if not all(group.is_scored for group in section.groups):
         yield "Without ground truth no mask is scored; average precision needs only image labels."
+
+
+def _over(section: page.Section) -> Iterator[str]:
+    """Which classes the means of a section are over."""
+    scored = [result.classes for group in section.groups for result in group.results]
+    found = [iou for kinds in scored for kind, iou in kinds.items() if kind != "classifier"]
+    if not found:
+        return
+    names = ["background", *section.chosen] if section.chosen else list(found[0])
+    listed = ", ".join(names) if section.chosen else f"{len(names)} classes"
+    absent = [name for name in names if any(iou.get(name) is None for iou in found)]
+    text = f"Every mIoU is the mean over {listed}"
+    if absent:
+        text += (
+            ", without those that are neither in the ground truth nor predicted, which for some "
+            f"masks are: {', '.join(absent)}"
+        )
+    if section.chosen:
+        text += "; average precision is over the same without background"
+    yield f"{text}."
 
 
 def _stages(ways: Sequence[Lineage]) -> list[Record]:
@@ -237,8 +254,8 @@ def _gallery(
     rows = []
     for index, item in enumerate(items):
         sources = {"image": _address(images[item.id])}
-        if item.mask is not None:
-            sources["ground truth"] = _overlaid(images[item.id], item.mask)
+        if item.mask is not None and item.mask.is_file():
+            sources["ground truth"] = _address(overlay_labels(images[item.id], ground_truth(item)))
         sources |= {section.caption(same): found[index] for found, same in alike.items()}
         shown = {title: source for title, source in sources.items() if source}
         rows.append(Pictures(item.id, ", ".join(classes[k] for k in item.labels), shown))
@@ -313,11 +330,11 @@ def _table(section: page.Section) -> Table:
     if segmenter and segmenter.note not in section.order:  # of several evaluations, which
         how += f"\nnetwork: {segmenter.note}"
     caption = f"{section.changed_from}\n{how}" if section.ablation else how
-    table = Table(title=section.title, caption=caption, box=SIMPLE, padding=0)
+    table = Table(title=plain(section.title), caption=plain(caption), box=SIMPLE, padding=0)
     table.add_column("no.", justify="right", no_wrap=True)
-    table.add_column(head[0], overflow="fold")
+    table.add_column(plain(head[0]), overflow="fold")
     for title in head[1:]:
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(plain(title), justify="right", no_wrap=True)
     for place, cells in enumerate(rows, start=1):
-        table.add_row(str(place), *cells)
+        table.add_row(str(place), *map(plain, cells))
     return table

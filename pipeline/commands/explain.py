@@ -15,6 +15,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.datasets import to_tensor
+from pipeline.data.headers import MAX_MEGAPIXELS, check_size
 from pipeline.data.images import read_image
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import resize, scaled_size
@@ -31,6 +32,7 @@ from tsgb.explain.names import UnknownClassError
 def run(run: Run) -> None:
     """Write the picture; without ``explain.classes`` that of the three most probable classes."""
     path, output = _image_path(run), _output_path(run)
+    check_size(path, run.settings.data.get("max_megapixels", MAX_MEGAPIXELS))
     image = read_image(path)
     network = _network(run)
     method = _method(run, network)
@@ -91,10 +93,9 @@ def _method(run: Run, network: ExplainedNetwork) -> dict[str, Any]:
     wanted = run.settings.saliency.method
     method = fitted(wanted, network)
     if wanted.get("layer") is not None and method["layer"] is None:
-        run.terminal.console.print(
+        run.terminal.note(
             f"saliency.method.layer={wanted['layer']} is a layer of the run's classifier, not of "
-            f"{run.settings.explain.model}; the method's own default is read instead.",
-            markup=False,
+            f"{run.settings.explain.model}; the method's own default is read instead."
         )
     return method
 

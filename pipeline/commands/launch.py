@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
-from rich.console import Console
 
-from pipeline.base.config import Command, RunConfig
-from pipeline.base.errors import ConfigError, PipelineError
-from pipeline.base.files import fingerprint, storage_explained, write_json
+from pipeline.base.config import Command
+from pipeline.base.errors import PipelineError
+from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
+from pipeline.base.terminal import print_error
 from pipeline.commands import compare, explain, report, saliency_benchmark, verify
-from pipeline.run.executor import execute, steps_of
+from pipeline.commands.remembered import remember
+from pipeline.run.executor import check, execute, steps_of
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tsgb.errors import TSGBError
 
 _ON_TOP: dict[Command, Callable[[Run], None]] = {
@@ -38,82 +41,95 @@ class JobFailedError(CompactHydraException):
     """One job of a sweep failed; at the end of the sweep Hydra prints its text, without a trace."""
 
 
-def launch(config: DictConfig, folder: Path, *, sweep: bool = False) -> None:
+def launch(config: DictConfig, words: Sequence[str] = (), job: Path | None = None) -> None:
     """Run one command; errors made for people are printed as such and end with exit code 1.
+
+    Args:
+        config: Every setting.
+        words: Settings that later commands of the run start from, as words of a command line.
+        job: Folder of this job, if it is one of a sweep.
 
     Raises:
         JobFailedError: Any error within a sweep, after it was printed. Hydra makes the other jobs.
     """
-    failure = _failure(config, folder, sweep=sweep)
-    if failure and sweep:  # not where it was caught: Hydra would keep all that the job had loaded
+    failure = _failure(partial(_launch, config, words, job), sweep=job is not None)
+    if failure and job:  # not where it was caught: Hydra would keep all that the job had loaded
         raise JobFailedError(failure)
     if failure:
         sys.exit(1)
 
 
-def _failure(config: DictConfig, folder: Path, *, sweep: bool) -> str:
+def _failure(work: Callable[[], None], *, sweep: bool) -> str:
     """The text of what went wrong, once it was printed; empty if nothing did."""
-    console = Console(stderr=True, soft_wrap=True)
     with_trace = bool(os.environ.get("HYDRA_FULL_ERROR"))
     try:
-        with storage_explained(folder):
-            _launch(config, folder)
+        with storage_explained(Path.cwd()):
+            work()
     except Exception as error:
         for_people = isinstance(error, (PipelineError, TSGBError))
         if not sweep and (with_trace or not for_people):
             raise
         if with_trace or not for_people:
             traceback.print_exc()
-        console.print(f"[bold red]{type(error).__name__}[/]:", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        print_error(error)
         if sweep:
-            console.print("The other jobs go on. Afterwards the same command makes the rest.")
+            sys.stderr.write("The other jobs go on. Afterwards the same command makes the rest.\n")
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def _launch(config: DictConfig, folder: Path) -> None:
+def _launch(config: DictConfig, words: Sequence[str], job: Path | None) -> None:
     settings = plain(config)
-    run = Run(settings, Path(settings.run_dir), folder)
-    write_provenance(run)
-    carry_out(run)
+    folder = Path(settings.run_dir).expanduser()
+    if job is not None and job.is_relative_to(Path.cwd()):
+        job = job.relative_to(Path.cwd())
+    run = Run(settings, folder, job)
+    carry_out(run, words)
     run.terminal.summarise(str(run.output))
 
 
-def carry_out(run: Run) -> None:
-    """Do what ``stage`` names."""
+def carry_out(run: Run, words: Sequence[str] = ()) -> None:
+    """Do what ``stage`` names, and write down with which settings.
+
+    Args:
+        run: The run.
+        words: Settings that later commands of the run start from, as words of a command line.
+    """
     command = run.settings.stage
     if command in _ON_TOP:
         _ON_TOP[command](run)
+        write_provenance(run)
         return
-    execute(steps_of(run, command))
+    steps = steps_of(run, command)
+    check(steps)
+    run.terminal.note(str(run.folder.absolute()), "run")
+    remember(run.folder, words)
+    write_provenance(run)
+    with _logged_to(run.output / "run.log"):
+        execute(steps)
     if command is Command.all:
         report.run(run)
 
 
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Append what libraries log to a file."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
 def write_provenance(run: Run) -> None:
-    """Write versions, random seed and git revision of this command into its folder."""
+    """Write settings, versions, random seed and git revision of this command into its folder."""
+    settings = asdict(run.settings)
     facts = {
         "random_seed": run.settings.random_seed,
-        "config_fingerprint": fingerprint(asdict(run.settings)),
+        "config_fingerprint": fingerprint(settings),
     }
     write_json(run.output / "provenance.json", {**facts, **made_by()})
-
-
-def plain(config: DictConfig) -> RunConfig:
-    """The configuration as typed plain values, with every reference resolved.
-
-    Raises:
-        ConfigError: A value that has no default was not given.
-    """
-    try:
-        OmegaConf.resolve(config)
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ConfigError(
-                f"configuration: {', '.join(missing)} must be given; there is no default. "
-                f"Add {missing[0]}=VALUE to the command."
-            )
-        return cast(RunConfig, OmegaConf.to_object(config))
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"configuration: {error}. Add it to the command.") from error
+    write_bytes(run.output / "config.yaml", OmegaConf.to_yaml(settings).encode())

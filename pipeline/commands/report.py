@@ -20,16 +20,18 @@ from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
 from pipeline.run.executor import Step
+from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
-from pipeline.scoring import ConfusionMatrix, miou
+from pipeline.scoring import ConfusionMatrix, miou, scope
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
+from pipeline.stages.own_files import read_labels
 from pipeline.stages.predictions import evaluated_split, prediction_path
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
@@ -37,7 +39,12 @@ _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
 
 
 def run(run: Run) -> None:
-    """Write ``report/index.html`` from what is there; always, since it takes seconds."""
+    """Write ``report/index.html`` from what is there; always, since it takes seconds.
+
+    Raises:
+        MissingArtifactError: No stage has run.
+    """
+    require_stages(run.folder)
     path = run.output / "report" / "index.html"
     write_bytes(path, report.render(_page(RunResults(run))).encode())
     run.terminal.say("report", str(path))
@@ -89,7 +96,8 @@ def _of_labels(
     """The mean over background and the chosen classes, and small that over all that occur."""
     if chosen:
         note += f"; background + {len(chosen)} chosen classes"
-        note += f" ({report.percent(scores['mIoU'])} % over all that occur)"
+        note += f" ({report.percent(scores['mIoU'])} % over {scope(scores)})"
+    note += f"; mean over {scope(scores, chosen)}"
     return report.Headline(f"mIoU of the {what}", f"{report.percent(miou(scores, chosen))} %", note)
 
 
@@ -104,9 +112,9 @@ def _mask_scores(found: RunResults) -> Iterator[report.ScoreStep]:
     pair = f"{split}, {plane}: object from {seed.foreground:g}, background below "
     pair += f"{seed.background:g} {_of_what(seed)}"
     how = {
-        "seeds": f"{fixed}; {report.void_in_words(scores['seeds'])}",
-        "refined": f"{fixed}; {refinement}; {report.void_in_words(scores['refined'])}",
-        "masks": f"{pair}; {refinement}; {report.void_in_words(scores['masks'])}",
+        "seeds": f"{fixed}; {report.counted_in_words(scores['seeds'])}",
+        "refined": f"{fixed}; {refinement}; {report.counted_in_words(scores['refined'])}",
+        "masks": f"{pair}; {refinement}; {report.counted_in_words(scores['masks'])}",
     }
     for kind, name in _KINDS.items():
         yield report.ScoreStep(name, scores[kind]["mIoU"], how[kind])
@@ -134,7 +142,7 @@ def _of_what(seed: SeedConfig) -> str:
 def _segmenter_scores(found: RunResults) -> Iterator[report.ScoreStep]:
     yield from _relabelled_scores(found)
     for title, scores in found.segmenters.items():
-        how = f"{scores['protocol']}; {report.void_in_words(scores)}"
+        how = f"{scores['protocol']}; {report.counted_in_words(scores)}"
         yield report.ScoreStep(title, scores["mIoU"], how)
 
 
@@ -150,7 +158,7 @@ def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
         "masks": f"void where the segmenter gives the label less than {least:g}",
     }
     for kind, words in how.items():
-        text = f"{scores['split']}, {words}; {report.void_in_words(scores[kind])}"
+        text = f"{scores['split']}, {words}; {report.counted_in_words(scores[kind])}"
         yield report.ScoreStep(f"{_KINDS[kind]}, relabelled", scores[kind]["mIoU"], text)
 
 
@@ -227,7 +235,7 @@ def _train_gallery(found: RunResults) -> report.Gallery | None:
 def _hint(split: Split, scored: str) -> str:
     if not split.has_masks:
         return "The first images of the list; without ground truth there is no worst or best."
-    return f"Sorted by the mIoU of the {scored} over the classes in one image's ground truth."
+    return f"Sorted by the mIoU of the {scored} over the classes in one image."
 
 
 def _groups(
@@ -251,7 +259,8 @@ def _image_scores(
 
     def score(item: Item) -> float:
         matrix = ConfusionMatrix(len(found.classes) + 1)
-        matrix.update(read_label_image(scored(item)), read_label_image(item.mask or ""))
+        labels = read_labels(scored(item), found.run.folder)
+        matrix.update(labels, ground_truth(item))
         return matrix.mean_iou()
 
     items = [item for item in split.items if scored(item).exists()]
@@ -270,12 +279,13 @@ def _row(
     image = thumbnail(read_image(item.image))
     tiles = [_tile("image", image)]
     tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
-    paths = {**label_images, **({"ground truth": item.mask} if item.mask else {})}
     tiles += [
-        _tile(title, overlay_labels(image, read_label_image(path)))
-        for title, path in paths.items()
+        _tile(title, overlay_labels(image, read_labels(path, found.run.folder)))
+        for title, path in label_images.items()
         if path.exists()
     ]
+    if item.mask is not None and item.mask.is_file():
+        tiles.append(_tile("ground truth", overlay_labels(image, ground_truth(item))))
     return report.Row(item.id, [found.classes[k] for k in item.labels], score, tiles)
 
 

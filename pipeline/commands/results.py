@@ -21,7 +21,7 @@ from pipeline.report.comparison import (
     flattened,
 )
 from pipeline.run.lineage import Lineage, Record
-from pipeline.scoring import miou
+from pipeline.scoring import mean_over, miou
 
 Scores = Mapping[str, Any]
 
@@ -108,9 +108,10 @@ def _oracle(found: Mapping[str, Any], classes: Sequence[str] | None) -> dict[str
     """The best mIoU over thresholds, and the threshold."""
     if not classes:
         return {ORACLE: found["mIoU"], THRESHOLD: found["threshold"]}
-    curves = found["IoU"]  # of each class, along the thresholds
-    chosen = [curve for name in ("background", *classes) if None not in (curve := curves[name])]
-    means = [statistics.fmean(values) for values in zip(*chosen, strict=True)]
+    names = ["background", *classes]
+    curves = [found["IoU"][name] for name in names]  # along the thresholds
+    at_each = (dict(zip(names, values, strict=True)) for values in zip(*curves, strict=True))
+    means = [mean_over({"IoU": values}, names) or 0.0 for values in at_each]
     best = means.index(max(means))
     return {ORACLE: means[best], THRESHOLD: found["thresholds"][best]}
 

@@ -339,7 +339,7 @@ def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictu
     labels = sorted({label for found in maps.values() for label in found})
     try:
         image = thumbnail(read_image(item.image))
-        truth = None if item.mask is None else masks_of(item.mask)
+        truth = None if item.mask is None else masks_of(item)
     except PipelineError:  # it is among the failures already
         return []
     rows = []

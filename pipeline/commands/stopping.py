@@ -34,4 +34,5 @@ def stop_at_once() -> None:
         os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as shells set it for `command &`
+            signal.signal(number, stop)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
+from pipeline.base.errors import DamagedFileError, at_most
 from pipeline.base.files import DAMAGED
 from pipeline.run.folders import StageFolder
-from pipeline.run.manifest import MANIFEST, Manifest
+from pipeline.run.manifest import MANIFEST, Manifest, require_stages
 from pipeline.run.run import Run
 from pipeline.stages.own_files import remade
 
@@ -19,11 +19,8 @@ def run(run: Run) -> None:
         DamagedFileError: Some files are gone or differ. Those that differ were put aside.
         MissingArtifactError: The folder holds no stage.
     """
+    require_stages(run.folder)
     folders = sorted(path.parent for path in run.folder.glob(f"*/*/{MANIFEST}"))
-    if not folders:
-        raise MissingArtifactError(
-            f"{run.folder}: no stage has run here. Name the folder of a run with run_dir=PATH."
-        )
     problems: list[str] = []
     with run.terminal.progress("verifying", len(folders)) as step:
         for count, folder in enumerate(folders, start=1):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.data.headers import MAX_MEGAPIXELS
+
 BACKGROUND = 0
 VOID = 255
 
@@ -16,12 +18,14 @@ class Item:
 
     ``labels`` are class indices from 0; class ``k`` has the value ``k + 1`` in every label image,
     because 0 is the background. ``mask`` is used by scores and by the fully supervised twin only.
+    In a data set of one class, the file may have another value for it: ``object_value``.
     """
 
     id: str
     image: Path
     labels: tuple[int, ...]
     mask: Path | None = None
+    object_value: int = 1
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Catalogue:
         scored: The images of ``train`` on which pseudo-masks are scored (on VOC the list
             ``train``, a part of ``train_aug`` with official masks). Empty without masks.
         val: Held-out images, on which the classifier and the segmenter are scored.
+        max_megapixels: Larger images and masks are refused before they are decoded.
+        notes: What a person should know of how the data set was read.
     """
 
     name: str
@@ -60,12 +66,13 @@ class Catalogue:
     train: Split
     scored: Split
     val: Split
+    max_megapixels: float = MAX_MEGAPIXELS
+    notes: tuple[str, ...] = ()
 
     def without_truth(self) -> Catalogue:
         """The same data without any ground-truth masks."""
-        return Catalogue(
-            name=self.name,
-            classes=self.classes,
+        return replace(
+            self,
             train=_without_masks(self.train),
             scored=Split(self.scored.name, ()),
             val=_without_masks(self.val),

@@ -6,19 +6,24 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError, at_most
 from pipeline.data.catalogue import VOID, Catalogue, Item, Split
-from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
+from pipeline.data.contradictions import contradiction
+from pipeline.data.headers import Header, check_size, read_header
+from pipeline.data.ids import id_problem
+from pipeline.data.images import jpeg_damage, read_bytes, read_image
+from pipeline.data.overview import Overview, Photo, overview, shown
+from pipeline.data.truth import ground_truth
 
 
 def check_catalogue(
@@ -26,7 +31,7 @@ def check_catalogue(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> Overview:
     """Raise if a run on this data set would fail later, or give a wrong score.
 
     Every image and every mask is decoded, a few milliseconds per pair on VOC: the header alone
@@ -38,22 +43,31 @@ def check_catalogue(
             lock.
         progress: Called after every image with the number done and the total.
 
+    Returns:
+        What was understood, for people.
+
     Raises:
         DataError: Lists up to 20 problems, each with the file and the remedy.
     """
     problems = _split_problems(catalogue)
     groups = _by_image(catalogue)
-    check = partial(_image_problems, classes=len(catalogue.classes))
+    photos: dict[Path, Photo] = {}
+    values: dict[Path, tuple[int, ...]] = {}
+    check = partial(_look, catalogue=catalogue)
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
         for done, found in enumerate(pool.map(check, groups), start=1):
-            problems += found
+            problems += found.problems
+            photos |= found.photos
+            values |= found.values
             if progress is not None:
                 progress(done, len(groups))
+    problems = problems or _contradictions(catalogue, values)
     if problems:
         raise DataError(
             f"data set {catalogue.name!r}: {len(problems)} problem(s).\n{at_most(problems)}\n"
             "Correct them and start again."
         )
+    return overview(catalogue, photos, values)
 
 
 def require_labels(split: Split, setting: str) -> None:
@@ -101,7 +115,7 @@ def data_fingerprint(catalogue: Catalogue) -> str:
     for role, split in _splits(catalogue):
         digest.update(f"\n{role}".encode())
         for item in split.items:
-            mask = None if item.mask is None else _size(item.mask)
+            mask = None if item.mask is None else [_size(item.mask), item.object_value]
             entry = [item.id, list(item.labels), _size(item.image), mask]
             digest.update(json.dumps(entry).encode())
     return digest.hexdigest()
@@ -124,6 +138,17 @@ def _split_problems(catalogue: Catalogue) -> list[str]:
         f"split {role} ({split.name}): has no images. List at least one."
         for role, split in _splits(catalogue)
         if role != "scored" and not split.items
+    ]
+    if catalogue.train.items and not any(item.labels for item in catalogue.train.items):
+        problems.append(
+            f"train ({catalogue.train.name}): none of the {len(catalogue.train.items)} images has "
+            "a class. Add their labels, or correct data.classes."
+        )
+    ids = dict.fromkeys(id_ for _, split in _splits(catalogue) for id_ in split.ids)
+    problems += [
+        f"{id_}: this id {reason}. Files are named after it. Give the image another name."
+        for id_ in ids
+        if (reason := id_problem(id_))
     ]
     for role, split in _splits(catalogue):
         problems += [
@@ -155,60 +180,162 @@ def _by_image(catalogue: Catalogue) -> list[list[Item]]:
     return list(groups.values())
 
 
-def _image_problems(items: Sequence[Item], classes: int) -> list[str]:
-    """What is wrong with one image, its labels and its masks."""
-    problems = []
-    shape = None
+def _contradictions(catalogue: Catalogue, values: Mapping[Path, tuple[int, ...]]) -> list[str]:
+    """What labels say against the reading of the masks, all together or of one split."""
+    groups = {
+        f"masks of {split.name}": split.items
+        for _, split in _splits(catalogue)
+        if any(item.labels for item in split.items)  # a test split has no labels
+    }
+    together = tuple(dict.fromkeys(item for items in groups.values() for item in items))
+    for name, items in ({"all masks": together} | groups).items():
+        found = contradiction(shown(items, values), catalogue.classes)
+        if found:
+            return [f"{name}: {found}"]
+    return []
+
+
+@dataclass
+class _Found:
+    """What was found of one image, its labels and its masks."""
+
+    problems: list[str] = field(default_factory=list)
+    photos: dict[Path, Photo] = field(default_factory=dict)
+    values: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _look(items: Sequence[Item], catalogue: Catalogue) -> _Found:
+    """Decode one image and its masks."""
+    first, found = items[0], _Found()
+    header = None
     try:
-        shape = read_image(items[0].image).shape[:2]
+        found.photos[first.image] = _photo(first.image, catalogue.max_megapixels)
+        header = found.photos[first.image].header
     except DataError as error:
-        problems.append(str(error))
+        found.problems.append(str(error))
+    classes = len(catalogue.classes)
     wrong = sorted({label for item in items for label in item.labels if not 0 <= label < classes})
-    problems += [
-        f"{items[0].id}: label {label} is not an index of {classes} classes (0..{classes - 1}). "
+    found.problems += [
+        f"{first.id}: label {label} is not an index of {classes} classes (0..{classes - 1}). "
         "Correct its labels."
         for label in wrong
     ]
-    for mask in dict.fromkeys(item.mask for item in items if item.mask is not None):
-        problems += _mask_problems(items[0].id, mask, shape, classes)
-    return problems
+    for item in {item.mask: item for item in items if item.mask is not None}.values():
+        seen = _look_at_mask(item, catalogue, header)
+        found.problems += seen.problems
+        found.values |= seen.values
+    return found
 
 
-def _mask_problems(id_: str, path: Path, shape: tuple[int, ...] | None, classes: int) -> list[str]:
-    """What is wrong with a mask; ``shape`` is the image's, None if the image is unreadable."""
+def _photo(path: Path, max_megapixels: float) -> Photo:
+    """Decode a photo after a look at its header.
+
+    Raises:
+        DataError: It is too large, cannot be read, or is damaged.
+    """
+    data = read_bytes(path)
+    header = read_header(data)
+    check_size(path, max_megapixels)
+    pixels = read_image(path)
+    damage = jpeg_damage(data)
+    if header is None or damage:
+        raise DataError(
+            f"{path}: damaged ({damage or 'no header'}); a part of the picture is not what it was. "
+            "Download the file again, or remove it from the list. If it looks right, save it anew."
+        )
+    return Photo(header, int(pixels.max()))
+
+
+def _mask(item: Item, header: Header | None, max_megapixels: float) -> LabelImage:
+    """The mask of an item; ``header`` is the image's, None if the image is unreadable.
+
+    Raises:
+        DataError: It is missing, unreadable, or does not have the size of the image.
+    """
+    path = item.mask or Path()
     if not path.is_file():
-        return [
+        raise DataError(
             f"{path}: this mask is missing, although other images of the split have one. "
-            f"Add it, or remove {id_} from the list."
-        ]
+            f"Add it, or remove {item.id} from the list."
+        )
+    check_size(path, max_megapixels)
+    labels = ground_truth(item)
+    if header is not None:
+        _check_shape(path, labels.shape, header)
+    return labels
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], header: Header) -> None:
+    if shape == header.shape:
+        return
+    if shape == (header.height, header.width):
+        raise DataError(
+            f"{path}: the mask has {_pixels(shape)}, as the photo is stored, but its EXIF "
+            f"orientation {header.orientation} turns the photo to {_pixels(header.shape)}. Photos "
+            "are read as they are shown. Turn the mask too, or remove the orientation from the "
+            "photo."
+        )
+    raise DataError(
+        f"{path}: the mask has {_pixels(shape)}, its image {_pixels(header.shape)}. "
+        "Export the mask at the size of the image."
+    )
+
+
+def _value_problems(item: Item, found: Sequence[int], classes: int) -> list[str]:
+    values = [value for value in found if classes < value < VOID]
+    if not values:
+        return []
+    remedy = "Convert it to class indices, or correct the class list."
+    if classes == 1 and len(values) == 1 and item.object_value == 1:
+        remedy = f"If that is the object, set data.object_value={values[0]}."
+    return [
+        f"{item.mask}: the mask contains the value(s) {', '.join(map(str, values))}; allowed are "
+        f"0..{classes} and {VOID}. {remedy}"
+    ]
+
+
+def look_at_label_images(
+    items: Sequence[Item], catalogue: Catalogue
+) -> tuple[list[str], str | None]:
+    """What is wrong with label images that are not ground truth.
+
+    Args:
+        items: Images, each with its label image as ``mask``.
+        catalogue: The data set that they belong to.
+
+    Returns:
+        Problems of single files: unreadable, another size, values that are no classes; and why
+        the others are read wrongly as a whole, see ``contradiction``.
+    """
+    problems: list[str] = []
+    values: dict[Path, tuple[int, ...]] = {}
+    look = partial(_look_at_label_image, catalogue=catalogue)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for item, found in zip(items, pool.map(look, items), strict=True):
+            problems += found.problems
+            if item.mask is not None and not found.problems:
+                values |= found.values
+    return problems, contradiction(shown(items, values), catalogue.classes, truth=False)
+
+
+def _look_at_label_image(item: Item, catalogue: Catalogue) -> _Found:
     try:
-        mask = read_label_image(path)
+        header = read_header(read_bytes(item.image))
+    except DataError:  # which the check of the data set reports
+        header = None
+    return _look_at_mask(item, catalogue, header)
+
+
+def _look_at_mask(item: Item, catalogue: Catalogue, header: Header | None) -> _Found:
+    """Decode a mask; ``header`` is that of its image, None if the image is unreadable."""
+    found, path = _Found(), item.mask or Path()
+    try:
+        labels = _mask(item, header, catalogue.max_megapixels)
     except DataError as error:
-        return [str(error)]
-    problems = []
-    if shape is not None and mask.shape != shape:
-        problems.append(
-            f"{path}: the mask has {_pixels(mask.shape)}, its image {_pixels(shape)}. "
-            "Export the mask at the size of the image."
-        )
-    counts = np.bincount(mask.ravel(), minlength=VOID + 1)
-    values = np.flatnonzero(counts[classes + 1 : VOID]) + classes + 1
-    if values.size:
-        problems.append(
-            f"{path}: the mask contains the value(s) {', '.join(map(str, values))}; allowed are "
-            f"0..{classes} and {VOID}. Convert it to class indices, or correct the class list."
-        )
-    return problems
-
-
-def mask_problems(item: Item, path: Path, classes: int) -> list[str]:
-    """What is wrong with a label image of an item: unreadable, another size, unknown values."""
-    try:
-        with Image.open(item.image) as image:
-            shape: tuple[int, ...] | None = image.size[::-1]
-    except OSError:
-        shape = None
-    return _mask_problems(item.id, path, shape, classes)
+        return _Found([str(error)])
+    found.values[path] = tuple(np.unique(labels).tolist())
+    found.problems += _value_problems(item, found.values[path], len(catalogue.classes))
+    return found
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

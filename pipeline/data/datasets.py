@@ -6,9 +6,8 @@ number of workers nor on whether the run was killed and resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import albumentations as albu
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
 from pipeline.data.catalogue import Item
 from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
@@ -67,7 +66,7 @@ class MaskedImages(Augmented):
     """Augmented images with their label images: ``(uint8 [3, H, W], uint8 [H, W])``.
 
     Args:
-        masks: Path of the label image of every image id.
+        read_labels: Reads the label image of an image.
     """
 
     def __init__(
@@ -75,16 +74,14 @@ class MaskedImages(Augmented):
         items: Sequence[Item],
         transform: albu.Compose,
         random_seed: int,
-        masks: Mapping[str, Path],
+        read_labels: Callable[[Item], LabelImage],
     ) -> None:
         super().__init__(items, transform, random_seed)
-        self.masks = masks
+        self.read_labels = read_labels
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         item = self.items[key[1]]
-        arrays = self._augment(
-            key, image=read_image(item.image), mask=read_label_image(self.masks[item.id])
-        )
+        arrays = self._augment(key, image=read_image(item.image), mask=self.read_labels(item))
         return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
 
 

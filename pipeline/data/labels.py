@@ -7,20 +7,52 @@ number.
 from __future__ import annotations
 
 import csv
-import difflib
+import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.base.errors import DataError, at_most
-from pipeline.data.images import IMAGE_SUFFIXES
+from pipeline.data.class_names import (
+    doubtful_names,
+    read_classes,
+    same_but_for_spelling,
+    suggestion,
+)
+from pipeline.data.ids import plain_id
 
 Labels = dict[str, tuple[int, ...]]
 
-_ID_HEADERS = {"id", "image", "image_id", "filename", "file", "name"}
-_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-_CLASSES_MAX = 254
+# Headers of the column of ids, without case, spaces and signs; pandas leaves its index unnamed.
+_ID_HEADERS = {
+    "", "id", "ids", "image", "images", "imageid", "imageids", "imagename", "imagefile",
+    "imagepath", "imagefilename", "img", "imgid", "imgname", "imgfile", "imgpath", "file",
+    "fileid", "filename",
+    "filepath", "filenames", "path", "name", "photo", "photoid", "photoname", "picture",
+    "pictureid", "picturename", "frame", "frameid", "sample", "sampleid", "key", "uid", "uuid",
+}  # fmt: skip
+_INDEX_HEADERS = {"", "unnamed0", "index"}  # of the row numbers that pandas adds
+_CLASS_HEADERS = re.compile(r"(class|label|tag|categor|object|name|species|target)\w*|\d*")
+_FLAGS = {
+    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n", "-1", "-1.0"), False),
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "+1"), True),
+}
+_LAYOUTS = (
+    "It should be a UTF-8 CSV file, either with a header 'id,class,class' and 0/1 cells or with "
+    "lines 'id,name,name'."
+)
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or another archive. Save the sheet as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook. Save the sheet as 'CSV UTF-8'",
+    b"\xff\xfe": "text in UTF-16. Save it as 'CSV UTF-8'",
+    b"\xfe\xff": "text in UTF-16. Save it as 'CSV UTF-8'",
+    b"<": "XML or a web page. For VOC's XML files use data=voc",
+    b"{": "JSON, as COCO and many labelling tools write it. Write a line 'id,class,class' for "
+    "each image: the file_name and the names of the categories of its annotations",
+    b"[": "JSON. Write a line 'id,class,class' for each image",
+}  # how files of other formats begin
 
 
 @dataclass(frozen=True)
@@ -30,92 +62,41 @@ class _Row:
     cells: tuple[str, ...]
 
 
-def plain_id(text: str) -> str:
-    """An id without the suffix of an image file, with forward slashes.
-
-    Example:
-        >>> plain_id("2007_000032"), plain_id("holiday/cat.1.JPG")
-        ('2007_000032', 'holiday/cat.1')
-    """
-    path = PurePosixPath(text.strip().replace("\\", "/"))
-    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
-
-
-def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
-    """Class names without the background, from a list or from a text file with one name per line.
-
-    Raises:
-        DataError: The file is missing, or a name is empty, repeated, or the background.
-    """
-    if isinstance(classes, (str, Path)):
-        origin, lines = str(classes), read_lines(classes, "class names, one per line")
-    else:
-        origin, lines = "classes", [str(name).strip() for name in classes]
-    names = tuple(lines)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    problems = [f"{name!r} is listed more than once" for name in repeated]
-    problems += [f"{name!r} is not a name" for name in names if not name]
-    problems += [
-        f"{name!r} is value 0 of every mask and must not be listed as a class"
-        for name in names
-        if name.lower() in {"background", "_background_", "__background__"}
-    ]
-    if not 1 <= len(names) <= _CLASSES_MAX:
-        problems.append(f"{len(names)} classes; an 8-bit mask can hold 1 to {_CLASSES_MAX}")
-    if problems:
-        raise DataError(
-            f"{origin}: the class names cannot be used.\n{at_most(problems)}\n"
-            "List every class exactly once."
-        )
-    return names
-
-
-def read_lines(path: Path | str, content: str) -> list[str]:
-    """Stripped, non-empty lines of a text file; an error names the expected ``content``.
-
-    Raises:
-        DataError: The file cannot be read as text.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}). It should contain {content}, as UTF-8 text."
-        ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def read_csv_labels(
     path: Path | str, classes: Sequence[str] | None = None
 ) -> tuple[Labels, tuple[str, ...]]:
     """Labels from a CSV file in either layout, and the class names that their indices refer to.
 
-    Table: a header ``id,cat,dog`` and one 0/1 column per class. List: lines ``photo1,cat,dog``
-    with the names of the image's classes; a header is optional. The first data row determines the
-    layout. The separator is a comma, a semicolon or a tab; an image suffix on an id is dropped.
+    Table: a header ``id,cat,dog`` and one column per class with a truth value in each cell: 0/1,
+    -1/1, true/false, yes/no. List: lines ``photo1,cat,dog`` with the names of the image's classes;
+    a header is optional. It is a table if most cells are truth values. The separator is a comma,
+    a semicolon or a tab; an image suffix on an id is dropped, as is the index column of pandas.
 
     Args:
         path: The CSV file.
         classes: The class names, in the order of the mask values. None means the columns of a
-            table in their order, or the names of a list in alphabetical order.
+            table in their order, or the names of a list in alphabetical order. Names that were
+            found in this way are refused if two look like one, or one like several.
 
     Returns:
         Class indices per id, ascending, and the class names.
 
     Raises:
-        DataError: The file is missing or empty, an id is repeated, a cell is neither 0 nor 1, or
-            a class is unknown. Up to 20 problems are listed with their lines.
+        DataError: The file is missing, empty or of another format, an id is repeated, a cell is
+            no truth value, or a class is unknown. Up to 20 problems are listed with their lines.
     """
-    header, rows = _read_rows(Path(path))
-    if header is not None and _is_table(header, rows):
-        columns = [cell.strip() for cell in header[1:]]
-        names = _table_classes(Path(path), columns, classes)
+    path = Path(path).expanduser()
+    header, rows = _read_rows(path)
+    if _is_table(header, rows, classes):
+        columns = _columns(path, header, rows)
+        names = _table_classes(path, columns, classes)
         problems = _table_problems(rows, columns)
         named = {row.id: _named_by_table(row, columns) for row in rows}
     else:
-        found = sorted({cell for row in rows for cell in row.cells if cell})
-        names = read_classes(found if classes is None else classes)
-        problems = _list_problems(rows, names)
+        problems = _column_problems(header) if classes is None else []
+        found = Counter(name for row in rows for name in set(row.cells) if name)
+        names = _list_classes(path, found) if classes is None else read_classes(classes)
+        problems += _list_problems(rows, names, given=classes is not None)
         named = {row.id: list(row.cells) for row in rows}
     problems += _repeated_ids(rows)
     if problems:
@@ -134,10 +115,10 @@ def read_xml_labels(folder: Path | str, ids: Iterable[str], classes: Sequence[st
     without a file is missing from the result, so that a test split needs no annotations.
 
     Raises:
-        DataError: An annotation is not readable XML.
+        DataError: An annotation is not readable XML, a name is a class in another spelling, or
+            no name is a class.
     """
-    index = {name: k for k, name in enumerate(classes)}
-    labels: Labels = {}
+    named: dict[str, list[str]] = {}
     problems = []
     for id_ in ids:
         path = Path(folder) / f"{id_}.xml"
@@ -148,31 +129,47 @@ def read_xml_labels(folder: Path | str, ids: Iterable[str], classes: Sequence[st
         except (ElementTree.ParseError, OSError) as error:
             problems.append(f"{path}: {error}")
             continue
-        labels[id_] = _indices((item.findtext("name", "").strip() for item in objects), index)
+        named[id_] = [item.findtext("name", "").strip() for item in objects]
     if problems:
         raise DataError(
             f"{len(problems)} annotation(s) cannot be read.\n{at_most(problems)}\n"
             "Download these files again."
         )
-    return labels
+    images = Counter(name for names in named.values() for name in set(names))
+    _check_annotated(Path(folder), images, classes)
+    index = {name: k for k, name in enumerate(classes)}
+    return {id_: _indices(names, index) for id_, names in named.items()}
 
 
-def _read_rows(path: Path) -> tuple[list[str] | None, list[_Row]]:
-    """The header, or None, and the rows with their line numbers, counted from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+def _check_annotated(folder: Path, images: Counter[str], classes: Sequence[str]) -> None:
+    """Refuse names of which none is a class, or one only in another spelling."""
+    spellings = {same_but_for_spelling(name): name for name in classes}
+    others = [name for name in images if name not in classes]
+    respelt = [
+        f"{name!r} ({images[name]} images): the class is {spellings[same_but_for_spelling(name)]!r}"
+        for name in others
+        if same_but_for_spelling(name) in spellings
+    ]
+    if respelt or (images and len(others) == len(images)):
+        listed = respelt or [f"{name!r}: {count} images" for name, count in images.most_common()]
         raise DataError(
-            f"{path}: image labels cannot be read ({error}). It should be a UTF-8 CSV file, "
-            "either with a header 'id,class,class' and 0/1 cells or with lines 'id,name,name'."
-        ) from error
-    first = text.partition("\n")[0]
+            f"{folder}: names of objects there are no class of this data set.\n{at_most(listed)}\n"
+            f"The classes are {', '.join(classes)}. Give them as they are spelt there, in the "
+            f"order of the mask values: data.classes=[{','.join(sorted(images))}], for example."
+        )
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
+    """The header, empty if there is none, and the rows with their line numbers, from 1."""
+    first, *_ = text = _text(path).splitlines() or [""]
     delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
     lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
-    header = None
-    if lines and lines[0][1][0].lower() in _ID_HEADERS:
+    header: list[str] = []
+    if lines and _is_header(lines[0][1], [cells for _, cells in lines[1:]]):
         header = lines.pop(0)[1]
+    if _has_index(header, [cells[0] for _, cells in lines]):
+        header, lines = header[1:], [(number, cells[1:]) for number, cells in lines]
     rows = [_Row(number, plain_id(cells[0]), tuple(cells[1:])) for number, cells in lines]
     if not rows:
         raise DataError(
@@ -181,11 +178,61 @@ def _read_rows(path: Path) -> tuple[list[str] | None, list[_Row]]:
     return header, rows
 
 
-def _is_table(header: Sequence[str], rows: Sequence[_Row]) -> bool:
-    """Whether the first row with cells begins with a flag (0 or 1), not with a class name."""
-    cells = next((row.cells for row in rows if any(row.cells)), ())
-    filled = [cell for cell in cells if cell]
-    return len(header) > 1 and bool(filled) and filled[0].lower() in _FLAGS
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: image labels cannot be read ({error}). {_LAYOUTS}") from error
+    begin = content.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for signature, what in _FOREIGN.items():
+        if begin.startswith(signature):
+            raise DataError(f"{path}: image labels cannot be read: this is {what}. {_LAYOUTS}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: image labels cannot be read ({error}). {_LAYOUTS}") from error
+
+
+def _is_header(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line names columns: that of ids, or those of a table of truth values."""
+    if _letters(first[0]) in _ID_HEADERS | _INDEX_HEADERS:
+        return True
+    below = [cell for cells in rest for cell in cells[1:] if cell]
+    flags = all(cell.lower() in _FLAGS for cell in below) and bool(below)
+    return flags and not any(cell.lower() in _FLAGS for cell in first[1:])
+
+
+def _has_index(header: Sequence[str], column: Sequence[str]) -> bool:
+    """Whether the first column is the row numbers of pandas and the second that of ids."""
+    if len(header) < 2 or _letters(header[0]) not in _INDEX_HEADERS:
+        return False
+    counted = [[str(k + start) for k in range(len(column))] for start in (0, 1)]
+    return _letters(header[1]) in _ID_HEADERS and list(column) in counted
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.casefold())
+
+
+def _is_table(header: Sequence[str], rows: Sequence[_Row], classes: Sequence[str] | None) -> bool:
+    """Whether the header names given classes, or at least half of the cells are truth values."""
+    cells = [cell for row in rows for cell in row.cells if cell]
+    if classes is not None and cells and all(cell in classes for cell in cells):
+        return False
+    if classes is not None and not set(header[1:]).isdisjoint(classes):
+        return True
+    flags = sum(cell.lower() in _FLAGS for cell in cells)
+    return bool(cells) and 2 * flags >= len(cells)
+
+
+def _columns(path: Path, header: Sequence[str], rows: Sequence[_Row]) -> list[str]:
+    """The classes that the header of a table names."""
+    if len(header) < 2:
+        raise DataError(
+            f"{path}: line {rows[0].line}: cells like {rows[0].cells[0]!r} are truth values, but "
+            "no header says of which class. Add a first line 'id,class,class'."
+        )
+    return [cell.strip() for cell in header[1:]]
 
 
 def _table_classes(
@@ -193,10 +240,11 @@ def _table_classes(
 ) -> tuple[str, ...]:
     """The class names in index order; columns and ``classes`` must be equal as sets."""
     if classes is None:
+        _check_found(path, dict.fromkeys(columns, 1))
         return read_classes(columns)
     names = read_classes(classes)
     problems = [
-        f"column {name!r} is not a class{_suggestion(name, names)}"
+        f"column {name!r} is not a class{suggestion(name, names)}"
         for name in columns
         if name not in names
     ]
@@ -209,28 +257,81 @@ def _table_classes(
     return names
 
 
+def _list_classes(path: Path, images: Counter[str]) -> tuple[str, ...]:
+    _check_found(path, images)
+    return read_classes(sorted(images))
+
+
+def _check_found(path: Path, images: dict[str, int]) -> None:
+    doubts = doubtful_names(images)
+    if doubts:
+        raise DataError(
+            f"{path}: {len(doubts)} name(s) of classes are in doubt.\n{at_most(doubts)}\n"
+            "Correct the file, one name in each cell; or, if all of them are classes, list them: "
+            f"data.classes=[{','.join(sorted(images))}]."
+        )
+
+
 def _table_problems(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
-    problems = []
-    for row in rows:
-        if len(row.cells) != len(columns):
+    problems = [
+        f"line {row.line} ({row.id}): {len(row.cells)} cells for {len(columns)} classes"
+        for row in rows
+        if len(row.cells) != len(columns)
+    ]
+    whole = [row for row in rows if len(row.cells) == len(columns)]
+    for k, name in enumerate(columns):
+        wrong = [row for row in whole if row.cells[k].lower() not in _FLAGS]
+        if wrong and len(wrong) == len(whole) > 1:
             problems.append(
-                f"line {row.line} ({row.id}): {len(row.cells)} cells for {len(columns)} classes"
+                f"column {name!r} contains no truth value, for example {wrong[0].cells[k]!r} on "
+                f"line {wrong[0].line}. Remove it if it is no class"
             )
             continue
         problems += [
-            f"line {row.line} ({row.id}): column {name!r} contains {cell!r}, not 0 or 1"
-            for name, cell in zip(columns, row.cells, strict=True)
-            if cell.lower() not in _FLAGS
+            f"line {row.line} ({row.id}): column {name!r} contains {row.cells[k]!r}, not 0 or 1"
+            for row in wrong
         ]
-    return problems
+    return problems + _three_values(whole)
 
 
-def _list_problems(rows: Sequence[_Row], names: Sequence[str]) -> list[str]:
+def _three_values(rows: Sequence[_Row]) -> list[str]:
+    """A problem if both 0 and -1 occur: some use one of them for "unknown", some the other."""
+    where = {
+        value: row.line for row in rows for value in reversed(row.cells) if value in ("0", "-1")
+    }
+    if len(where) < 2:
+        return []
     return [
-        f"line {row.line} ({row.id}): {cell!r} is not a class{_suggestion(cell, names)}"
+        f"both 0 (line {where['0']}) and -1 (line {where['-1']}) occur: one of them may mean "
+        "difficult or unknown. Write 0 or 1 in every cell"
+    ]
+
+
+def _column_problems(header: Sequence[str]) -> list[str]:
+    """Columns of a list that may hold something other than classes."""
+    if len(header) < 3 or all(_CLASS_HEADERS.fullmatch(_letters(cell)) for cell in header[1:]):
+        return []
+    other = [cell for cell in header[1:] if not _CLASS_HEADERS.fullmatch(_letters(cell))]
+    return [
+        f"column {name!r}: does it hold names of classes? Remove it, or call it 'class'"
+        for name in other
+    ]
+
+
+def _list_problems(rows: Sequence[_Row], names: Sequence[str], *, given: bool) -> list[str]:
+    problems = [
+        f"line {row.line} ({row.id}): {cell!r} is not a class{suggestion(cell, names)}"
         for row in rows
         for cell in row.cells
         if cell and cell not in names
+    ]
+    if given:
+        return problems
+    return [
+        f"line {row.line} ({row.id}): {cell!r} is a truth value, not the name of a class"
+        for row in rows
+        for cell in row.cells
+        if cell.lower() in _FLAGS
     ]
 
 
@@ -250,9 +351,3 @@ def _named_by_table(row: _Row, columns: Sequence[str]) -> list[str]:
 
 def _indices(names: Iterable[str], index: dict[str, int]) -> tuple[int, ...]:
     return tuple(sorted({index[name] for name in names if name in index}))
-
-
-def _suggestion(name: str, names: Sequence[str]) -> str:
-    """The end of a sentence that suggests the closest known name, or an empty string."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

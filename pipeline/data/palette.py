@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
@@ -66,7 +66,7 @@ def encode_label_image(labels: LabelImage) -> bytes:
 
 
 def read_label_image(path: Path | str) -> LabelImage:
-    """The label values of an image file, without its colours.
+    """The label values of an image file, without its colours, upright like the photo.
 
     Args:
         path: Indexed PNG or 8-bit grey PNG (BMP, GIF and TIFF work too).
@@ -81,6 +81,7 @@ def read_label_image(path: Path | str) -> LabelImage:
     try:
         with Image.open(path) as image:
             _check_indices(path, image)
+            ImageOps.exif_transpose(image, in_place=True)
             return np.array(image, dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise DataError(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.base.arrays import BoolImage
+from pipeline.base.arrays import BoolImage, LabelImage
 from pipeline.base.errors import DataError
-from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.data.catalogue import BACKGROUND, VOID, Item
 from pipeline.data.palette import read_label_image
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -31,9 +31,28 @@ class ObjectMasks:
     void: BoolImage
 
 
-def masks_of(path: Path | str) -> ObjectMasks:
-    """The object masks of a label image, in which class ``k`` has the value ``k + 1``."""
-    labels = read_label_image(path)
+def ground_truth(item: Item) -> LabelImage:
+    """The ground-truth mask of an image, in which class ``k`` has the value ``k + 1``.
+
+    Raises:
+        DataError: The image has no mask, or the file cannot be read.
+    """
+    return with_object_value(read_label_image(item.mask or Path()), item.object_value)
+
+
+def with_object_value(labels: LabelImage, object_value: int) -> LabelImage:
+    """Labels of a file in which the only class has the value ``object_value`` instead of 1.
+
+    Example:
+        >>> with_object_value(np.array([[0, 255]], dtype=np.uint8), 255).tolist()
+        [[0, 1]]
+    """
+    return labels if object_value == 1 else np.where(labels == object_value, 1, labels)
+
+
+def masks_of(item: Item) -> ObjectMasks:
+    """The object masks of an image, from its ground-truth mask."""
+    labels = ground_truth(item)
     values = [int(value) for value in np.unique(labels) if value not in (BACKGROUND, VOID)]
     return ObjectMasks({value - 1: labels == value for value in values}, labels == VOID)
 

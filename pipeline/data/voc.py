@@ -9,15 +9,9 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, at_most
 from pipeline.data.catalogue import Catalogue, Item, Split
-from pipeline.data.images import IMAGE_SUFFIXES
-from pipeline.data.labels import (
-    Labels,
-    plain_id,
-    read_classes,
-    read_csv_labels,
-    read_lines,
-    read_xml_labels,
-)
+from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.ids import IMAGE_SUFFIXES, plain_id
+from pipeline.data.labels import Labels, read_csv_labels, read_xml_labels
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -59,6 +59,7 @@ class Chain:
         ConfigError: There are no steps, or a step is not a refiner.
 
     Example:
+        >>> import numpy as np
         >>> even = np.full((2, 6, 6), 0.5, dtype=np.float32)
         >>> chain = Chain({"first": NoRefinement(), "second": NoRefinement()})
         >>> chain(np.zeros((6, 6, 3), dtype=np.uint8), [even])[0].shape
@@ -134,6 +135,7 @@ class CRFRefinement:
         ConfigError: A value is out of its range.
 
     Example:
+        >>> import numpy as np
         >>> image = np.zeros((6, 6, 3), dtype=np.uint8)
         >>> even = np.full((2, 6, 6), 0.5, dtype=np.float32)
         >>> CRFRefinement(iterations=2)(image, [even])[0].shape

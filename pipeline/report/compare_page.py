@@ -49,7 +49,7 @@ class Section:
         plots: Data URLs of plots by title.
         legend: Colours of the classes.
         remarks: What a reader must know before comparing.
-        chosen: Classes in the mIoU, beside background; empty for all that occur.
+        chosen: Classes in the mIoU, beside background; empty for all that occur in masks.
     """
 
     title: str

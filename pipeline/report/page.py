@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.data.palette import colourise
 from pipeline.report.rendering import render_html
-from pipeline.scoring import mean_over
+from pipeline.scoring import mean_over, scope
 
 TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"
@@ -187,11 +187,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def void_in_words(scores: Scores) -> str:
-    """How pixels that were predicted as void count in a score."""
+def counted_in_words(scores: Scores) -> str:
+    """How pixels that were predicted as void count in a score, and which classes it is over."""
+    over = f"mean over {scope(scores)}"
     if scores.get("void") == "excluded":
-        return f"predicted void excluded: {percent(scores.get('coverage'))} % of pixels scored"
-    return f"predicted void counts as {scores.get('void', 'background')}"
+        covered = percent(scores.get("coverage"))
+        return f"predicted void excluded: {covered} % of pixels scored; {over}"
+    return f"predicted void counts as {scores.get('void', 'background')}; {over}"
 
 
 def iou_table(
@@ -206,16 +208,25 @@ def iou_table(
     """
     names = [BACKGROUND_NAME, *classes]
     rows = [[name, *(_share(s["IoU"].get(name)) for s in columns.values())] for name in names]
-    totals = [["mean over all classes that occur", *(_share(s["mIoU"]) for s in columns.values())]]
+    totals: list[list[str | float | None]] = [
+        ["mean over the classes that occur", *(_share(s["mIoU"]) for s in columns.values())],
+        ["number of these classes", *(_occurring(s) for s in columns.values())],
+    ]
     if chosen:
         title = f"mean over background + {', '.join(chosen)}"
         means = (mean_over(s, [BACKGROUND_NAME, *chosen]) for s in columns.values())
         totals.append([title, *means])
     hint = (
         "IoU: intersection over union of prediction and ground truth, counted over all images "
-        "together. A dash is a class without a pixel in the ground truth."
+        "together. A class that is predicted but absent from the ground truth counts as 0. "
+        "A dash is a class that is in neither; it is left out of the means."
     )
     return Table("IoU of each class, %", ["class", *columns], rows, totals, hint)
+
+
+def _occurring(scores: Scores) -> str:
+    """The number of classes in the ground truth or the predictions."""
+    return str(sum(value is not None for value in scores["IoU"].values()))
 
 
 def average_precision_table(summary: Mapping[str, Any], classes: Sequence[str]) -> Table:

@@ -43,7 +43,7 @@ def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
     """
     values = _resized_map(saliency, image)
     strength = (0.8 * values**0.5)[..., None]
-    coloured = colours(values, signed=False, maximum=1.0)
+    coloured = colours(values, signed=False, maximum=1.0, smoothing=0)
     return _to_uint8(_grey(image) * (1 - strength) + coloured * strength)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +12,12 @@ import torch
 from pipeline.base.config import (
     GROUND_TRUTH,
     PSEUDO,
-    ClassifierConfig,
     MaskedSplit,
-    SaliencyConfig,
     SeedConfig,
-    SegmenterConfig,
 )
 from pipeline.base.errors import ConfigError, DataError, at_most
-from pipeline.data.catalogue import BACKGROUND, VOID
-from pipeline.data.checks import mask_problems, require_labels
+from pipeline.data.catalogue import BACKGROUND, VOID, Split
+from pipeline.data.checks import look_at_label_images, require_labels
 from pipeline.masks.refine import with_features
 from pipeline.masks.seed import compete, with_background
 from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
@@ -36,18 +31,7 @@ from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "size": (1, inf),
-    "epochs": (1, inf),
-    "batch_size": (1, inf),
-    "learning_rate": (0, inf),
-    "head_learning_rate": (0, inf),
-    "weight_decay": (0, inf),
-    "gradient_clip": (0, inf),
-    "warmup": (0, 0.99),
-    "colour_jitter": (0, 1),
-    "rotation": (0, 180),
-}
+_TOY, _TOY_DATA = "test_resnet", "pipeline.data.shapes.load_shapes"
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
 
@@ -74,10 +58,9 @@ class Checks:
         check_trainer(self.settings.trainer)
 
     def classifier(self) -> None:
-        """Numbers, network, weights, layers."""
+        """Network, weights, layers."""
         config = self.settings.classifier
-        _check_bounds("classifier", config)
-        _check_pair("classifier.crop_area", config.crop_area, 1.0)
+        self._warn_of_toy_recipe()
         with_colours(config)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
@@ -92,18 +75,21 @@ class Checks:
                     f"are {', '.join(top)}."
                 )
 
+    def _warn_of_toy_recipe(self) -> None:
+        """The defaults are made for the built-in pictures; on photos they are a toy."""
+        config = self.settings.classifier
+        if config.backbone == _TOY and self.settings.data["_target_"] != _TOY_DATA:
+            self.run.terminal.warn(
+                f"classifier.backbone={_TOY} is the recipe of the built-in pictures: a small "
+                f"network that learns from noise (weights={config.weights}) at {config.size} px. "
+                "For photos add experiment=photos to the command, before data=..."
+            )
+
     def saliency(self) -> None:
         """Sizes, method, split, number of images."""
         config = self.settings.saliency
-        _check_bounds("saliency", config)
-        _check_scales("saliency", config.scales)
         if config.split == MaskedSplit.val:
             require_labels(self.run.data.val, "saliency.split=val")
-        if config.images is not None and config.images < 1:
-            raise ConfigError(
-                f"saliency.images: {config.images}. Choose 1 or more, or null for every image of "
-                "saliency.split."
-            )
         build({**config.method, "model": self.network.eval()}, "saliency.method")
 
     def pseudo_labels(self) -> None:
@@ -115,8 +101,6 @@ class Checks:
     def segmentation(self) -> None:
         """Numbers, network, weights, labels, loss."""
         config = with_colours(self.settings.segmenter, self.settings.classifier)
-        _check_bounds("segmenter", config)
-        _check_pair("segmenter.scale", config.scale, inf)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         weights = "none" if config.weights == "download" else config.weights
@@ -132,12 +116,6 @@ class Checks:
     def relabel(self) -> None:
         """Scales and confidence."""
         config = self.settings.relabel
-        if not 0 <= config.min_confidence < 1:
-            raise ConfigError(
-                f"relabel.min_confidence: {config.min_confidence}. Pixels of a lower probability "
-                "become void. Choose a number from 0 (none does) to below 1."
-            )
-        _check_scales("relabel", config.scales)
         if config.refine:
             self._refinement()
 
@@ -145,14 +123,13 @@ class Checks:
         """Split, classes, given masks or checkpoint."""
         config, data = self.settings.evaluate, self.run.data
         _ = self.run.chosen_classes  # which checks them
-        _check_scales("evaluate", config.scales)
         split = evaluated_split(config, data)
         if config.label_oracle:
             require_labels(split, "evaluate.label_oracle=true")
         if config.checkpoint is not None:
             given_segmenter(config.checkpoint, "evaluate.checkpoint", data)
         if config.masks is not None:
-            self._given("evaluate.masks", predictions_folder(config, Path()), split.ids, split.name)
+            self._given("evaluate.masks", predictions_folder(config, Path()), split)
         if config.refine:
             self._refinement()
 
@@ -182,8 +159,11 @@ class Checks:
                     f"segmenter.labels: {config.labels!r} is not a folder. Choose {PSEUDO}, "
                     f"{GROUND_TRUTH}, or a folder of label images <id>.png."
                 )
-            self._given("segmenter.labels", folder, data.train.ids, data.train.name)
-            self._label_images(folder)
+            problems = self._given("segmenter.labels", folder, data.train)
+            if problems:
+                raise DataError(
+                    f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}"
+                )
 
     def _pseudo_masks(self) -> None:
         config = self.settings.saliency
@@ -195,22 +175,24 @@ class Checks:
                 "stop at the masks with stage=masks."
             )
 
-    def _given(self, setting: str, folder: Path, ids: tuple[str, ...], split: str) -> None:
-        missing = [f"{name}: no {folder / f'{name}.png'}" for name in ids
-                   if not (folder / f"{name}.png").is_file()]  # fmt: skip
+    def _given(self, setting: str, folder: Path, split: Split) -> list[str]:
+        """Whether there is a label image for every image, and whether they fit the labels.
+
+        Returns:
+            Problems of single files.
+        """
+        items = [replace(i, mask=folder / f"{i.id}.png", object_value=1) for i in split.items]
+        missing = [f"{i.id}: no {i.mask}" for i in items if i.mask and not i.mask.is_file()]
         if missing:
             raise DataError(
-                f"{setting}: {len(missing)} of {len(ids)} images of {split!r} have no label image. "
-                f"Add them, or choose a split that lists only what is there.\n{at_most(missing)}"
+                f"{setting}: {len(missing)} of {len(items)} images of {split.name!r} have no label "
+                "image. Add them, or choose a split that lists only what is there.\n"
+                f"{at_most(missing)}"
             )
-
-    def _label_images(self, folder: Path) -> None:
-        """Values and sizes of the label images that a segmenter is to learn."""
-        classes, problems = len(self.run.data.classes), []
-        for item in self.run.data.train.items:
-            problems += mask_problems(item, folder / f"{item.id}.png", classes)
-        if problems:
-            raise DataError(f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}")
+        problems, contradiction = look_at_label_images(items, self.run.data)
+        if contradiction:
+            raise DataError(f"{setting}: {contradiction}")
+        return problems
 
     def _loss(self) -> None:
         """Let the loss judge two pixels, one of them void."""
@@ -236,8 +218,6 @@ class Checks:
 
 def check_thresholds(seed: SeedConfig) -> None:
     """Raise unless 0 < background <= threshold <= foreground < 1 and the rest is in its range."""
-    if seed.power <= 0:
-        raise ConfigError(f"seed.power: {seed.power}. Choose a power above 0.")
     if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
         raise ConfigError(
             f"seed: background={seed.background}, threshold={seed.threshold}, "
@@ -250,30 +230,9 @@ def check_thresholds(seed: SeedConfig) -> None:
         compete(nothing, nothing, seed.competition)
 
 
-def _check_bounds(group: str, config: ClassifierConfig | SaliencyConfig | SegmenterConfig) -> None:
-    for name, (least, most) in _BOUNDS.items():
-        value = getattr(config, name, least)
-        if not least <= value <= most:
-            limit = "" if most == inf else f" to {most:g}"
-            raise ConfigError(f"{group}.{name}: {value}. Choose a number from {least:g}{limit}.")
-
-
-def _check_pair(setting: str, pair: Sequence[float], most: float) -> None:
-    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
-        limit = "" if most == inf else f", at most {most:g}"
-        raise ConfigError(
-            f"{setting}: {list(pair)}. Give the smallest and the largest, above 0{limit}."
-        )
-
-
 def _check_frozen(group: str, layer: str, weights: str) -> None:
     if layer and weights == "none":
         raise ConfigError(
             f"{group}.freeze_until: {layer!r} with {group}.weights=none. Layers before it would "
             f"stay random. Give weights, or let all layers learn: {group}.freeze_until=''."
         )
-
-
-def _check_scales(group: str, scales: list[float]) -> None:
-    if not scales or min(scales) <= 0:
-        raise ConfigError(f"{group}.scales: {list(scales)}. Give one scale or more, each above 0.")

@@ -11,15 +11,18 @@ from typing import Any
 
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import file_fingerprint, fingerprint, read_json, write_json
+from pipeline.base.files import file_fingerprint, fingerprint
 from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
-from pipeline.data.checks import check_catalogue, data_fingerprint, describe
+from pipeline.data.checks import check_catalogue, data_fingerprint
+from pipeline.data.overview import HEADER
 from pipeline.run.building import build, target_modules
+from pipeline.run.data_record import DataRecord
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder
 from pipeline.run.manifest import Manifest
 from pipeline.run.provenance import made_by
+from pipeline.run.settings import check_settings
 
 
 class RunContext:
@@ -29,9 +32,13 @@ class RunContext:
         settings: Every setting.
         folder: Where the folders of the stages are.
         output: Where the command's own files go, its report for example; ``folder`` by default.
+
+    Raises:
+        ConfigError: A number is out of its range, or nothing reads a key.
     """
 
     def __init__(self, settings: RunConfig, folder: Path, output: Path | None = None) -> None:
+        check_settings(settings)
         self.settings = settings
         self.folder = folder
         self.output = output or folder
@@ -40,14 +47,25 @@ class RunContext:
 
     @cached_property
     def data(self) -> Catalogue:
-        """The data set, read and checked; the check is skipped if the same data passed before."""
+        """The data set, read and checked; the check is skipped if the same data passed before.
+
+        What was understood of it is shown after the check; what may be a mistake, each time.
+
+        Raises:
+            DataError: The data set has problems, or the run's folder has results of another one.
+            StorageError: The record of the check is damaged.
+        """
         data: Catalogue = build(self.settings.data, "data")
-        record, known = self.folder / "data.json", data_fingerprint(data)
-        if not (record.exists() and read_json(record)["fingerprint"] == known):
+        record = DataRecord(self.folder)
+        if not record.knows(data):
+            record.refuse_another(data)
             with self.terminal.progress("checking data", 0) as step:
-                check_catalogue(data, progress=step)
-            facts = {"fingerprint": known, "name": data.name, "classes": data.classes}
-            write_json(record, {**facts, "contents": describe(data)})
+                found = check_catalogue(data, progress=step)
+            record.write(data, found.notes)
+            self.terminal.table(f"{data.name}: {'; '.join(found.facts)}", HEADER, found.rows)
+        for note in record.notes:
+            self.terminal.warn(note)
+        record.write(data, record.notes)
         return data
 
     @cached_property
@@ -59,7 +77,7 @@ class RunContext:
         """Fingerprint of the ground truth of a split; its masks are read once."""
         masks = tuple(item.mask for item in split.items if item.mask is not None)
         if masks not in self._truths:
-            ids = [item.id for item in split.items if item.mask is not None]
+            ids = [(i.id, i.object_value) for i in split.items if i.mask is not None]
             content = [file_fingerprint(path) for path in masks]
             self._truths[masks] = fingerprint(list(zip(ids, content, strict=True)))
         return self._truths[masks]

@@ -59,11 +59,11 @@ def steps_of(run: Run, command: Command) -> list[Step]:
     return [Step(run, STAGES[name]) for name in names]
 
 
-def execute(steps: Sequence[Step]) -> None:
-    """Make every step, in order; what is done already is skipped.
+def check(steps: Sequence[Step]) -> None:
+    """Look for everything that would stop the steps, before any work.
 
     Raises:
-        ConfigError: Settings of a step cannot work. Nothing was done.
+        ConfigError: Settings of a step cannot work.
         MissingArtifactError: A step needs what is not done and not among the steps.
     """
     for run in {step.run.folder: step.run for step in steps}.values():
@@ -71,6 +71,10 @@ def execute(steps: Sequence[Step]) -> None:
     _check(steps)
     _require_inputs(steps)
     _try(steps)
+
+
+def execute(steps: Sequence[Step]) -> None:
+    """Make every step, in order; what is done already is skipped."""
     for step in steps:
         make(step.run, step.folder, partial(_work, step))
         _score(step)
@@ -154,17 +158,17 @@ def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
         with _turn(run, folder):
             if not folder.is_done:  # unless the other process did it
                 resumed = folder.begin()
-                terminal.note(f"[bold]{name}[/]: {'going on' if resumed else 'starting'}")
+                terminal.note("going on" if resumed else "starting", name)
                 seconds = folder.finish(work())
-                terminal.note(f"[green]{name}[/]: done in {seconds:.0f} s")
+                terminal.note(f"done in {seconds:.0f} s", name, "green")
                 return
-    terminal.note(f"[green]{name}[/]: unchanged ({folder.fingerprint}), skipped")
+    terminal.note(f"unchanged ({folder.fingerprint}), skipped", name, "green")
 
 
 def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
     name = folder.path.relative_to(run.folder).as_posix()
-    busy = f"[bold]{name}[/]: another process is at it; waiting until it ends"
-    return folder.alone(lambda: run.terminal.note(busy))
+    busy = "another process is at it; waiting until it ends"
+    return folder.alone(lambda: run.terminal.note(busy, name))
 
 
 def job_of(step: Step) -> Job:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.base.errors import StorageError
+from pipeline.base.errors import MissingArtifactError, StorageError
 from pipeline.base.files import DAMAGED, file_fingerprint, is_temporary, read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
@@ -63,6 +63,23 @@ class Manifest:
     def is_done(self) -> bool:
         """True if the stage ended well."""
         return self.state == "done"
+
+
+def has_stages(run: Path) -> bool:
+    """Whether any stage has begun in the folder of a run."""
+    return any(run.glob(f"*/*/{MANIFEST}"))
+
+
+def require_stages(run: Path) -> None:
+    """Refuse a folder without any stage, for commands that read what stages left.
+
+    Raises:
+        MissingArtifactError: Names the folder.
+    """
+    if not has_stages(run):
+        raise MissingArtifactError(
+            f"{run.absolute()}: no stage has run here. Name the folder of a run: run_dir=PATH."
+        )
 
 
 class Contents:

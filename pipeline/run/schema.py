@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from pipeline.base.config import RunConfig
 
@@ -14,6 +16,26 @@ CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
 """The folder of ``run.yaml``: inside the package where a wheel put it, else in the checkout."""
 
 
+# Names of folders that say nothing about the data in them.
+_COMMON = ("data", "dataset", "images", "img", "imgs", "jpegimages", "photos", "vocdevkit")
+
+
 def register_schema() -> None:
-    """Make ``RunConfig`` the schema of ``configs/run.yaml``: unknown names become errors."""
+    """Make ``RunConfig`` the schema of ``configs/run.yaml``: unknown names become errors.
+
+    The YAML files may also use ``${named_after:FOLDER}``.
+    """
     ConfigStore.instance().store(name="schema", node=RunConfig)
+    OmegaConf.register_new_resolver("named_after", named_after, replace=True)
+
+
+def named_after(folder: str) -> str:
+    """A name for the data in a folder: the last part of its path that is no common word.
+
+    Example:
+        >>> named_after("/work/weld seams/images")
+        'weld_seams'
+    """
+    parts = Path(folder).expanduser().absolute().parts[1:]
+    names = [name for name in parts if name.lower() not in _COMMON]
+    return re.sub(r"[^\w.-]+", "_", names[-1] if names else "data")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.terminal import number
 from pipeline.run.stage import Lines, Outcome
-from pipeline.scoring import miou
+from pipeline.scoring import miou, scope
 from pipeline.stages.predictions import predictions_folder
 from pipeline.stages.trained import CHECKPOINT
 
@@ -28,11 +28,11 @@ def of_pseudo_labels(done: Outcome) -> Lines:
     scores = done.summary.get("scores")
     if scores:
         oracle, split = scores["oracle"], scores["split"]
-        seed = number(scores["seeds"]["mIoU"])
         best = (
             f"{number(oracle['mIoU'])}, threshold {oracle['threshold']:.2f} chosen with the masks"
         )
-        yield f"seed mIoU ({split}, honest)", f"{seed}, threshold fixed beforehand"
+        seed = f"{_mean(scores['seeds'])}, threshold fixed beforehand"
+        yield f"seed mIoU ({split}, honest)", seed
         yield f"seed mIoU ({split}, oracle)", best
     yield from _masks(done, "pseudo-masks", "seed")
 
@@ -41,8 +41,8 @@ def of_relabel(done: Outcome) -> Lines:
     """The scores, and where the masks are."""
     scores = done.summary.get("scores")
     if scores:
-        own = number(scores["seeds"]["mIoU"])
-        yield f"relabelled: segmenter's own mIoU ({scores['split']}, honest)", own
+        own = f"relabelled: segmenter's own mIoU ({scores['split']}, honest)"
+        yield own, _mean(scores["seeds"])
     yield from _masks(done, "relabelled masks", "segmenter's own")
     again = f"segmenter.labels={done.folder / 'masks'}"
     yield "a segmenter that learns these", f"the same settings with {again}"
@@ -57,7 +57,7 @@ def of_evaluate(done: Outcome) -> Lines:
     """The score with its protocol, and where the predictions are."""
     scores, config = done.summary.get("scores"), done.settings.evaluate
     if scores:
-        yield f"mIoU, {_learned(done)} ({scores['protocol']})", number(scores["mIoU"])
+        yield f"mIoU, {_learned(done)} ({scores['protocol']})", _mean(scores)
         yield from _means(done, {"mIoU": scores})
     else:
         yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
@@ -76,8 +76,8 @@ def _masks(done: Outcome, name: str, seeds: str) -> Iterator[tuple[str, str]]:
     scores = done.summary.get("scores")
     if scores:
         split, masks = scores["split"], scores["masks"]
-        covered = f"{number(masks['mIoU'])} on {masks['coverage'] or 0.0:.0%} of the pixels"
-        yield f"refined mIoU ({split}, honest)", number(scores["refined"]["mIoU"])
+        covered = f"{_mean(masks)} on {masks['coverage'] or 0.0:.0%} of the pixels"
+        yield f"refined mIoU ({split}, honest)", _mean(scores["refined"])
         yield f"training masks ({split}, void left out)", covered
         yield from _means(done, label_scores(done.summary, seeds))
     else:
@@ -89,8 +89,13 @@ def _means(done: Outcome, scores: Mapping[str, Mapping[str, Any]]) -> Lines:
     """Means over background and the chosen classes, if there is a choice."""
     chosen = done.settings.evaluate.classes
     if chosen:
-        means = [f"{word} {number(miou(values, chosen))}" for word, values in scores.items()]
+        means = [f"{word} {_mean(values, chosen)}" for word, values in scores.items()]
         yield f"  over background, {', '.join(chosen)}", ", ".join(means)
+
+
+def _mean(scores: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
+    """The mIoU, and the classes that it is over."""
+    return f"{number(miou(scores, chosen))} (mean over {scope(scores, chosen)})"
 
 
 def _learned(done: Outcome) -> str:

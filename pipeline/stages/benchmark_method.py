@@ -194,7 +194,7 @@ class _MethodScorer:
             return None
         if self.config.truth == Truth.boxes:
             return boxes_of(box_path(self.config.annotations, item), self.classes, size)
-        return masks_of(item.mask or "")
+        return masks_of(item)
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():

@@ -48,7 +48,7 @@ def read_maps(folder: Path, item: Item) -> NDArray[np.float32]:
 
 
 def _load(path: Path, classes: int) -> NDArray[np.float32]:
-    with np.load(path) as content:
+    with path.open("rb") as stream, np.load(stream) as content:
         maps = np.asarray(content["maps"], dtype=np.float32)
     if maps.ndim != 3 or len(maps) != classes:
         raise ValueError(f"shape {maps.shape} for {classes} classes")

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DamagedFileError, DataError
 from pipeline.base.files import put_aside
+from pipeline.data.palette import read_label_image
 
 T = TypeVar("T")
 _DAMAGE = (DataError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError)
@@ -29,6 +31,17 @@ def read_own(path: Path, read: Callable[[Path], T]) -> T:
         raise DamagedFileError(
             f"{path}: damaged ({error}). It was renamed {put_aside(path).name}. {remade()}"
         ) from error
+
+
+def read_labels(path: Path, run: Path) -> LabelImage:
+    """A label image that a stage of a run wrote, or one from elsewhere.
+
+    Raises:
+        DamagedFileError: It is damaged and lies in the run's folder. It was renamed.
+        DataError: It is damaged and lies elsewhere.
+    """
+    own = path.absolute().is_relative_to(run.absolute())
+    return read_own(path, read_label_image) if own else read_label_image(path)
 
 
 def remade() -> str:

@@ -12,6 +12,7 @@ from pipeline.base.config import EvaluateConfig
 from pipeline.base.errors import DataError
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.scoring import LABEL_ORACLE, ConfusionMatrix, ThresholdSweep
 from pipeline.stages.job import Job
 from pipeline.stages.label_images import KINDS, mask_path
@@ -88,7 +89,7 @@ def _go_through(job: Job, split: Split, update: Callable[[Item, LabelImage], Non
     with job.terminal.progress("scoring", len(split.items)) as step:
         for count, item in enumerate(split.items, start=1):
             try:
-                update(item, read_label_image(item.mask or Path()))
+                update(item, ground_truth(item))
             except DataError as error:
                 failures[item.id] = str(error)
             step(count, len(split.items))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, SegmenterConfig, Void
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
+from pipeline.data.palette import read_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.data.void import VoidIsBackground
 from pipeline.networks.colours import with_colours
 from pipeline.stages.job import Job, Summary
@@ -32,8 +36,8 @@ def work(job: Job) -> Summary:
     )
     # Void in ground truth is the outline of an object, which no class owns.
     void = Void.ignored if config.labels == GROUND_TRUTH else config.void
-    masks = {item.id: training_mask(config, job.inputs, item) for item in items}
-    images = _IMAGES[void](items, transform, job.settings.random_seed, masks)
+    read_labels = partial(training_labels, config, job.inputs)
+    images = _IMAGES[void](items, transform, job.settings.random_seed, read_labels)
     trainer = fit(
         job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
         max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
@@ -43,7 +47,7 @@ def work(job: Job) -> Summary:
     return {"labels": config.labels, "images": len(items), "last_loss": last}
 
 
-def training_mask(config: SegmenterConfig, inputs: Mapping[str, Path], item: Item) -> Path:
+def training_labels(config: SegmenterConfig, inputs: Mapping[str, Path], item: Item) -> LabelImage:
     """The label image that the segmenter learns an image from.
 
     Args:
@@ -52,10 +56,10 @@ def training_mask(config: SegmenterConfig, inputs: Mapping[str, Path], item: Ite
         item: The image, with its ground truth if ``labels`` asks for that.
     """
     if config.labels == PSEUDO:
-        return mask_path(inputs["pseudo_labels"], "masks", item)
-    if config.labels == GROUND_TRUTH and item.mask is not None:
-        return item.mask
-    return Path(config.labels).expanduser() / f"{item.id}.png"
+        return read_label_image(mask_path(inputs["pseudo_labels"], "masks", item))
+    if config.labels == GROUND_TRUTH:
+        return ground_truth(item)
+    return read_label_image(Path(config.labels).expanduser() / f"{item.id}.png")
 
 
 def _initialise(job: Job, task: SegmenterTask, config: SegmenterConfig) -> None:

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from pipeline.commands.launch import plain
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.runs import do
 

@@ -9,7 +9,7 @@ from hydra.utils import get_method
 
 from pipeline.base.config import Command
 from pipeline.base.errors import ConfigError
-from pipeline.commands.launch import plain
+from pipeline.run.settings import plain
 from tests.conftest import ROOT, composed
 
 CONFIGS = ROOT / "configs"
@@ -49,10 +49,10 @@ def test_help_lists_every_option_and_command_and_fits_a_screen():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
-    config = plain(composed(f"experiment={experiment}", "data.root=x"))
+    config = plain(composed(f"experiment={experiment}", "data.root=/there/my_photos"))
 
     own_data = experiment == "photos"  # for anybody's
-    assert config.run_dir == ("runs/voc" if own_data else f"runs/{experiment}")
+    assert config.run_dir == ("runs/my_photos" if own_data else f"runs/{experiment}")
 
 
 def test_the_recipe_for_photos_is_the_one_that_was_measured():

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands import compare, report
-from pipeline.commands.launch import carry_out, plain
+from pipeline.commands.launch import carry_out
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.runs import do
 from tests.pipeline.test_configs import EXPERIMENTS

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.seed import label_image, normalise, with_background
-from pipeline.scoring import ConfusionMatrix, ThresholdSweep, score
+from pipeline.scoring import ConfusionMatrix, ThresholdSweep, mean_over, miou, scope
 
 CLASSES = 4
 LABELS = st.sampled_from([*range(CLASSES), 255])
@@ -64,11 +64,17 @@ def test_void_in_both_is_not_counted():
     assert matrix.coverage() == 0
 
 
-def test_class_without_ground_truth_is_left_out():
-    matrix = matrix_of([[0, 2]], [[0, 0]], classes=3)
+def test_class_that_is_predicted_but_absent_from_the_ground_truth_counts_as_zero():
+    matrix = matrix_of([[0, 2]], [[0, 0]], classes=4)
 
-    np.testing.assert_array_equal(matrix.iou(), [0.5, np.nan, np.nan])
-    assert matrix.mean_iou() == 0.5
+    np.testing.assert_array_equal(matrix.iou(), [0.5, np.nan, 0, np.nan])
+    assert matrix.mean_iou() == 0.25
+
+
+def test_void_hides_an_absent_class():
+    matrix = matrix_of([[0, 2]], [[0, 255]], classes=3)
+
+    np.testing.assert_array_equal(matrix.iou(), [1, np.nan, np.nan])
 
 
 def test_class_that_is_never_found_counts_as_zero():
@@ -113,9 +119,23 @@ def test_iou_equals_torchmetrics_over_all_images(first, second):
         background = np.where(prediction == 255, 0, prediction).astype(np.int64)
         metric.update(torch.tensor(background), torch.tensor(ground_truth.astype(np.int64)))
 
-    occurs = matrix.counts.sum(axis=1) > 0
+    occurs = matrix.counts.sum(axis=0) + matrix.counts.sum(axis=1) > 0
     np.testing.assert_allclose(matrix.iou()[occurs], metric.compute().numpy()[occurs], rtol=1e-6)
     assert np.isnan(matrix.iou()[~occurs]).all()
+
+
+@settings(deadline=None)
+@given(images(), images())
+def test_mean_equals_torchmetrics_over_all_images(first, second):
+    matrix = ConfusionMatrix(CLASSES)
+    metric = MulticlassJaccardIndex(CLASSES, average="macro", ignore_index=255)
+    for prediction, ground_truth in (first, second):
+        matrix.update(prediction, ground_truth)
+        background = np.where(prediction == 255, 0, prediction).astype(np.int64)
+        metric.update(torch.tensor(background), torch.tensor(ground_truth.astype(np.int64)))
+
+    if matrix.counts.any():
+        assert matrix.mean_iou() == pytest.approx(float(metric.compute()), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
@@ -182,6 +202,8 @@ def test_as_dict_is_json_with_names(names):
 
     assert json.loads(json.dumps(summary, allow_nan=False)) == {
         "mIoU": 1.0,
+        "classes": 2,
+        "left_out": ["dog"],
         "IoU": {"background": 1.0, "cat": 1.0, "dog": None},
         "pixel_accuracy": 1.0,
         "coverage": pytest.approx(2 / 3),
@@ -195,15 +217,25 @@ def test_as_dict_refuses_other_names():
         ConfusionMatrix(3).as_dict(list("abcde"))
 
 
-def test_score_is_one_matrix_over_all_images():
-    pairs = [(str(k), np.array([[0, k]]), np.array([[0, 1]])) for k in (0, 1)]
+def test_means_over_chosen_classes_leave_out_what_is_undefined():
+    scores = matrix_of([[0, 1, 3]], [[0, 1, 1]], classes=5).as_dict(["cat", "cow", "dog", "hen"])
 
-    np.testing.assert_array_equal(score(pairs, classes=2).counts, [[2, 0], [1, 1]])
+    assert scores["IoU"] == {"background": 1, "cat": 0.5, "cow": None, "dog": 0, "hen": None}
+    assert miou(scores, []) == pytest.approx(1.5 / 3)
+    assert miou(scores, ["cat"]) == 0.75
+    assert miou(scores, ["cat", "cow"]) == 0.75
+    assert miou(scores, ["cat", "dog"]) == pytest.approx(1.5 / 3)
+    assert mean_over(scores, ["cow", "hen"]) is None
 
 
-def test_score_names_the_image():
-    with pytest.raises(DataError, match=r"^2007_000032: .*prediction is"):
-        score([("2007_000032", np.zeros((1, 2), int), np.zeros((2, 1), int))], classes=2)
+def test_scope_names_at_most_ten_classes():
+    iou = {"background": 1.0, **{f"c{k}": None for k in range(12)}}
+
+    assert scope({"IoU": iou}) == (
+        "1 of 13 classes; neither in the ground truth nor predicted: "
+        "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ..."
+    )
+    assert scope({"IoU": iou}, ["c3"]).startswith("1 of 2 classes; ")
 
 
 # Thresholds off the grid of float32 ties, which rounding decides in with_background.

@@ -71,18 +71,123 @@ def test_flattened_features_are_refused():
 
     with pytest.raises(
         UnsupportedModelError,
-        match=r"^CAM: the Linear layer receives \(2, 320\), which is not the spatial mean of the "
-        r"layer that is read, \(2, 4, 10, 8\)\. The weights of the classes would not belong to the "
-        r"channels of the feature map\. Read the layer that is averaged, or use GradCAM\.$",
+        match=r"^CAM: the classifier receives \(2, 320\), which is neither the spatial mean nor "
+        r"the sum of the layer that is read, \(2, 4, 10, 8\)\. The weights of the classes would "
+        r"not belong to the channels of the feature map\. "
+        r"Read the layer that is averaged, or use GradCAM\.$",
     ):
         CAM(net).attribute(images(), torch.tensor([0, 1]))
 
 
 def test_another_layer_than_the_averaged_one_is_refused():
-    with pytest.raises(
-        UnsupportedModelError, match=r"receives \(2, 12\), which is not the spatial"
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"receives \(2, 12\), which is neither the sp"):
         CAM(small_net(), layer="4").attribute(images(), torch.tensor([0, 1]))
+
+
+class GlobalSum(nn.Module):
+    def forward(self, x):
+        return x.sum((2, 3), keepdim=True)
+
+
+MEAN = nn.AdaptiveAvgPool2d(1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(lambda conv: [MEAN, conv, nn.Flatten()], id="mean-conv"),
+        pytest.param(lambda conv: [conv, MEAN, nn.Flatten()], id="conv-mean"),
+        pytest.param(
+            lambda conv: [nn.Dropout2d(), conv, nn.AvgPool2d((10, 8)), nn.Flatten()],
+            id="dropout-conv-mean",
+        ),
+        pytest.param(lambda conv: [conv, nn.Flatten(2), Last()], id="conv-mean-of-view"),
+        pytest.param(lambda conv: [GlobalSum(), conv, nn.Flatten()], id="sum-conv"),
+        pytest.param(lambda conv: [conv, GlobalSum(), nn.Flatten()], id="conv-sum"),
+    ],
+)
+def test_a_pointwise_convolution_equals_grad_cam_times_the_size(head, bias):
+    """The heads of IRN, PSA and SEAM."""
+    torch.manual_seed(0)
+    layers = head(nn.Conv2d(7, 5, 1, bias=bias))
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.ReLU(), nn.Conv2d(7, 7, 1), *layers).eval()
+    targets = torch.tensor([[0, 3], [4, -1]])
+
+    cam = CAM(net).attribute(images(), targets)
+
+    size = 1 if any(isinstance(layer, GlobalSum) for layer in layers) else cam.shape[2:].numel()
+    expected = GradCAM(net, layer="2").attribute(images(), targets) * size
+    torch.testing.assert_close(cam, expected)
+    assert torch.equal(CAM(net, layer="2").attribute(images(), targets), cam)
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return x.mean(-1)
+
+
+def test_a_pointwise_classifier_by_hand():
+    activation = torch.tensor([[[[1.0, 2.0], [0.0, 1.0]], [[-1.0, 1.0], [3.0, 0.0]]]])
+    net = nn.Sequential(nn.Identity(), nn.Conv2d(2, 2, 1), MEAN, nn.Flatten())
+    net[1].weight.data = torch.tensor([[1.0, 2.0], [4.0, -1.0]])[..., None, None]
+
+    maps, logits = CAM(net.eval()).attribute_with_logits(activation, torch.tensor([[0, 1]]))
+
+    assert maps[0].tolist() == [[[-1.0, 4.0], [6.0, 1.0]], [[5.0, 7.0], [-3.0, 4.0]]]
+    torch.testing.assert_close(maps.mean((2, 3)) + net[1].bias.detach(), logits)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        pytest.param(
+            [nn.Conv2d(7, 5, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten()],
+            r"the logits are not the output of a Linear layer or a 1 x 1 convolution, nor its mean",
+            id="maximum-of-the-classifier",
+        ),
+        pytest.param(
+            [nn.Conv2d(7, 5, 1), nn.ReLU(), MEAN, nn.Flatten()],
+            r"\(an activation function or a maximum after the classifier is not linear\)",
+            id="squeezenet",
+        ),
+        pytest.param(
+            [nn.AdaptiveMaxPool2d(1), nn.Conv2d(7, 5, 1), nn.Flatten()],
+            r"receives \(2, 7\), which is the spatial maximum, neither the mean nor the sum, of "
+            r"the layer that is read, \(2, 7, 10, 8\)",
+            id="maximum",
+        ),
+        pytest.param(
+            [nn.Conv2d(7, 5, 3), MEAN, nn.Flatten()],
+            r"one Linear layer or one convolution without groups \(for CAM: of 1 x 1\)",
+            id="3x3",
+        ),
+    ],
+)
+def test_heads_that_are_not_linear_in_the_mean_are_refused(head, message):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.ReLU(), *head).eval()
+
+    with pytest.raises(UnsupportedModelError, match=f"^CAM: .*{message}"):
+        CAM(net, layer="1").attribute(images(), torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            "0",
+            r"receives \(2, 7, 10, 8\), which is not the output of the layer that is read, \(2, 7",
+        ),
+        ("2", r"from the layer that is read or one before it.* and read below that layer"),
+    ],
+)
+def test_another_layer_than_that_of_a_pointwise_classifier_is_refused(layer, message):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 7, 3), nn.ReLU(), nn.Conv2d(7, 5, 1), MEAN, nn.Flatten()
+
+    with pytest.raises(UnsupportedModelError, match=message):
+        CAM(nn.Sequential(*layers).eval(), layer=layer).attribute(images(), torch.tensor([0, 3]))
 
 
 def test_logits_that_are_not_those_of_the_linear_layer():

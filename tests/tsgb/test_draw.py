@@ -1,11 +1,12 @@
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tsgb import NonFiniteError, ShapeError
+from tsgb import NonFiniteError, ShapeError, draw
 from tsgb.draw import MissingPackageError, colours, grid, overlay, save
 
 BLACK, YELLOW = (6, 6, 20), (255, 252, 222)  # ends of the unsigned colours
@@ -58,14 +59,14 @@ def test_the_maximum_can_be_chosen():
 
 
 def test_unsigned_colours_grow_steadily_lighter():
-    steps = np.diff(lightness(colours(torch.arange(256.0)[None]))[0])
+    steps = np.diff(lightness(colours(torch.arange(256.0)[None], smoothing=0))[0])
 
     assert steps.min() > 0
     assert steps.max() < 2 * steps.mean()
 
 
 def test_signed_colours_are_lightest_in_the_middle_and_alike_in_lightness_on_both_sides():
-    light = lightness(colours(torch.arange(-128.0, 129.0)[None]))[0]
+    light = lightness(colours(torch.arange(-128.0, 129.0)[None], smoothing=0))[0]
 
     assert (np.diff(light[:129]) > 0).all()
     assert (np.diff(light[128:]) < 0).all()
@@ -78,6 +79,64 @@ def test_neither_scale_nor_type_matters():
 
     for other in (saliency * 1e-30, saliency.double() * 1e300, saliency.numpy(), saliency.half()):
         assert abs(colours(other) - expected).max() <= 1  # rounding
+
+
+def lattice():
+    """An object of 40 x 40 pixels in an image of 100 x 100, found as dots 4 pixels apart."""
+    saliency = torch.zeros(100, 100)
+    saliency[30:70:4, 30:70:4] = 1
+    return saliency
+
+
+def test_an_object_that_is_found_as_a_lattice_of_dots_is_seen():
+    black = np.zeros((100, 100, 3), np.uint8)
+
+    shown, raw = overlay(black, lattice()), overlay(black, lattice(), smoothing=0)
+
+    assert (shown[34:64, 34:64].max(-1) > 100).all()
+    assert not shown[:20].any()
+    assert (raw.max(-1) > 0).sum() == 100  # the dots
+
+
+def test_smoothing_is_a_gaussian_of_the_longer_side():
+    saliency = torch.zeros(60, 100)
+    saliency[30, 50] = 1
+
+    drawn = draw._smoothed("", saliency.double(), 0.02)
+
+    across = torch.arange(-3.0, 4.0, dtype=torch.float64)
+    expected = (-across.square() / 8).exp()  # a deviation of 2 pixels
+    torch.testing.assert_close(drawn[30, 47:54] / drawn[30, 50], expected)
+    torch.testing.assert_close(drawn[27:34, 50] / drawn[30, 50], expected)
+    assert float(drawn.sum()) == pytest.approx(1)
+
+
+def test_smoothing_keeps_a_constant_and_the_map_that_is_drawn():
+    saliency = torch.full((50, 40), 3.0)
+    dots = lattice()
+
+    assert (colours(saliency) == YELLOW).all()
+    colours(dots)
+    overlay(np.zeros((100, 100, 3), np.uint8), dots)
+    assert torch.equal(dots, lattice())
+
+
+def test_small_maps_and_maps_without_smoothing_are_drawn_as_they_are():
+    small = torch.rand(12, 12, generator=torch.Generator().manual_seed(0))
+
+    np.testing.assert_array_equal(colours(small), colours(small, smoothing=0))
+    assert (colours(lattice(), smoothing=0) == YELLOW).all(-1).sum() == 100
+
+
+def test_signed_maps_are_smoothed_with_their_signs():
+    saliency = torch.zeros(100, 100)
+    saliency[:, ::2], saliency[:, 1::2] = 1, -1
+    saliency[40:60, 40:60] = 1
+
+    drawn = colours(saliency)
+
+    assert (drawn[50, 50] == RED).all()
+    assert abs(drawn[5:20, 5:95].astype(int) - GREY).max() < 10  # what cancels is grey
 
 
 def test_stretching_is_bilinear():
@@ -152,6 +211,13 @@ def test_other_arguments_are_checked():
         overlay(picture(), torch.ones(2, 2), strength=1.5)
     with pytest.raises(ShapeError, match=r"^colours: height and width must be .*, got 0 x 4"):
         colours(torch.ones(2, 2), size=(0, 4))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.5, float("nan")])
+def test_smoothing_is_a_share(smoothing):
+    for draw_map in (colours, partial(overlay, picture())):
+        with pytest.raises(ValueError, match=rf"smoothing must be in \[0, 1\], got {smoothing}"):
+            draw_map(torch.ones(2, 3), smoothing=smoothing)
     with pytest.raises(ShapeError, match=r"^grid: there are no pictures\."):
         grid([])
     with pytest.raises(ValueError, match=r"^grid: columns must be at least 1, got 0\."):

@@ -348,6 +348,104 @@ def test_images_that_are_not_finite(method, value):
 
 
 @METHODS
+@pytest.mark.parametrize(
+    "targets",
+    [
+        pytest.param([[0, 1, 0, 0, 0], [0, 0, 0, 0, 1]], id="one-hot"),
+        pytest.param([[0, 1, 1, 0, 0], [1, 1, 1, 1, 1]], id="several-hot"),
+        pytest.param([[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], id="none-hot"),
+    ],
+)
+def test_one_hot_rows_are_not_taken_for_indices(method, targets):
+    with pytest.raises(
+        TargetError,
+        match=r"^\w+: targets \(2, 5\) hold only 0 and 1, for a model with 5 classes\. As one-hot "
+        r"rows.* pass targets\.argmax\(1\)",
+    ):
+        method(small_net()).attribute(images(), torch.tensor(targets))
+
+
+@pytest.mark.parametrize(
+    ("classes", "targets"),
+    [
+        (2, [[0, 1], [1, 0]]),  # both classes, in either order
+        (1, [[0], [0]]),
+        (5, [[0, 1, 0, 1], [1, 1, 1, 1]]),  # fewer than there are classes
+        (5, [[0, 1, -1, -1, -1], [0, 1, -1, -1, -1]]),
+    ],
+)
+def test_indices_of_the_first_two_classes_are_indices(classes, targets):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(320, classes)).eval()
+    targets = torch.tensor(targets)
+
+    maps = tsgb.GradCAM(net).attribute(images(), targets)
+
+    for k in range(targets.shape[1]):
+        alone = tsgb.GradCAM(net).attribute(images(), targets[:, k])
+        torch.testing.assert_close(maps[:, k : k + 1], alone)
+
+
+@METHODS
+@pytest.mark.parametrize(
+    ("images_in", "model_in", "remedy"),
+    [
+        (torch.float64, torch.float32, r"images\.to\(torch\.float32\), or model\.to\(torch\.fl"),
+        (torch.float32, torch.float64, r"images\.to\(torch\.float64\), or model\.to\(torch\.fl"),
+        (torch.float64, torch.float16, r"images\.to\(torch\.float32\)"),
+        (torch.bfloat16, torch.float64, r"images\.to\(torch\.float64\)"),
+    ],
+)
+def test_mixed_precisions_are_named(method, images_in, model_in, remedy):
+    with pytest.raises(
+        ShapeError,
+        match=rf"^\w+: images are {images_in}, but '0\.weight' of the model is {model_in} "
+        rf".*{remedy}",
+    ):
+        method(small_net().to(model_in)).attribute(images().to(images_in), TARGETS)
+
+
+@METHODS
+def test_half_precision_may_be_mixed_with_single(method):
+    net = small_net().half()
+
+    maps = method(net).attribute(images().half().float(), TARGETS)
+
+    assert torch.equal(maps, method(net).attribute(images().half(), TARGETS))
+
+
+def test_another_runtime_error_stays_what_it_is():
+    model = Middle(lambda _, x: x.view(7))
+    model.register_buffer("unused", torch.zeros(1, dtype=torch.float64))
+
+    with pytest.raises(RuntimeError, match=r"^shape '\[7\]' is invalid for input"):
+        tsgb.GradCAM(model).attribute(images(), TARGETS)
+
+
+class _QuantisedWeight(nn.Parameter):
+    """Stands for the weights of torchao."""
+
+    __module__ = "torchao.dtypes"
+
+
+@pytest.mark.parametrize("kind", ["eager", "torchao"])
+def test_quantised_networks_are_refused(kind):
+    net = small_net()
+    if kind == "eager":
+        layer = type(
+            "Linear", (nn.Linear,), {"__module__": "torch.ao.nn.quantized.dynamic.modules"}
+        )
+        net[8] = layer(12, 5)
+    else:
+        net[8].weight = _QuantisedWeight(net[8].weight.data)
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"^TSGB: submodule '8' \(Linear\) is quantised\. .* the network in floating point",
+    ):
+        tsgb.TSGB(net)
+
+
+@METHODS
 def test_training_mode_is_refused(method):
     model = small_net()
     model[1].train()

@@ -193,7 +193,7 @@ def test_the_logits_are_those_of_the_network():
 def test_what_either_method_refuses_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(320, 5)).eval()
 
-    with pytest.raises(UnsupportedModelError, match=r"^CAM: the Linear layer receives \(2, 320\)"):
+    with pytest.raises(UnsupportedModelError, match=r"^CAM: the classifier receives \(2, 320\)"):
         Product(net).attribute(images(), TARGETS)
 
 

@@ -59,8 +59,8 @@ def run_forward(
         with suppress(NotRecordedError):
             return run(rule_set, recording=_reads_image(layers))
         return run(rule_set.fallback or rule_set, recording=True)
-    except RuntimeError:
-        _check_weights(model, who)
+    except RuntimeError as error:
+        _check_weights(model, images, who, error)
         raise
 
 
@@ -77,7 +77,7 @@ def _pass(
     *,
     recording: bool,
 ) -> Forward:
-    leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    leaf = images.detach().to(_precision(images))
     leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
     relevance = torch.ones_like(leaf[:, :1]).requires_grad_()
     if rule_set.ports and _reads_image(layers):
@@ -114,7 +114,8 @@ def _check_prepared(forward: Forward, who: str) -> None:
         raise NotRecordedError
 
 
-def _check_weights(model: nn.Module, who: str) -> None:
+def _check_weights(model: nn.Module, images: Tensor, who: str, error: RuntimeError) -> None:
+    """Raise an error that names the weight because of which torch raised ``error``."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if tensor.is_inference():
             raise UnsupportedModelError(
@@ -122,6 +123,23 @@ def _check_weights(model: nn.Module, who: str) -> None:
                 "can go past such a tensor and there would be no map. Build and load the model "
                 "outside of inference_mode(), or pass copy.deepcopy(model), made outside of it."
             )
+        asked, own = _precision(images), _precision(tensor)
+        if tensor.is_floating_point() and asked != own and "type" in str(error):
+            raise ShapeError(
+                f"{who}: images are {images.dtype}, but {name!r} of the model is {tensor.dtype} "
+                "(half precision counts as float32). torch does not mix the two. Convert one of "
+                f"them: images.to({own}), or model.to({asked})."
+            ) from error
+        if tensor.device != images.device:
+            raise ShapeError(
+                f"{who}: images are on {images.device}, but {name!r} of the model is on "
+                f"{tensor.device}. Move one of them: images.to({str(tensor.device)!r})."
+            ) from error
+
+
+def _precision(tensor: Tensor) -> torch.dtype:
+    """The precision in which ``tensor`` takes part: half precision is computed in single."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def check_layer(model: nn.Module, layer: str, who: str) -> None:

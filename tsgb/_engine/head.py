@@ -50,7 +50,7 @@ def find_head(forward: Forward, who: str) -> Node:
             f"{who}: the logits do not come from one classifier layer but from {what}. "
             "What speaks for a class is read off the classifier and would be missing. "
             "Explain a network that ends in one Linear layer or one convolution without groups "
-            "(for CAM: Linear) with nothing around it, and read below that layer; or use GradCAM."
+            "(for CAM: of 1 x 1) with nothing around it, and read below that layer; or use GradCAM."
         )
     return found[0]
 

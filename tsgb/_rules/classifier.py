@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tsgb._rules.arithmetic import safe_ratio
 from tsgb._rules.ports import materialise
-from tsgb._rules.rule_set import need_constant
+from tsgb._rules.rule_set import need_constant, pair
 from tsgb._rules.state import LinearLayer
 
 _Linear = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ class LinearRule(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, weight, bias)
         ctx.state = LinearLayer("a linear layer")
         return functional.linear(x, weight, bias)
 
@@ -37,6 +37,40 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y
 
 
+class PointwiseRule(Function):
+    """A 1 x 1 convolution: plain gradient, and what a classifier needs is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.state = LinearLayer("a 1 x 1 convolution")
+        return functional.conv2d(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        _, weight, _ = ctx.saved_tensors
+        return functional.conv_transpose2d(g, weight), None, None
+
+
+def conv2d_as_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution with its own gradient, of which one of 1 x 1 may be the classifier."""
+    need_constant("conv2d", weight=weight, bias=bias)
+    unpadded = padding in ("same", "valid") or pair(padding) == (0, 0)  # 1 x 1 needs no padding
+    pointwise = weight.shape[2:].numel() == 1 and pair(stride) == (1, 1) and unpadded
+    if pointwise and groups == 1 and x.dim() == 4:
+        y: Tensor = PointwiseRule.apply(x, weight, bias)
+        return y
+    return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
 def linear_gradient(node: Any, g: Tensor) -> Tensor:
     """Gradient of the input of a :class:`LinearRule` for ``g`` at its output.
 
@@ -47,17 +81,24 @@ def linear_gradient(node: Any, g: Tensor) -> Tensor:
     Returns:
         [..., B, F].
     """
-    x, weight = input_and_weight(node)
+    x, weight, _ = node.saved_tensors
     layer: LinearLayer = node.state
     if layer.kappa is None:
-        return g @ weight
+        plain: Tensor = g @ weight
+        return plain
     return classifier_gradient(x, weight, g, layer.kappa)
 
 
-def input_and_weight(node: Any) -> tuple[Tensor, Tensor]:
-    """The input [..., F] and the weight [classes, F] of the layer with this autograd node."""
-    x, weight = node.saved_tensors
-    return x, weight
+def classifier_tensors(node: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Input, weight and bias of the layer with this autograd node, as of a 1 x 1 convolution.
+
+    [B, F, ...], [classes, F, 1, 1] and [classes]. The input is a map if it has four dimensions; of
+    a Linear layer it may also be a vector or tokens.
+    """
+    x, weight, bias = node.saved_tensors
+    if weight.dim() == 2:
+        x, weight = x.movedim(-1, 1), weight[..., None, None]
+    return x.detach(), weight.detach(), bias
 
 
 def classifier_gradient(x: Tensor, weight: Tensor, g: Tensor, kappa: float) -> Tensor:

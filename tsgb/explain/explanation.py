@@ -70,7 +70,7 @@ def _picture(view: Picture, maps: Tensor, captions: Sequence[str], title: str) -
     """The image over its colour scale, and beside them each map over its overlay."""
     signed = bool((maps < 0).any())
     ends = torch.linspace(-1.0 if signed else 0.0, 1.0, view.shape[1])
-    scale = colours(ends.expand(_BAR, -1), signed=signed)
+    scale = colours(ends.expand(_BAR, -1), signed=signed, smoothing=0)
     legend = "against ... for the class" if signed else "zero ... maximum"
     size = (view.shape[0], view.shape[1])
     drawn = [colours(one, signed=signed, size=size) for one in maps]

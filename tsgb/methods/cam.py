@@ -4,28 +4,31 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tsgb._engine.forward import Forward
 from tsgb._engine.head import check_nothing_hidden, find_head
-from tsgb._rules.classifier import input_and_weight, linear
+from tsgb._rules.classifier import classifier_tensors, conv2d_as_linear, linear
 from tsgb._rules.rule_set import GUARDS, RuleSet
-from tsgb._rules.state import LinearLayer, state_of
 from tsgb.errors import UnsupportedModelError
 from tsgb.facts import Facts
 from tsgb.method import Method
 
 
 class CAM(Method):
-    """Feature maps summed with the weights of the target's row of the last Linear layer.
+    """Feature maps summed with the classifier's weights of the target.
 
-    The map is signed and as large as the layer; its spatial mean is the logit without the bias.
-    All K classes cost one forward pass and no backward sweep.
+    The map is signed and as large as the layer; its spatial mean is the logit without the bias (its
+    sum, where the network sums over the pixels). All K classes cost one forward pass and no
+    backward sweep.
 
     Args:
-        model: Classifier that ends in a global mean and one Linear layer. Anything else is
-            refused, because the weights would not belong to the channels of the layer.
-        layer: Module that is averaged; None takes the last activation of more than one pixel that
-            is not a pooling output, which is the right one in such a network.
+        model: Network whose classifier is one Linear layer or one 1 x 1 convolution, with a global
+            mean or sum right before or after it. Anything else is refused, because the weights
+            would not belong to the channels of the layer.
+        layer: Module whose output is averaged; None takes what the classifier receives, or if that
+            is averaged already, the last activation of more than one pixel that is not a pooling
+            output, which is the right one in such a network.
 
     Raises:
         LayerError: The model has no layer of that name, or no feature map at all.
@@ -45,34 +48,64 @@ class CAM(Method):
 
     facts = Facts("cam", "Zhou, CVPR 2016", "last map", "1 + 0", signed=True, networks="GAP")
 
-    _rule_set = RuleSet({**GUARDS, "linear": linear})
-
-    def _read_out(self, forward: Forward) -> Tensor:
-        return self._layer_or_last_map(forward)
+    _rule_set = RuleSet({**GUARDS, "linear": linear, "conv2d": conv2d_as_linear})
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
-        activation = self._read_out(forward).detach()
-        weight = self._class_weights(forward, activation)
+        activation, weight = self._averaged(forward)
         rows = weight[targets.clamp(min=0)] * (targets >= 0)[..., None]
         return torch.einsum("bkc,bchw->bkhw", rows, activation)
 
-    def _class_weights(self, forward: Forward, activation: Tensor) -> Tensor:
-        """[classes, C], after making sure that the classifier sees the mean of ``activation``."""
+    def _averaged(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """The map that is averaged, [B, C, h, w], and the classifier's weights, [classes, C]."""
         node = find_head(forward, self._name)
-        if node is not forward.logits.grad_fn or state_of(node, LinearLayer) is None:
-            self._refuse("the logits are not the output of a Linear layer")
-        features, weight = input_and_weight(node)
-        means = activation.mean((2, 3))
-        if features.shape != means.shape or not torch.allclose(features, means, rtol=1e-3):
-            check_nothing_hidden(forward.logits, self._name)
+        features, weight, bias = classifier_tensors(node)
+        pixels = features.flatten(2) if features.dim() > 2 else features[..., None]
+        if node is not forward.logits.grad_fn:
+            self._check_logits(forward.logits, functional.conv2d(pixels[..., None], weight, bias))
+        is_map = features.dim() == 4 and pixels.shape[2] > 1
+        if is_map and self._layer is None:
+            return features, weight.flatten(1)
+        activation = self._layer_or_last_map(forward).detach()
+        if pixels.shape[2] == 1:
+            self._check_pooled(forward, pixels[..., 0], activation)
+        elif not _same(pixels, activation.flatten(2)):
             self._refuse(
-                f"the Linear layer receives {tuple(features.shape)}, which is not the spatial "
-                f"mean of the layer that is read, {tuple(activation.shape)}"
+                f"the classifier receives {tuple(features.shape)}, which is not the output of the "
+                f"layer that is read, {tuple(activation.shape)}"
             )
-        return weight
+        return activation, weight.flatten(1)
+
+    def _check_logits(self, logits: Tensor, outputs: Tensor) -> None:
+        """Refuse logits that are not the mean or the sum of ``outputs`` [B, classes, h, w]."""
+        mean, pixels = outputs.mean((2, 3)), outputs.shape[2:].numel()
+        slack = 1e-4 * float(outputs.abs().max())
+        if any(torch.allclose(logits / n, mean, rtol=1e-3, atol=slack) for n in (1, pixels)):
+            return
+        self._refuse(
+            "the logits are not the output of a Linear layer or a 1 x 1 convolution, nor its mean "
+            "or sum over the pixels (an activation function or a maximum after the classifier is "
+            "not linear)"
+        )
+
+    def _check_pooled(self, forward: Forward, features: Tensor, activation: Tensor) -> None:
+        """Refuse ``features`` [B, C] that are not the mean or the sum of ``activation``."""
+        what = "which is neither the spatial mean nor the sum"
+        if any(_same(features, pool(activation, (2, 3))) for pool in (torch.mean, torch.sum)):
+            return
+        if _same(features, activation.amax((2, 3))):
+            what = "which is the spatial maximum, neither the mean nor the sum,"
+        check_nothing_hidden(forward.logits, self._name)
+        self._refuse(
+            f"the classifier receives {tuple(features.shape)}, {what} of the layer that is read, "
+            f"{tuple(activation.shape)}"
+        )
 
     def _refuse(self, problem: str) -> NoReturn:
         raise UnsupportedModelError(
             f"{self._name}: {problem}. The weights of the classes would not belong to the "
             "channels of the feature map. Read the layer that is averaged, or use GradCAM."
         )
+
+
+def _same(values: Tensor, expected: Tensor) -> bool:
+    return values.shape == expected.shape and torch.allclose(values, expected, rtol=1e-3)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tsgb.errors import LayerError, ShapeError, UnsupportedModelError
 from tsgb.metrics._checks import check_same_shape, checked_values
@@ -129,7 +130,8 @@ def cascading_randomisation(
     Raises:
         LayerError: One of ``layers`` is not there or has no ``reset_parameters()``.
         NonFiniteError: A map holds NaN or infinity.
-        UnsupportedModelError: A module holds parameters that nothing would re-initialise.
+        UnsupportedModelError: A module holds parameters that nothing would re-initialise, or
+            computes its weight from others (weight norm, spectral norm, pruning).
 
     References:
         Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomization).
@@ -142,8 +144,8 @@ def cascading_randomisation(
         ['1', '0']
     """
     with torch.inference_mode(False):
+        names = _resettable(model) if layers is None else _named(model, layers)
         forgetful = copy.deepcopy(model)
-        names = _resettable(forgetful) if layers is None else _named(forgetful, layers)
         original = attribute(forgetful, images, targets)
         found = {}
         for position, name in enumerate(names):
@@ -180,6 +182,7 @@ def _resettable(model: nn.Module) -> list[str]:
     """Names of the layers to randomise, the last defined one first."""
     names = []
     for name, module in model.named_modules():
+        _check_weight_is_its_own(name, module)
         if _can_reset(module) and _own_tensors(module):
             names.append(name)
         elif next(module.parameters(recurse=False), None) is not None:
@@ -202,7 +205,26 @@ def _named(model: nn.Module, layers: Sequence[str]) -> list[str]:
                 "reset_parameters(). There is nothing to randomise. "
                 f"Use names such as {', '.join(repr(name) for name in _examples(modules))}."
             )
+        _check_weight_is_its_own(layer, modules[layer])
     return list(layers)
+
+
+def _check_weight_is_its_own(name: str, module: nn.Module) -> None:
+    """Refuse a layer whose weight is computed anew in every pass: resetting it does nothing."""
+    own = [key for key, _ in module.named_parameters(recurse=False)]
+    tensors = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+    computed = [key for key in tensors if any(other.startswith(f"{key}_") for other in own)]
+    remedy = "remove_weight_norm(), remove_spectral_norm() or prune.remove()"
+    if is_parametrized(module):
+        computed = [key for key, _ in module.get_submodule("parametrizations").named_children()]
+        remedy = "parametrize.remove_parametrizations()"
+    if computed:
+        raise UnsupportedModelError(
+            f"cascading_randomisation: {name or '<the model itself>'!r} computes its "
+            f"{' and '.join(map(repr, computed))} from other parameters (weight norm, spectral "
+            "norm or pruning). reset_parameters() would not change them, and the layer would stay "
+            f"as trained. Make the weight a parameter again with {remedy} of torch.nn.utils."
+        )
 
 
 def _examples(modules: dict[str, nn.Module]) -> list[str]:

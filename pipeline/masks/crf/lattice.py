@@ -11,8 +11,8 @@ the straight lines along each direction. This module contains the plain filter;
 
 References:
     Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
-    Eurographics 2010. The order of the single-precision operations and the symmetric
-    normalisation are those of the program of Kraehenbuehl and Koltun, "Efficient Inference in
+    Eurographics 2010. The order of the single-precision operations and the
+    normalisations are those of the program of Kraehenbuehl and Koltun, "Efficient Inference in
     Fully Connected CRFs with Gaussian Edge Potentials", NeurIPS 2011.
 """
 
@@ -25,26 +25,27 @@ import numpy as np
 from pipeline.base.arrays import Floats
 from pipeline.base.errors import DataError
 from pipeline.masks.crf.compilation import kernel
+from pipeline.masks.crf.normalization import NormalizationType, factors
 from pipeline.masks.crf.simplices import enclose, number_grid
 from pipeline.masks.crf.vertices import connect
 
 _BLOCK = 16  # block size of pipeline.masks.crf.simplices
 _GROUP = 4  # the authors' program processes points in fours and pads the last group with zeros
 _MOST_DIMENSIONS = 14  # an int64 numbers the order of d + 1 coordinates
-_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_TINY = np.float32(1e-20)  # keeps the norm of an isolated point finite
+_ZERO, _HALF = np.float32(0), np.float32(0.5)
 
 
 class Lattice:
-    """The symmetrically normalised Gaussian filter of one set of points, for any number of signals.
+    """The normalised Gaussian filter of one set of points, for any number of signals.
 
-    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
-    ``i = j``, and ``n = 1 / sqrt(G 1)``. The weights differ from the exact Gaussian by a few per
-    cent; for smooth signals the normalisation cancels the error.
+    The filter is ``a * (G (b * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
+    ``i = j``. Normalised symmetrically, ``a = b = 1 / sqrt(G 1)``. The weights differ from the
+    exact Gaussian by a few per cent; for smooth signals the normalisation cancels the error.
 
     Args:
         features: Positions of the points, float32 [N, d], already divided by the standard
             deviations of the Gaussian. N >= 1, 1 <= d <= 14, finite.
+        normalization: Decides the factors ``a`` and ``b``.
 
     Attributes:
         points: Number of points, N.
@@ -53,7 +54,9 @@ class Lattice:
         corners: int32 [simplices, d + 1], the vertices of each simplex. A simplex may occur with
             several indices.
         weights: float32 [N, d + 1], barycentric weights of these corners.
-        norms: float32 [N], the factors ``n``.
+        before: float32 [N], the factors ``b``.
+        after: float32 [N], the factors ``a``.
+        normalization: As given.
         chains: int32, lines of neighbours; see :func:`pipeline.masks.crf.vertices.connect`.
 
     Raises:
@@ -66,8 +69,13 @@ class Lattice:
         array([1., 1., 1.], dtype=float32)
     """
 
-    def __init__(self, features: Floats) -> None:
+    def __init__(
+        self,
+        features: Floats,
+        normalization: NormalizationType = NormalizationType.NORMALIZE_SYMMETRIC,
+    ) -> None:
         _check_features(features)
+        self.normalization = normalization
         self.points, dimensions = features.shape
         filled_up = -(-self.points // _GROUP) * _GROUP
         axes = np.zeros((dimensions, -(-filled_up // _BLOCK) * _BLOCK), dtype=np.float32)
@@ -77,7 +85,7 @@ class Lattice:
         self.corners, self.vertices, self.chains = connect(keys, grid.directions)
         self.simplex, self.weights = simplex[: self.points], weights[: self.points]
         row_sums = self._unnormalised(np.ones(self.points, dtype=np.float32))
-        self.norms = _ONE / np.sqrt(row_sums + _TINY)
+        self.before, self.after = factors(row_sums, normalization, dimensions)
 
     def filter(self, signal: Floats) -> Floats:
         """The filtered signal.
@@ -96,7 +104,7 @@ class Lattice:
                 f"Lattice.filter: signal is {signal.shape} but the lattice has {self.points} "
                 "points. Pass [points, channels], in the order of the features."
             )
-        rows = [self.norms * self._unnormalised(self.norms * row) for row in signal.T]
+        rows = [self.after * self._unnormalised(self.before * row) for row in signal.T]
         return np.stack(rows, axis=1)
 
     def _unnormalised(self, channel: Floats) -> Floats:

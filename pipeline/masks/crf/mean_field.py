@@ -26,6 +26,7 @@ from pipeline.base.arrays import Floats
 from pipeline.masks.crf.channels import Channels, at_least_one_block, initial_channels
 from pipeline.masks.crf.compilation import kernel, vector_kernel
 from pipeline.masks.crf.lattice import Lattice
+from pipeline.masks.crf.normalization import NormalizationType
 from pipeline.masks.crf.vectors import all_max, all_sum, exp, load, maximum, spread, store
 from pipeline.masks.crf.workspace import Workspace
 
@@ -55,7 +56,8 @@ def mean_field(
     points = unary.shape[1]
     unary = at_least_one_block(np.ascontiguousarray(unary, dtype=np.float32))
     graph = _join(lattices, compats)
-    channels = initial_channels(unary, _muting_threshold(compats))
+    bounded = all(_is_symmetric(lattice) for lattice in lattices)  # each message, by its compat
+    channels = initial_channels(unary, _muting_threshold(compats) if bounded else 0.0)
     logits, rest = channels.pack(unary)
     messages = _workspace.array("messages", (graph.ends[-1], channels.size), np.float32)
     sums = _workspace.array("sums", messages.shape, np.float32)
@@ -64,7 +66,16 @@ def mean_field(
         sums.fill(_ZERO)
         peaks = np.zeros(channels.size, dtype=np.float32)
         _walk(
-            *(logits, graph.corners, graph.weights, messages, sums, channels.sending, peaks),
+            *(
+                logits,
+                graph.corners,
+                graph.splat,
+                graph.slice,
+                messages,
+                sums,
+                channels.sending,
+                peaks,
+            ),
             *(left == 0, channels.shape, (0,) * graph.corners.shape[1]),
         )
         if left == 0:
@@ -84,7 +95,8 @@ class _Graph(NamedTuple):
     """All lattices as one: their vertices are numbered consecutively, lattice after lattice."""
 
     corners: NDArray[np.int32]  # [N, C], the corners of all simplices of a pixel
-    weights: Floats  # [N, C], including the square root of compat: splat and slice both apply it
+    splat: Floats  # [N, C], weights including the square root of compat
+    slice: Floats  # [N, C], likewise; the same array if all lattices are normalised symmetrically
     chains: NDArray[np.int32]
     ends: list[int]  # 0, and the cumulative number of vertices after each lattice
     mixing: list[Floats | None]  # the compat of each lattice, or None if the weights include it
@@ -94,7 +106,8 @@ def _join(lattices: Sequence[Lattice], compats: Sequence[Floats]) -> _Graph:
     columns = np.cumsum([0, *(lattice.weights.shape[1] for lattice in lattices)])
     ends = np.cumsum([0, *(lattice.vertices for lattice in lattices)])
     corners = _workspace.array("corners", (lattices[0].points, columns[-1]), np.int32)
-    weights = _workspace.array("weights", corners.shape, np.float32)
+    names = ("splat",) if all(map(_is_symmetric, lattices)) else ("splat", "slice")
+    weights = [_workspace.array(name, corners.shape, np.float32) for name in names]
     chains: list[NDArray[np.int32]] = []
     mixing: list[Floats | None] = []
     for k, (lattice, compat) in enumerate(zip(lattices, compats, strict=True)):
@@ -102,12 +115,17 @@ def _join(lattices: Sequence[Lattice], compats: Sequence[Floats]) -> _Graph:
         mixing.append(compat if root is None else None)
         first, column = np.int32(ends[k]), columns[k]
         scale = np.float32(1 if root is None else root)
-        _gather(
-            *(lattice.simplex, lattice.corners, lattice.weights, lattice.norms * scale, first),
-            *(corners, weights, column, (0,) * lattice.weights.shape[1]),
-        )
+        for factors, table in zip((lattice.before, lattice.after), weights, strict=False):
+            _gather(
+                *(lattice.simplex, lattice.corners, lattice.weights, factors * scale, first),
+                *(corners, table, column, (0,) * lattice.weights.shape[1]),
+            )
         chains.append(lattice.chains + np.where(lattice.chains < 0, -first, first))
-    return _Graph(corners, weights, np.concatenate(chains), ends.tolist(), mixing)
+    return _Graph(corners, weights[0], weights[-1], np.concatenate(chains), ends.tolist(), mixing)
+
+
+def _is_symmetric(lattice: Lattice) -> bool:
+    return lattice.normalization is NormalizationType.NORMALIZE_SYMMETRIC
 
 
 def _root(compat: Floats) -> float | None:
@@ -173,7 +191,8 @@ def _softmax(row: Any) -> Any:
 def _walk(
     logits: Any,
     corners: Any,
-    weights: Any,
+    splat: Any,
+    slices: Any,
     messages: Any,
     sums: Any,
     sending: Any,
@@ -190,7 +209,7 @@ def _walk(
     corners of a pixel, a constant at compile time, so that loops over them are unrolled.
     """
     size, count = len(shape) * len(shape[0]), len(sides)
-    corner, weight = corners.reshape(-1), weights.reshape(-1)
+    corner, giving, taking = corners.reshape(-1), splat.reshape(-1), slices.reshape(-1)
     block = np.empty(_BLOCK * size, np.float32)
     peak, mask = load(peaks, 0, shape), load(sending, 0, shape)
     for start in range(0, len(corners), _BLOCK):
@@ -200,7 +219,7 @@ def _walk(
             for k in range(count):
                 i = (start + p) * count + k
                 vertex = load(messages, np.intp(corner[i]) * size, shape)
-                row = row + spread(weight[i], shape) * vertex
+                row = row + spread(taking[i], shape) * vertex
             store(block, p * size, row)
         for p in range(width):
             row = _softmax(load(block, p * size, shape))
@@ -215,7 +234,7 @@ def _walk(
             for k in range(count):
                 i = (start + p) * count + k
                 at = np.intp(corner[i]) * size
-                store(sums, at, load(sums, at, shape) + spread(weight[i], shape) * row)
+                store(sums, at, load(sums, at, shape) + spread(giving[i], shape) * row)
     store(peaks, 0, peak)
 
 

@@ -12,7 +12,7 @@ References:
     Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
     Eurographics 2010. Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with
     Gaussian Edge Potentials", NeurIPS 2011, algorithm 1; the order of the single-precision
-    operations and the symmetric normalisation are those of their program.
+    operations and the normalisations are those of their program.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.base.errors import DataError
+from pipeline.masks.crf.normalization import NormalizationType, factors
 
 Floats = TypeVar("Floats", NDArray[np.float32], Tensor)
 """A result is of the type of the argument: an array or a tensor."""
 
-_TINY = 1e-20  # keeps the norm of an isolated point finite
 _GROUP = 4  # the authors' program processes points in fours and pads the last group with zeros
 _KEY_LIMIT = 2**62  # packed vertex keys are int64
 _INDEX_LIMIT = 2**31  # entries of a sparse matrix that 32-bit indices can number
 
 
 class Lattice:
-    """The symmetrically normalised Gaussian filter of one set of points, for any number of signals.
+    """The normalised Gaussian filter of one set of points, for any number of signals.
 
-    The filter is ``n * (G (n * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
-    ``i = j``, and ``n = 1 / sqrt(G 1)``. It records no gradients.
+    The filter is ``a * (G (b * signal))`` with ``G[i, j] ~ exp(-|f_i - f_j|^2 / 2)``, including
+    ``i = j``. Normalised symmetrically, ``a = b = 1 / sqrt(G 1)``. It records no gradients.
 
     Args:
         features: Positions of the points, float32 [N, d], already divided by the standard
@@ -50,6 +50,7 @@ class Lattice:
         images: Index of each point's image, int64 [N], 0 or more. Points of different images do
             not influence each other. None: all points belong to one image.
         device: Where to filter; None means the device of ``features`` (arrays: the CPU).
+        normalization: Decides the factors ``a`` and ``b``.
 
     Raises:
         DataError: ``features`` has another shape or type, is empty or not finite, or spans so many
@@ -68,6 +69,7 @@ class Lattice:
         features: NDArray[np.float32] | Tensor,
         images: NDArray[np.int64] | Tensor | None = None,
         device: torch.device | str | None = None,
+        normalization: NormalizationType = NormalizationType.NORMALIZE_SYMMETRIC,
     ) -> None:
         place = _tensor(features, device)
         _check_features(place)
@@ -97,7 +99,7 @@ class Lattice:
             torch.full((self.points,), sides, device=self.device),
             weights[: self.points * sides],
         )
-        self._normalise()
+        self._normalise(normalization)
 
     @torch.no_grad()
     def filter(self, signal: Floats) -> Floats:
@@ -135,12 +137,12 @@ class Lattice:
             values = blur @ values
         return values
 
-    def _normalise(self) -> None:
-        """Fold ``n`` into the weights of splat and slice."""
+    def _normalise(self, kind: NormalizationType) -> None:
+        """Fold the factors into the weights of splat and slice."""
         sums = self._slice @ self._gathered(torch.ones(self.points, 1, device=self.device))
-        norm = 1.0 / (sums + _TINY).sqrt()
-        self._splat.weights.mul_(norm[self._splat.columns.long(), 0])
-        self._slice.weights.view(self.points, -1).mul_(norm)
+        before, after = factors(sums, kind, len(self._blurs) - 1)
+        self._splat.weights.mul_(before[self._splat.columns.long(), 0])
+        self._slice.weights.view(self.points, -1).mul_(after)
 
 
 @torch.no_grad()

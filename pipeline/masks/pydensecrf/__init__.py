@@ -8,13 +8,14 @@ pydensecrf, except that
 * results are plain NumPy arrays;
 * inputs may be read-only, not contiguous, or of another float type;
 * wrong sizes, labels and features are errors, even where pydensecrf reads out of bounds;
-* learning and normalisations other than NORMALIZE_SYMMETRIC (the default there) are refused.
+* learning is refused.
 
 References:
     Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
     Potentials", NeurIPS 2011. pydensecrf is Lucas Beyer's wrapper of the authors' program.
 """
 
+from pipeline.masks.crf.normalization import NormalizationType
 from pipeline.masks.pydensecrf.densecrf import (
     CONST_KERNEL,
     DIAG_KERNEL,
@@ -26,7 +27,6 @@ from pipeline.masks.pydensecrf.densecrf import (
     DenseCRF,
     DenseCRF2D,
     KernelType,
-    NormalizationType,
 )
 from pipeline.masks.pydensecrf.utils import (
     compute_unary,

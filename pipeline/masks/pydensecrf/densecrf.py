@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.arrays import Floats
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import DataError
 from pipeline.masks.crf.engines import engine_of
-from pipeline.masks.pydensecrf.utils import deviations
+from pipeline.masks.crf.normalization import NormalizationType
+from pipeline.masks.pydensecrf.utils import ArgumentError, deviations
 
 Compat = float | ArrayLike
 """A Potts weight; or energies: one for each label with itself, or one for each pair of labels."""
@@ -31,15 +32,6 @@ class KernelType(IntEnum):
     FULL_KERNEL = 2
 
 
-class NormalizationType(IntEnum):
-    """How a kernel is normalised. Only NORMALIZE_SYMMETRIC is supported."""
-
-    NO_NORMALIZATION = 0
-    NORMALIZE_BEFORE = 1
-    NORMALIZE_AFTER = 2
-    NORMALIZE_SYMMETRIC = 3
-
-
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = KernelType
 NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = NormalizationType
 
@@ -52,7 +44,7 @@ class DenseCRF:
         nlabels: Number of labels, >= 1.
 
     Raises:
-        ConfigError: A number is less than 1.
+        ArgumentError: A number is less than 1.
 
     Example:
         >>> crf = DenseCRF(3, 2)
@@ -64,7 +56,7 @@ class DenseCRF:
 
     def __init__(self, nvars: int, nlabels: int) -> None:
         if nvars < 1 or nlabels < 1:
-            raise ConfigError(
+            raise ArgumentError(
                 f"DenseCRF: {nvars} points and {nlabels} labels. Pass at least one of both."
             )
         self._points, self._labels = int(nvars), int(nlabels)
@@ -76,9 +68,9 @@ class DenseCRF:
         """Not supported: unary objects are for learning.
 
         Raises:
-            ConfigError: Always.
+            ArgumentError: Always.
         """
-        raise ConfigError(
+        raise ArgumentError(
             f"DenseCRF.setUnary: {type(unary).__name__} is an energy that can be learned, and "
             "learning is not supported. Pass an array of energies to setUnaryEnergy."
         )
@@ -91,19 +83,20 @@ class DenseCRF:
             f: Must be None.
 
         Raises:
-            ConfigError: ``f`` is given (a logistic energy to be learned).
-            DataError: ``u`` has another shape, NaN, or minus infinity.
+            ArgumentError: ``f`` is given (a logistic energy to be learned), or ``u`` has another
+                shape, NaN, or minus infinity.
         """
         if f is not None:
-            raise ConfigError(
+            raise ArgumentError(
                 "DenseCRF.setUnaryEnergy: f is given, which makes the energy a logistic regression "
                 "to be learned, and learning is not supported. Pass u @ f alone."
             )
         energies = np.array(u, dtype=np.float32)
-        if energies.shape != self._unary.shape or np.isnan(energies).any():
-            raise DataError(
-                f"DenseCRF.setUnaryEnergy: u is {energies.shape} with {np.isnan(energies).sum()} "
-                "values that are NaN. "
+        wrong = np.count_nonzero(np.isnan(energies) | np.isneginf(energies))
+        if energies.shape != self._unary.shape or wrong:
+            raise ArgumentError(
+                f"DenseCRF.setUnaryEnergy: u is {energies.shape} with {wrong} values that are NaN "
+                "or minus infinity. "
                 f"Pass numbers of shape {self._unary.shape}, for example reshape(nlabels, -1)."
             )
         self._unary = np.clip(energies, -_IMPOSSIBLE, _IMPOSSIBLE)
@@ -122,22 +115,20 @@ class DenseCRF:
             compat: A number w lowers the energy of equal labels by w. A vector [nlabels] or a
                 matrix [nlabels, nlabels] is the energy itself: negative values attract.
             kernel: Has no effect without learning.
-            normalization: NORMALIZE_SYMMETRIC.
+            normalization: See :class:`NormalizationType`.
 
         Raises:
-            ConfigError: The normalisation is another one.
-            DataError: ``features`` or ``compat`` has another shape, or features are not finite.
+            ArgumentError: ``features`` or ``compat`` has another shape, or features are not finite.
         """
         del kernel
-        _check_normalization(normalization)
         points = np.array(features, dtype=np.float32)
         if points.ndim != 2 or points.shape[1] != self._points:
-            raise DataError(
+            raise ArgumentError(
                 f"DenseCRF.addPairwiseEnergy: features is {points.shape} but there are "
                 f"{self._points} points. Pass [dimensions, {self._points}]."
             )
         matrix = _compat_matrix(compat, self._labels)
-        self._lattices.append(_engine().Lattice(points.T))
+        self._lattices.append(_lattice(points, NormalizationType(normalization)))
         self._compats.append(matrix)
 
     def inference(self, niter: int) -> Floats:
@@ -145,7 +136,12 @@ class DenseCRF:
 
         Args:
             niter: Number of steps, >= 0.
+
+        Raises:
+            ArgumentError: ``niter`` is negative.
         """
+        if niter < 0:
+            raise ArgumentError(f"DenseCRF.inference: niter is {niter}. Pass 0 or more steps.")
         if not self._lattices:
             return self.startInference()[0]
         marginals: Floats = _engine().mean_field(self._lattices, self._compats, self._unary, niter)
@@ -193,7 +189,7 @@ class DenseCRF2D(DenseCRF):
         nlabels: Number of labels, >= 1.
 
     Raises:
-        ConfigError: A number is less than 1.
+        ArgumentError: A number is less than 1.
 
     Example:
         >>> image = np.zeros((4, 6, 3), dtype=np.uint8)
@@ -221,10 +217,10 @@ class DenseCRF2D(DenseCRF):
             sxy: Standard deviation in pixels, or a pair of them along x and y.
             compat: As in :meth:`addPairwiseEnergy`.
             kernel: Has no effect without learning.
-            normalization: NORMALIZE_SYMMETRIC.
+            normalization: See :class:`NormalizationType`.
 
         Raises:
-            ConfigError: A standard deviation is not positive, or the normalisation is another one.
+            ArgumentError: A standard deviation is not positive.
         """
         self.addPairwiseEnergy(self._positions(sxy), compat, kernel, normalization)
 
@@ -246,15 +242,15 @@ class DenseCRF2D(DenseCRF):
             rgbim: uint8 [h, w, 3].
             compat: As in :meth:`addPairwiseEnergy`.
             kernel: Has no effect without learning.
-            normalization: NORMALIZE_SYMMETRIC.
+            normalization: See :class:`NormalizationType`.
 
         Raises:
-            ConfigError: A standard deviation is not positive, or the normalisation is another one.
-            DataError: ``rgbim`` has another type or size.
+            ArgumentError: A standard deviation is not positive, or ``rgbim`` has another type or
+                size.
         """
         image = np.asarray(rgbim)
         if image.dtype != np.uint8 or image.shape != (*self._size, 3):
-            raise DataError(
+            raise ArgumentError(
                 f"DenseCRF2D.addPairwiseBilateral: rgbim is {image.dtype} {image.shape} but the "
                 f"CRF is over {self._size}. "
                 f"Pass uint8 {(*self._size, 3)}; the constructor takes the width first."
@@ -274,6 +270,13 @@ def _engine() -> Any:
     return engine_of("numba" if find_spec("numba") else "torch")
 
 
+def _lattice(points: Floats, normalization: NormalizationType) -> Any:
+    try:
+        return _engine().Lattice(points.T, normalization=normalization)
+    except DataError as error:
+        raise ArgumentError(f"DenseCRF.addPairwiseEnergy: {error}") from error
+
+
 def _compat_matrix(compat: Compat, labels: int) -> Floats:
     """The matrix [labels, labels] of a kernel's messages, from a weight or from energies."""
     given: Floats = np.array(compat, dtype=np.float32)
@@ -283,18 +286,10 @@ def _compat_matrix(compat: Compat, labels: int) -> Floats:
         return np.diag(-given)
     if given.shape == (labels, labels):
         return np.float32(-0.5) * (given + given.T)
-    raise DataError(
+    raise ArgumentError(
         f"DenseCRF: compat is {given.shape} but there are {labels} labels. "
         f"Pass a number, [{labels}] or [{labels}, {labels}]."
     )
-
-
-def _check_normalization(normalization: int) -> None:
-    if normalization != NORMALIZE_SYMMETRIC:
-        raise ConfigError(
-            f"DenseCRF: normalization is {NormalizationType(normalization).name}, which is not "
-            "supported. Use NORMALIZE_SYMMETRIC, the default."
-        )
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import Floats
-from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.errors import PipelineError
+
+
+class ArgumentError(PipelineError, ValueError):
+    """An argument is wrong, which pydensecrf says with a ``ValueError``."""
 
 
 def unary_from_softmax(
@@ -56,18 +60,17 @@ def unary_from_labels(
         zero_unsure: If true, 0 means unsure and labels count from 1. Otherwise they count from 0.
 
     Raises:
-        ConfigError: ``n_labels`` or ``gt_prob`` is out of its range.
-        DataError: A label is out of range.
+        ArgumentError: ``n_labels``, ``gt_prob`` or a label is out of its range.
     """
     if n_labels < 2 or not 0 < gt_prob < 1:
-        raise ConfigError(
+        raise ArgumentError(
             f"unary_from_labels: n_labels is {n_labels} and gt_prob is {gt_prob}. "
             "Pass at least 2 labels and a probability in (0, 1)."
         )
     rows = np.asarray(labels).ravel().astype(np.int64) - bool(zero_unsure)
     unsure = rows < 0 if zero_unsure else np.zeros(rows.shape, dtype=bool)
     if rows.size and (rows.min() < -bool(zero_unsure) or rows.max() >= n_labels):
-        raise DataError(
+        raise ArgumentError(
             f"unary_from_labels: labels go from {np.min(labels)} to {np.max(labels)} but there are "
             f"{n_labels}, counted from {int(zero_unsure)}. "
             "Number the labels of this image without gaps."
@@ -120,9 +123,9 @@ def deviations(name: str, given: float | Sequence[float], count: int) -> Floats:
         count: Number of axes.
 
     Raises:
-        ConfigError: The number of values is another one, or one of them is not positive.
+        ArgumentError: The number of values is another one, or one of them is not positive.
     """
     column = np.array(given, dtype=np.float32).reshape(-1, 1)
     if len(column) not in (1, count) or not (np.isfinite(column) & (column > 0)).all():
-        raise ConfigError(f"{name} is {given}. Pass a number > 0, or {count} of them.")
+        raise ArgumentError(f"{name} is {given}. Pass a number > 0, or {count} of them.")
     return np.broadcast_to(column, (count, 1))

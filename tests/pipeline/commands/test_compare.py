@@ -12,9 +12,9 @@ from hydra.errors import ConfigCompositionException
 
 from pipeline.base.errors import ConfigError, MissingArtifactError
 from pipeline.commands import compare
-from pipeline.commands.launch import plain
 from pipeline.run.manifest import MANIFEST
 from pipeline.run.run import Run
+from pipeline.run.settings import plain
 from tests.conftest import TINY, composed
 from tests.pipeline.run.manifests import MASKS, make, make_masks, make_score, make_segmenter
 from tests.pipeline.runs import do, with_settings
@@ -350,6 +350,30 @@ def test_chosen_classes_make_every_mean(tmp_path, make_run):
     assert {line["class"] for line in table(tmp_path, "classes.csv")} == {"background", "cat"}
     with pytest.raises(ConfigError, match=r"compare\.classes: unicorn .*\(cat, dog\)"):
         compared(tmp_path, make_run, "compare.classes=[unicorn]")
+
+
+def test_the_page_says_which_classes_a_mean_is_over(tmp_path, make_run):
+    iou = {"background": 0.9, "cat": 0.1, "cow": None, "dog": 0.0}
+    found = scored(0.7)
+    found["scores"] |= {kind: {"mIoU": 0.3, "IoU": iou} for kind in ("seeds", "refined", "masks")}
+    curves = {"background": [0.8, 0.9], "cat": [0.3, 0.1], "cow": [None, None], "dog": [0.0, None]}
+    found["scores"]["oracle"] |= {"thresholds": [0.2, 0.4], "IoU": curves}
+    make_masks(tmp_path, summary=found)
+
+    compared(tmp_path, make_run)
+    said = (tmp_path / "compare" / "table.md").read_text()
+    assert (
+        "Every mIoU is the mean over 4 classes, without those that are neither in the ground truth "
+        "nor predicted, which for some masks are: cow." in said
+    )
+
+    compared(tmp_path, make_run, "compare.classes=[cat,dog]")
+    (row,) = table(tmp_path)
+    assert float(row["refined"]) == pytest.approx((0.9 + 0.1 + 0) / 3)
+    assert float(row["oracle"]) == pytest.approx((0.9 + 0.1) / 2)  # at 0.4 no dog is predicted
+    assert row["threshold"] == "0.4"
+    said = (tmp_path / "compare" / "table.md").read_text()
+    assert "Every mIoU is the mean over background, cat, dog; average precision" in said
 
 
 def test_nothing_finished_is_an_error_that_says_what_there_is(tmp_path, make_run):

@@ -68,19 +68,27 @@ def test_iou_table_names_both_means():
 
     assert table.columns == ["class", "seed"]
     assert table.rows == [["background", 0.9], ["cat", 0.3], ["dog", None]]
-    assert table.totals[0] == ["mean over all classes that occur", 0.6]
-    assert table.totals[1] == ["mean over background + cat", pytest.approx(0.6)]
+    assert table.totals[0] == ["mean over the classes that occur", 0.6]
+    assert table.totals[1] == ["number of these classes", "2"]
+    assert table.totals[2] == ["mean over background + cat", pytest.approx(0.6)]
 
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (SCORES, "predicted void excluded: 80.0 % of pixels scored"),
-        ({"void": "background"}, "predicted void counts as background"),
+        (
+            SCORES,
+            "predicted void excluded: 80.0 % of pixels scored; "
+            "mean over 2 of 3 classes; neither in the ground truth nor predicted: dog",
+        ),
+        (
+            {"void": "background", "IoU": {"background": 0.5}},
+            "predicted void counts as background; mean over 1 class",
+        ),
     ],
 )
-def test_void_in_words(scores, expected):
-    assert report.void_in_words(scores) == expected
+def test_counted_in_words(scores, expected):
+    assert report.counted_in_words(scores) == expected
 
 
 def test_loss_curve_starts_at_the_left_and_ends_at_the_right():
@@ -190,10 +198,13 @@ def leave_segmenter(run, miou, **iou):
     scored.finish({"scores": scores})
 
 
-def test_the_page_of_a_run_that_did_nothing(run):
+def test_the_page_of_a_run_that_was_killed_at_once(run):
+    run.stage("classifier").begin()
+
     html = page_of(run)
 
-    assert html.count(">missing<") == 7
+    assert html.count(">missing<") == 6
+    assert html.count(">not finished<") == 1
     assert "stage=segmentation segmenter.labels=ground_truth" in html
 
 
@@ -226,7 +237,7 @@ def test_headlines_are_means_over_the_chosen_classes(run):
     html = page_of(run)
     headlines = html[: html.index("<table")]
 
-    for text in ("75.0 %", "95.0 %", "78.9 %", "(61.2 % over all that occur)", "100.0 %"):
+    for text in ("75.0 %", "95.0 %", "78.9 %", "(61.2 % over ", "; mean over 2 classes", "100.0 %"):
         assert text in headlines
     assert headlines.count("background + 1 chosen classes") == 3  # networks and masks
     assert f"mean over background + {first}" in html

@@ -289,8 +289,8 @@ def test_one_classifier_and_one_library_network_share_a_run(make):
 def test_the_classes_of_voc_in_imagenet():
     from torchvision.models import MobileNet_V2_Weights
 
-    from pipeline.commands.launch import plain
     from pipeline.data.voc import VOC_CLASSES
+    from pipeline.run.settings import plain
 
     words = ("stage=saliency_benchmark", "benchmark=imagenet_voc")
     config = plain(composed(*words)).benchmark

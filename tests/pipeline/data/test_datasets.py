@@ -15,6 +15,7 @@ from pipeline.data.datasets import (
     segmenter_transform,
 )
 from pipeline.data.palette import encode_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.networks.colours import IMAGENET
 
 
@@ -66,7 +67,7 @@ def test_labels_are_zeros_and_ones_by_class(items):
 
 def test_what_a_crop_adds_outside_the_image_is_void(items):
     transform = segmenter_transform(64, (0.5, 0.5), 0.0, IMAGENET.mean)
-    data = MaskedImages(items, transform, 0, {item.id: item.mask for item in items})
+    data = MaskedImages(items, transform, 0, ground_truth)
 
     image, mask = data[0, 0]
 

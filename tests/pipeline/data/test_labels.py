@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.base.errors import DataError
-from pipeline.data.labels import read_classes, read_csv_labels, read_xml_labels
+from pipeline.data.class_names import read_classes
+from pipeline.data.labels import read_csv_labels, read_xml_labels
 
 
 @pytest.fixture

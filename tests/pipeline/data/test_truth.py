@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.errors import DataError
+from pipeline.data.catalogue import Item
 from pipeline.data.palette import encode_label_image
 from pipeline.data.truth import boxes_of, masks_of
 
@@ -24,7 +25,7 @@ def test_a_label_image_has_a_mask_for_each_class_in_it_and_its_void(tmp_path):
     labels = np.array([[0, 3, 3], [255, 1, 0]], dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(encode_label_image(labels))
 
-    found = masks_of(tmp_path / "a.png")
+    found = masks_of(Item("a", tmp_path / "a.jpg", (), tmp_path / "a.png"))
 
     assert found.objects.keys() == {0, 2}
     assert found.objects[2].tolist() == [[False, True, True], [False, False, False]]

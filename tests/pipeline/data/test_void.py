@@ -7,18 +7,19 @@ from PIL import Image
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import MaskedImages, segmenter_transform
 from pipeline.data.palette import encode_label_image
+from pipeline.data.truth import ground_truth
 from pipeline.data.void import VoidIsBackground
 
 
 @pytest.fixture
 def one(tmp_path):
-    """An image that is half object and half void, and the path of its label image."""
+    """An image that is half object and half void, and how its label image is read."""
     pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     labels = np.full((20, 20), 3, np.uint8)
     labels[:, 10:] = 255
     (tmp_path / "mask.png").write_bytes(encode_label_image(labels))
-    return [Item("a", tmp_path / "a.png", (2,))], {"a": tmp_path / "mask.png"}
+    return [Item("a", tmp_path / "a.png", (2,), tmp_path / "mask.png")], ground_truth
 
 
 def test_void_pixels_become_background(one):

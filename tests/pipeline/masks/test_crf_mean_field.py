@@ -6,6 +6,7 @@ import pytest
 from pipeline.masks.crf import mean_field as module
 from pipeline.masks.crf.lattice import Lattice
 from pipeline.masks.crf.mean_field import mean_field
+from pipeline.masks.crf.normalization import NormalizationType as Norm
 
 
 def features(count, dimensions, random_seed):
@@ -80,6 +81,33 @@ def test_any_compat(labels, kind):
 
     expected = plain_mean_field(lattices, [compat, potts(1, labels)], unary, 3)
     np.testing.assert_allclose(marginals, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("labels", [3, 21])
+@pytest.mark.parametrize("kinds", [(a, b) for a in Norm for b in Norm])
+def test_any_normalizations(kinds, labels):
+    near, alike = (
+        Lattice(features(50, dimensions, 0), normalization=kind)
+        for dimensions, kind in zip((2, 5), kinds, strict=True)
+    )
+    compats = [potts(0.3, labels), np.diag(np.linspace(-0.2, 0.3, labels)).astype(np.float32)]
+    unary = random_unary(labels, 50)
+
+    marginals = mean_field([near, alike], compats, unary, 3)
+
+    expected = plain_mean_field([near, alike], compats, unary, 3)
+    np.testing.assert_allclose(marginals, expected, rtol=0, atol=2e-5)
+
+
+def test_no_label_is_muted_where_messages_are_not_bounded():
+    unary = np.zeros((21, 4000), np.float32)
+    unary[1:] = 8.2  # marginals of 2.7e-4; 4000 points together weigh 1
+    lattice = Lattice(np.zeros((4000, 2), np.float32), normalization=Norm.NO_NORMALIZATION)
+    compat = np.diag([-0.01] + [0.01] * 20).astype(np.float32)
+
+    marginals = mean_field([lattice], [compat], unary, 3)
+
+    assert marginals[1:].min() > 0.04
 
 
 @pytest.mark.parametrize("compat", [potts(5, 21), np.diag(np.linspace(2, 5, 21))])

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.base.errors import DataError
 from pipeline.masks.crf import torch_engine
+from pipeline.masks.crf.normalization import NormalizationType as Norm
 from pipeline.masks.crf.torch_engine import Lattice, mean_field
 
 POTTS = 2 * np.eye(3, dtype=np.float32)
@@ -50,7 +51,7 @@ def corners_by_hand(feature):
         yield tuple(corner), shares[sides - r - 1] - shares[sides - r]
 
 
-def filter_by_hand(features, signal):
+def filter_by_hand(features, signal, normalization=Norm.NORMALIZE_SYMMETRIC):
     """The filter with vertices in a dictionary, in double precision."""
     sides = features.shape[1] + 1
     around = [dict(corners_by_hand(feature)) for feature in features.astype(np.float64)]
@@ -73,8 +74,14 @@ def filter_by_hand(features, signal):
             }
         return np.array([sum(w * values[c] for c, w in corners.items()) for corners in around])
 
-    norm = 1 / np.sqrt(smooth(np.ones(len(features))))
-    return np.stack([norm * smooth(norm * channel) for channel in signal.T], axis=1)
+    sums = smooth(np.ones(len(features)))
+    before, after = {
+        Norm.NO_NORMALIZATION: (1, 1 / (1 + 2.0 ** (1 - sides))),
+        Norm.NORMALIZE_BEFORE: (1 / sums, 1),
+        Norm.NORMALIZE_AFTER: (1, 1 / sums),
+        Norm.NORMALIZE_SYMMETRIC: (sums**-0.5, sums**-0.5),
+    }[normalization]
+    return np.stack([after * smooth(before * channel) for channel in signal.T], axis=1)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 5])
@@ -86,6 +93,17 @@ def test_equals_a_lattice_of_dictionaries(dimensions, count, spread):
     filtered = Lattice(features).filter(signal)
 
     np.testing.assert_allclose(filtered, filter_by_hand(features, signal), atol=2e-6)
+
+
+@pytest.mark.parametrize("normalization", Norm)
+@pytest.mark.parametrize("dimensions", [2, 5])
+def test_every_normalization_equals_a_lattice_of_dictionaries(normalization, dimensions):
+    features, signal = points(62, dimensions, 2.0), noise(62, 2)
+
+    filtered = Lattice(features, normalization=normalization).filter(signal)
+
+    expected = filter_by_hand(features, signal, normalization)
+    np.testing.assert_allclose(filtered, expected, rtol=1e-5, atol=2e-6)
 
 
 def exact_kernel(features):

@@ -5,7 +5,6 @@ import importlib
 import numpy as np
 import pytest
 
-from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks import pydensecrf as ours
 from pipeline.masks.pydensecrf import DenseCRF, DenseCRF2D
 
@@ -218,6 +217,78 @@ def test_divergence_by_hand():
     assert d.klDivergence(q) == pytest.approx(expected, rel=1e-5)
 
 
+def kernel_of(features):
+    """The Gaussian of all pairs, without a lattice."""
+    differences = features[:, :, None] - features[:, None, :]
+    return np.exp(-0.5 * np.square(differences, dtype=np.float64).sum(0))
+
+
+def normalised(kernel, kind):
+    sums = kernel.sum(1)
+    before, after = {
+        ours.NO_NORMALIZATION: (np.ones_like(sums), np.ones_like(sums)),
+        ours.NORMALIZE_BEFORE: (1 / sums, np.ones_like(sums)),
+        ours.NORMALIZE_AFTER: (np.ones_like(sums), 1 / sums),
+        ours.NORMALIZE_SYMMETRIC: (sums**-0.5, sums**-0.5),
+    }[kind]
+    return after[:, None] * kernel * before
+
+
+def dense_messages(image, probabilities, kind):
+    """sxy 1, compat 3 and sxy 23, srgb 7, compat 20: of public code that asks for these kinds."""
+    rows, columns = np.indices(image.shape[:2]).reshape(2, -1)
+    colours = image.reshape(-1, 3).T.astype(np.float64)
+    near = kernel_of(np.stack([columns, rows]))
+    alike = kernel_of(np.stack([columns / 23, rows / 23, *(colours / 7)]))
+    filters = 3 * normalised(near, kind) + 20 * normalised(alike, kind)
+    return probabilities.reshape(len(probabilities), -1) @ filters.T
+
+
+NORMALISED = [ours.NORMALIZE_BEFORE, ours.NORMALIZE_AFTER, ours.NORMALIZE_SYMMETRIC]
+
+
+@pytest.mark.parametrize("kind", NORMALISED)
+def test_normalizations_are_those_of_all_pairs(kind):
+    rows, columns = np.indices((20, 23))
+    image = np.stack([100 + 3 * columns, 90 + 2 * rows, 60 + rows + columns], 2).astype(np.uint8)
+    _, probabilities = scene()
+    d = DenseCRF2D(23, 20, 3)
+    d.setUnaryEnergy(np.zeros((3, 460)))
+    d.addPairwiseGaussian(1, 3, ours.DIAG_KERNEL, kind)
+    d.addPairwiseBilateral(23, 7, image, compat=20, normalization=kind)
+    q = probabilities.reshape(3, -1).copy()
+
+    d.stepInference(q, None, None)
+
+    odds = np.log(q[1:] / q[0])
+    errors = {}
+    for other in NORMALISED:
+        messages = dense_messages(image, probabilities, other)
+        errors[other] = np.abs(odds - (messages[1:] - messages[0])).mean()
+    assert errors.pop(kind) < 0.6 * min(errors.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [
+        pytest.param(ours.NO_NORMALIZATION, 1 / 1.5, id="the constant of one dimension"),
+        pytest.param(ours.NORMALIZE_BEFORE, 1 / 4, id="before"),
+        pytest.param(ours.NORMALIZE_AFTER, 1 / 4, id="after"),
+        pytest.param(ours.NORMALIZE_SYMMETRIC, 1 / 4, id="symmetric"),
+    ],
+)
+def test_normalizations_of_points_in_one_place_by_hand(kind, share):
+    """All four lie on one vertex of the lattice, which has no neighbours."""
+    d = DenseCRF(4, 2)
+    d.setUnaryEnergy(np.zeros((2, 4)))
+    d.addPairwiseEnergy(np.zeros((1, 4)), 2, normalization=kind)
+    q = np.array([[0.9, 0.6, 0.3, 0.7], [0.1, 0.4, 0.7, 0.3]], dtype=np.float32)
+
+    d.stepInference(q, None, None)
+
+    np.testing.assert_allclose(np.log(q[0] / q[1]), 2 * share * (2.5 - 1.5), atol=1e-6)
+
+
 def test_a_crf_without_energies_is_uniform():
     np.testing.assert_array_equal(DenseCRF2D(4, 3, 2).inference(5), np.full((2, 12), 0.5))
 
@@ -332,10 +403,9 @@ IMAGE = scene()[0]
     ("call", "message"),
     [
         pytest.param(
-            lambda d: d.addPairwiseGaussian(3, 3, normalization=ours.NO_NORMALIZATION),
-            "normalization is NO_NORMALIZATION, which is not supported",
-            id="normalization",
+            lambda d: d.addPairwiseGaussian(3, 3, normalization=4), "4 is not a valid", id="kind"
         ),
+        pytest.param(lambda d: d.inference(-1), "niter is -1", id="steps"),
         pytest.param(
             lambda d: d.setUnaryEnergy(np.zeros((3, 460)), np.zeros((5, 460))),
             "learning is not supported",
@@ -356,7 +426,7 @@ IMAGE = scene()[0]
     ],
 )
 def test_refuses_unsupported_arguments(call, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         call(DenseCRF2D(23, 20, 3))
 
 
@@ -368,6 +438,12 @@ def test_refuses_unsupported_arguments(call, message):
         ),
         pytest.param(
             lambda d: d.setUnaryEnergy(np.full((3, 460), np.nan)), "1380 values", id="nan"
+        ),
+        pytest.param(
+            lambda d: d.setUnaryEnergy(np.full((3, 460), -np.inf)), "1380 values", id="certain"
+        ),
+        pytest.param(
+            lambda d: d.addPairwiseEnergy(np.full((2, 460), np.inf), 3), "920 values", id="far"
         ),
         pytest.param(
             lambda d: d.addPairwiseBilateral(3, 3, IMAGE.transpose(1, 0, 2), 3),
@@ -395,5 +471,5 @@ def test_refuses_unsupported_arguments(call, message):
     ],
 )
 def test_refuses_wrong_sizes_and_values(call, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         call(DenseCRF2D(23, 20, 3))

@@ -36,7 +36,7 @@ def test_a_run_leaves_its_config_versions_seed_and_revision(tmp_path, shapes_roo
     assert facts["random_seed"] == 0
     assert {"git", "python"} <= facts.keys()
     assert facts["packages"]["torch"].startswith("2.")
-    assert (folder / ".hydra" / "config.yaml").is_file()
+    assert (folder / "config.yaml").is_file()
     assert list((folder / "classifier").glob("*/logs/metrics.csv"))
     assert list((folder / "classifier").rglob("events.out.tfevents*"))
 
@@ -78,13 +78,13 @@ def test_a_job_that_fails_does_not_take_the_sweep_with_it(tmp_path, shapes_root)
 
 
 def test_a_crash_within_a_sweep_shows_its_trace_and_is_one_job(tmp_path, monkeypatch, capsys):
-    def crash(config, folder):
+    def crash(config, folder, words):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(launch, "_launch", crash)
 
     with pytest.raises(launch.JobFailedError, match="RuntimeError: out of memory"):
-        launch.launch({}, tmp_path, sweep=True)
+        launch.launch({}, job=tmp_path)
     assert "in crash" in capsys.readouterr().err
     with pytest.raises(RuntimeError):
-        launch.launch({}, tmp_path)
+        launch.launch({})

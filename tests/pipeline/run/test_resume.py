@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pipeline.base.files import read_json
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
-from pipeline.stages import saliency, training
+from pipeline.stages import training
 from pipeline.stages.label_images import mask_path
 from tests.conftest import ROOT, TINY
 from tests.pipeline.runs import again, do
@@ -146,25 +145,6 @@ def test_a_stage_is_free_when_the_process_at_it_was_killed(tmp_path):
     assert waited == [True]
 
 
-def test_a_polite_kill_ends_saliency_at_once(copied, monkeypatch):
-    """Lightning notes the signal and goes on with its predictions."""
-    shutil.rmtree(copied.folder / "saliency")
-    path, written = saliency.atomic_path, []
-
-    def killed(target):
-        written.append(target)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return path(target)
-
-    monkeypatch.setattr(saliency, "atomic_path", killed)
-
-    with pytest.raises(SystemExit) as ended:
-        do(copied, "saliency")
-
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert [target.exists() for target in written] == [True]
-
-
 def test_a_deleted_file_is_made_again(copied):
     stage = copied.stage("pseudo_labels")
     gone = mask_path(stage.path, "masks", copied.data.train.items[4])
@@ -187,17 +167,40 @@ def test_training_that_was_killed_ends_where_it_would_have_ended(name, make_run,
         if name == "segmentation":
             do(run, "classifier")
         if folder == "killed":
-            _kill_after_one_epoch(run, name)
+            _kill_before(1, run, name)
         stage = do(run, name)
         results.append(torch.load(stage.path / "last.ckpt", weights_only=True)["state_dict"])
     whole, resumed = results
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def _kill_after_one_epoch(run, name):
+@pytest.mark.parametrize("damaged", [["last.ckpt"], ["last.ckpt", "last.ckpt.previous"]])
+def test_a_training_with_a_damaged_checkpoint_goes_on_from_the_one_before(
+    damaged, make_run, tmp_path, capsys
+):
+    """Half a checkpoint is put aside; without a whole one the training starts anew."""
+    whole, killed = (make_run("classifier.epochs=3", folder=tmp_path / n) for n in ("a", "b"))
+    _kill_before(2, killed, "classifier")
+    folder = killed.stage("classifier").path
+    for name in damaged:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    weights = [
+        torch.load(do(run, "classifier").path / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, killed)
+    ]
+
+    said = capsys.readouterr().err.replace("\n", "")
+    assert all(f"{name}.damaged" in said for name in damaged)
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not (folder / "last.ckpt.previous").exists()
+
+
+def _kill_before(epoch, run, name):
     class Kill(Callback):
         def on_train_epoch_start(self, trainer, _task):
-            if trainer.current_epoch == 1:
+            if trainer.current_epoch == epoch:
                 raise RuntimeError("killed")
 
     original = training.make_trainer

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, DamagedFileError
 from pipeline.data.images import read_image
 from pipeline.masks.refine import CRFRefinement
 from pipeline.masks.walk import FeatureWalk
@@ -64,7 +64,7 @@ def test_no_classifier_is_read_where_none_is_needed(own):
     (run.stage("classifier").path / "last.ckpt").unlink()
 
     assert isinstance(refinement(job(run, "pseudo_labels")), CRFRefinement)
-    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+    with pytest.raises(DamagedFileError, match=r"last\.ckpt: gone"):
         refinement(job(own(WALK), "pseudo_labels"))
 
 

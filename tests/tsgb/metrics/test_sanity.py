@@ -1,10 +1,12 @@
 import copy
+import functools
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from tsgb import TSGB, GradCAM
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
@@ -176,6 +178,39 @@ def test_the_model_and_the_random_state_are_left_as_they_were():
     for parameter, gradient in zip(parameters, gradients, strict=True):
         assert (parameter.grad is None) == (gradient is None)
         assert gradient is None or torch.equal(parameter.grad, gradient)
+
+
+def norms():
+    utils, new = nn.utils, nn.utils.parametrizations
+    yield pytest.param(utils.weight_norm, r"remove_weight_norm\(\)", id="old weight norm")
+    yield pytest.param(utils.spectral_norm, r"remove_spectral_norm\(\)", id="old spectral norm")
+    yield pytest.param(new.weight_norm, r"remove_parametrizations\(\)", id="weight norm")
+    yield pytest.param(new.spectral_norm, r"remove_parametrizations\(\)", id="spectral norm")
+    pruned = functools.partial(prune.l1_unstructured, name="weight", amount=0.5)
+    yield pytest.param(pruned, r"prune\.remove\(\)", id="pruning")
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("layers", [None, ["3"]])
+@pytest.mark.parametrize(("normalise", "remedy"), list(norms()))
+def test_a_weight_that_is_computed_is_refused(normalise, remedy, layers):
+    model = net()
+    normalise(model[3])
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=rf"^cascading_randomisation: '3' computes its 'weight' from other.*{remedy}",
+    ):
+        cascading_randomisation(model, first_layer, images(), TARGETS, layers=layers)
+
+
+def test_other_layers_than_those_may_be_randomised():
+    model = net()
+    nn.utils.parametrizations.weight_norm(model[3])
+
+    found = cascading_randomisation(model, first_layer, images(), TARGETS, 1, layers=["0"])
+
+    assert (found["0"].signed < 0.9).all()
 
 
 def test_the_random_seed_decides():

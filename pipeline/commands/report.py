@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from pipeline.base.arrays import Image
 from pipeline.base.config import Plane, SeedConfig
 from pipeline.base.files import write_bytes
+from pipeline.commands.predict import command_of
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
@@ -333,6 +334,7 @@ def _facts(run: Run) -> dict[str, str]:
         "refinement": _described(config.refine),
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {segmenter.epochs} epochs of batches of {segmenter.batch_size}",
+        "label new photos": command_of(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",

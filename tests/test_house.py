@@ -17,6 +17,7 @@ FLOORS = {
     "pipeline.networks": 2,
     "pipeline.masks": 2,
     "pipeline.scoring": 2,
+    "pipeline.means": 2,
     "pipeline.data": 1,
     "pipeline.base": 0,
     "tsgb": 0,

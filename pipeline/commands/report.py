@@ -22,6 +22,7 @@ from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
 from pipeline.data.truth import ground_truth
+from pipeline.means import miou, scope
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
@@ -29,7 +30,7 @@ from pipeline.run.executor import Step
 from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
-from pipeline.scoring import ConfusionMatrix, miou, scope
+from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
 from pipeline.stages.own_files import read_labels

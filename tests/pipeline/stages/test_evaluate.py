@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.base.config import EvaluateConfig, ScoredSplit
 from pipeline.base.errors import DataError, MissingArtifactError
+from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.networks.pixels import resize
 from pipeline.run.building import build
 from pipeline.run.run import Run
+from pipeline.stages.predictions import evaluated_split
 from pipeline.stages.trained import load_classifier
 from pipeline.tasks.segmenter import SegmenterTask
 from tests.pipeline.runs import do, with_settings
@@ -231,3 +234,12 @@ def test_training_images_can_be_scored_and_corrected_truth_scores_them_anew(copi
 
     assert before["images"] == len(run.data.train.items)
     assert before["mIoU"] != after["mIoU"]
+
+
+@pytest.mark.parametrize("name", ["train", "scored", "val"])
+def test_the_split_that_is_named_is_evaluated(name):
+    splits = {role: Split(role, ()) for role in ("train", "scored", "val")}
+
+    split = evaluated_split(EvaluateConfig(split=ScoredSplit(name)), Catalogue("x", (), **splits))
+
+    assert split.name == name

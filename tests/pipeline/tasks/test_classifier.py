@@ -45,6 +45,21 @@ def test_a_layer_that_does_not_exist_is_refused():
         task(freeze_until="backbone.layer9")
 
 
+def test_the_average_precision_is_that_of_one_validation_by_hand():
+    network, logged = task(), {}
+    network.log = lambda name, value: logged.update({name: float(value)})
+    network.forward = lambda images: images[:, 0, 0, :2]
+
+    for scores, labels, expected in (
+        ([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[1, 0], [0, 1], [0, 0]], (1.0, 1.0)),
+        ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [[1, 0], [0, 1], [0, 0]], (1 / 3, 1 / 3)),
+    ):
+        images = torch.tensor(scores)[:, None, None, :]
+        network.validation_step((images, torch.tensor(labels)), 0)
+        network.on_validation_epoch_end()
+        assert (logged["AP/a"], logged["AP/b"]) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_average_precision_is_that_of_scikit_learn_for_one_class_and_several(classes, monkeypatch):
     labels = (torch.rand(20, classes, generator=torch.Generator().manual_seed(1)) > 0.6).float()

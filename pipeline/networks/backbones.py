@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, reason
 from tsgb.explain.networks import NetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
 
@@ -107,8 +107,7 @@ def _channels(backbone: nn.Module, name: str) -> int:
     except Exception as error:  # libraries raise what they like, bare assertions included
         raise ConfigError(
             f"classifier.backbone: {name} cannot take an image of {width} x {height} px: "
-            f"{str(error).strip() or type(error).__name__} Choose a convolutional network, which "
-            "takes images of any size."
+            f"{reason(error)} Choose a convolutional network, which takes images of any size."
         ) from error
     backbone.train(training)
     if features.ndim != 4 or not features.shape[2] < features.shape[3] <= width // 2:

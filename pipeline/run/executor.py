@@ -17,7 +17,7 @@ from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
 from pipeline.run.stage import Outcome, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
-from pipeline.run.trials import Trials
+from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
 
@@ -93,9 +93,10 @@ def _try(steps: Sequence[Step]) -> None:
     """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
     waiting = {step.stage.name: step for step in reversed(steps) if not step.folder.is_done}
     trials = {id(step.run): Trials(step.run) for step in waiting.values()}
-    for step in reversed(waiting.values()):
-        if step.stage.trial is not None:
-            step.stage.trial(trials[id(step.run)])
+    with same_random_numbers():
+        for step in reversed(waiting.values()):
+            if step.stage.trial is not None:
+                step.stage.trial(trials[id(step.run)])
 
 
 def _require_inputs(steps: Sequence[Step]) -> None:

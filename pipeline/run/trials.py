@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -35,7 +35,7 @@ Size = tuple[int, int]  # height and width, px
 class Trials:
     """Trials of one run's networks, a method a stage; each takes seconds.
 
-    Networks start from noise and are thrown away. No random number of the run changes.
+    Networks start from noise and are thrown away.
 
     Raises:
         ConfigError: A network cannot be trained, or cannot take the images that it will be given.
@@ -167,6 +167,13 @@ class Trials:
                 with suppress(OSError), Image.open(item.image) as image:
                     self._known[item.id] = (image.height, image.width)
         return {item.id: self._known[item.id] for item in items if item.id in self._known}
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """After the block torch draws what it would have drawn without it."""
+    with torch.random.fork_rng([0] if torch.cuda.is_available() else []):
+        yield
 
 
 def _bounded(size: Size, scale: float = 1.0) -> Size:

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pipeline.base.config import SegmenterConfig
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, reason
 from pipeline.networks.pixels import pad_to_multiple, resize
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
@@ -157,8 +157,9 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
         raise ConfigError(
             f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
             f"encoder={settings.encoder!r}, weights={settings.weights!r} and options="
-            f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
-            "without an internet connection set segmenter.weights to a file."
+            f"{settings.options}: {reason(error)} Check the names (timm encoders are called "
+            "tu-NAME), or choose another pair, since not every encoder suits every architecture. "
+            "Without an internet connection set segmenter.weights to a file."
         ) from error
     return network
 

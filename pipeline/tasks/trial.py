@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pipeline.base.config import TrainerConfig
-from pipeline.base.errors import ConfigError, PipelineError
+from pipeline.base.errors import ConfigError, PipelineError, reason
 from pipeline.networks.depthwise import speed_up_depthwise
-from pipeline.networks.device import device_of, on_gpu, training_precision
+from pipeline.networks.device import device_of, training_precision
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import build_optimizer
@@ -24,8 +24,6 @@ _ONE_VALUE = "more than 1 value per channel"  # torch's words for a batch norm w
 def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerConfig) -> None:
     """Train one step, as a training would: its crops, its precision, its optimiser.
 
-    The weights change; random numbers that are drawn later do not.
-
     Args:
         task: A network that is thrown away afterwards.
         labels: What the network should answer, one for each crop of a batch.
@@ -37,7 +35,7 @@ def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerC
     """
     count = len(labels)
     batch = "one crop" if count == 1 else f"batches of {count} crops"
-    with _explained(task, f"be trained on {batch} of {side} x {side} px", trainer):
+    with _explained(task, f"cannot be trained on {batch} of {side} x {side} px"):
         device, precision = device_of(trainer), _AUTOCAST.get(training_precision(trainer))
         speed_up_depthwise(task.to(device).network)
         task.train()
@@ -59,7 +57,7 @@ def try_segmenter(
         ConfigError: The segmenter cannot take it.
     """
     height, width = size
-    with _explained(task, f"predict an image of {width} x {height} px at scale {scale:g}", trainer):
+    with _explained(task, f"cannot predict an image of {width} x {height} px at scale {scale:g}"):
         image = noise(1, height, width).to(task.to(device_of(trainer)).device)
         task.eval().predict_probabilities(image, [scale], flip=False)
 
@@ -72,7 +70,7 @@ def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: Trainer
         ConfigError: The classifier cannot take it.
     """
     height, width = size
-    with _explained(task, f"classify an image of {width} x {height} px", trainer):
+    with _explained(task, f"cannot classify an image of {width} x {height} px"):
         task.eval()(noise(1, height, width).to(task.to(device_of(trainer)).device))
 
 
@@ -84,20 +82,16 @@ def noise(count: int, height: int, width: int) -> Tensor:
 
 
 @contextmanager
-def _explained(task: NetworkTask, what: str, trainer: TrainerConfig) -> Iterator[None]:
-    """Name the network and what it cannot do; keep the state of torch's random numbers."""
-    devices = [torch.cuda.current_device()] if on_gpu(trainer) else []
+def _explained(task: NetworkTask, what: str) -> Iterator[None]:
+    """Name the network before what it cannot do."""
     try:
-        with torch.random.fork_rng(devices):
-            yield
+        yield
     except PipelineError:
         raise
     except Exception as error:
-        cause = str(error).strip() or type(error).__name__
-        raise ConfigError(
-            f"{task.group}: {task.title} cannot {what}: {cause.rstrip('.')}. "
-            f"{_remedy(task.group, cause)}"
-        ) from error
+        cause = reason(error)
+        remedy = _remedy(task.group, cause)
+        raise ConfigError(f"{task.group}: {task.title} {what}: {cause} {remedy}") from error
 
 
 def _remedy(group: str, cause: str) -> str:
@@ -109,7 +103,8 @@ def _remedy(group: str, cause: str) -> str:
     if group == "classifier":
         return "Choose another classifier.size, or a convolutional network such as resnet50."
     return (
-        "Choose an encoder for images of any size, such as resnet50 or tu-convnext_tiny, another "
-        "segmenter.arch, such as deeplabv3plus or unet, or a larger segmenter.size that is a "
-        "multiple of 32."
+        "Training sees crops of segmenter.size, prediction whole images times the scale; both are "
+        "padded to multiples of 32. Choose an encoder for any size, such as resnet50 or "
+        "tu-convnext_tiny; or let a transformer take any size with segmenter.options="
+        "{dynamic_img_size: true}; or another segmenter.arch or segmenter.size."
     )

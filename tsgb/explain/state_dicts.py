@@ -1,5 +1,6 @@
 """State dicts from files, copied strictly: every tensor that is needed, in the right shape."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from tsgb.errors import TSGBError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training programs save
-_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # of torch.compile and of DataParallel
+_PREFIXES = ("module.", "_orig_mod.")  # of wrappers around the network
 _COUNTER = "num_batches_tracked"  # of batch norm; files of old versions of torch lack it
 _LISTED = 10  # tensors in a message
 
@@ -23,8 +24,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     Args:
         path: A file that ``torch.save`` wrote: a state dict, alone or under one of the keys
-            ``state_dict``, ``model`` and ``model_state_dict``. Prefixes that torch.compile and
-            DataParallel give to all names are taken off.
+            ``state_dict``, ``model`` and ``model_state_dict``. The prefixes ``module.`` and
+            ``_orig_mod.`` are dropped if all names have them.
 
     Raises:
         WeightsError: The file does not exist, is not a file of tensors, or holds none, or it is a
@@ -51,6 +52,18 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), path)."
         )
     return tensors
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file of torch has compressed records; False for any other file.
+
+    torch reads them, so that a small file could fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def is_checkpoint(path: Path | str) -> bool:
@@ -83,6 +96,11 @@ def _content(path: Path) -> object:
             f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
             "the words none and download."
         )
+    if is_packed(path):
+        raise WeightsError(
+            f"{str(path)!r} holds compressed records, which torch.save never writes and which a "
+            "few bytes can make larger than the memory. Save the state dict again."
+        )
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file raises almost anything
@@ -101,9 +119,19 @@ def _tensors(content: object) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return _unwrapped(tensors)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that DataParallel and torch.compile give to all names alike.
+
+    Example:
+        >>> list(_unwrapped({"module._orig_mod.fc.bias": torch.zeros(1)}))
+        ['fc.bias']
+    """
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            return _unwrapped({name.removeprefix(prefix): t for name, t in tensors.items()})
     return tensors
 
 

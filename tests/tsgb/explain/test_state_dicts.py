@@ -23,6 +23,20 @@ def test_a_state_dict_may_lie_under_the_usual_keys(tmp_path, key):
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_of_wrapped_networks_lose_their_prefix(tmp_path, prefix):
+    tensors = nn.Linear(2, 3).state_dict()
+    torch.save({f"{prefix}{name}": t for name, t in tensors.items()}, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == tensors.keys()
+
+
+def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == {"module.a", "b"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

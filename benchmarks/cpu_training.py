@@ -27,9 +27,9 @@ from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, LabelledImages, classifier_transform
 from pipeline.networks.backbones import build_classifier
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
-from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.optimisation import batch_norms
 from pipeline.tasks.segmenter import SegmenterTask
 
@@ -104,7 +104,7 @@ def seconds_per_batch(network: nn.Module, data: EpochData, *, bfloat16: bool) ->
     network.to(memory_format=torch.channels_last)
     start, batches = 0.0, -1
     for images, labels in data.train_dataloader():
-        pixels = normalise_colours(images).contiguous(memory_format=torch.channels_last)
+        pixels = IMAGENET.normalise(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             logits = network(pixels)
         multilabel_soft_margin_loss(logits.float(), labels).backward()

@@ -29,7 +29,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.data.scenes import CLASSES, Scene, draw_scene
-from pipeline.networks.pixels import normalise_colours, resize
+from pipeline.networks.colours import IMAGENET
+from pipeline.networks.pixels import resize
 from pipeline.run.building import build
 from pipeline.run.schema import register_schema
 from pipeline.run.settings import plain
@@ -108,7 +109,7 @@ def recognised(network: nn.Module) -> Iterator[Example]:
         if len(scene.labels) != 2:
             continue
         pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None]
-        images = normalise_colours(resize(pixels.float(), (ZOOM * SIDE, ZOOM * SIDE)))
+        images = IMAGENET.normalise(resize(pixels.float(), (ZOOM * SIDE, ZOOM * SIDE)))
         first, second = sorted(scene.labels)
         with torch.no_grad():
             shares = network(images)[0].sigmoid()

@@ -125,6 +125,10 @@ class ClassifierConfig:
     last_layer: str = "backbone.18"  # read by the CAM family
     freeze_batchnorm: bool = True  # keep running statistics; affine parameters still learn
     freeze_until: str = ""  # first layer that learns, such as backbone.7; "": all layers learn
+    # Of red, green and blue in [0, 1], subtracted and divided by; None: what the library's record
+    # says of the network.
+    mean: list[float] | None = None
+    deviation: list[float] | None = None
     size: int = 321  # side of the training crop and of the resized validation image, px
     crop_area: tuple[float, float] = (0.4, 1.0)  # area of the random crop as a share of the image
     colour_jitter: float = 0.2  # strength of brightness, contrast and saturation changes
@@ -184,6 +188,10 @@ class SegmenterConfig:
     twin: bool = True  # stage=all also trains the twin if the training images have ground truth
     freeze_batchnorm: bool = True  # of the encoder: keep running statistics
     freeze_until: str = ""  # first layer of the encoder that learns; "": all layers learn
+    # As for the classifier; None: what the library's record says of the encoder, or with
+    # weights=classifier those of the classifier.
+    mean: list[float] | None = None
+    deviation: list[float] | None = None
     # A callable of logits [B, L, H, W] and labels [B, H, W], and its arguments; void is 255.
     loss: dict[str, Any] = field(
         default_factory=lambda: {"_target_": "pipeline.tasks.losses.CrossEntropy"}

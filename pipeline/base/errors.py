@@ -57,6 +57,17 @@ def failure_of_image(error: Exception) -> str | None:
     return None
 
 
+def reason(error: Exception) -> str:
+    """What an error of a library says, as a sentence; its kind if it says nothing.
+
+    Example:
+        >>> reason(AssertionError()), reason(ValueError("height (100) must be even"))
+        ('AssertionError, without a word.', 'height (100) must be even.')
+    """
+    words = str(error).strip().rstrip(".")
+    return f"{words or f'{type(error).__name__}, without a word'}."
+
+
 def at_most(problems: Sequence[str], limit: int = 20) -> str:
     """An indented list of the first ``limit`` problems and a count of the rest.
 

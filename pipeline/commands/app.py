@@ -16,9 +16,7 @@ from pipeline.base.files import storage_explained
 from pipeline.base.terminal import print_error
 from pipeline.commands.command_line import CommandLine, understand
 from pipeline.commands.stopping import stop_at_once
-from pipeline.run.schema import CONFIGS, register_schema
-
-register_schema()
+from pipeline.run.schema import CONFIGS
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.spelling import named, nearest
 from pipeline.commands.remembered import Remembered, lasting
 from pipeline.commands.words import Word, is_sweep, read_word, split_flags
-from pipeline.run.schema import CONFIGS
+from pipeline.run.schema import CONFIGS, register_schema
 from pipeline.run.settings import require_values
 
 _QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "-sc")
@@ -48,6 +48,7 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: A word cannot be read, or names what does not exist.
     """
+    register_schema()
     flags, texts = split_flags(arguments)
     if any(flag in _QUESTIONS or flag.startswith(_SHELL) for flag in flags):
         return CommandLine(arguments)
@@ -117,7 +118,7 @@ def _kind(key: str) -> Any:
 
 
 def _similar(key: str) -> str:
-    """What a wrong key may have meant: a whole key, or the last part of some."""
+    """A suggestion for a wrong key: a whole key, or keys that end like it."""
     known = list(_keys(RunConfig))
     last = key.rpartition(".")[2]
     same_end = [name for name in known if name.rpartition(".")[2] == last]
@@ -161,7 +162,7 @@ def _explained(error: Exception, words: Sequence[Word]) -> str:
 
 
 def _takes(kind: Any) -> str:
-    """What values of a type look like, in a sentence; empty for types that need no explanation."""
+    """A sentence about the values of a type; empty for types that need none."""
     origin = getattr(kind, "__origin__", None)
     words = [_EXPECTED[k] for k in (kind, *get_args(kind)) if k in _EXPECTED]
     if not words:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _TITLE = """\
 # The settings of this run, one per line. Commands with run_dir=THIS_FOLDER start from these and
 # change only what they are given. Edit the file to change them for good.
 """
-# Of one command, not of the run.
+# Settings of a single command, which the run does not keep.
 _PASSING = ("stage", "run_dir", "explain", "compare", "benchmark", "hydra")
 # Every place that names code; a key of a dictionary cannot be written in another way.
 _TARGET = re.compile(r"_target_(?:\s*[:=]\s*[\"']?([\w.]+))?")
@@ -101,7 +101,8 @@ def lasting(words: Iterable[Word]) -> list[str]:
         ['segmenter.epochs=3']
     """
     kept = [word for word in words if word.key.partition(".")[0] not in _PASSING]
-    return [str(_absolute(word)) for word in kept if word.choices == [word]]
+    kept = [word for word in kept if word.choices == [word]]
+    return [str(replace(_absolute(word), plus=word.plus.strip("+"))) for word in kept]
 
 
 def _absolute(word: Word) -> Word:

@@ -24,6 +24,7 @@ from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.images import read_image
 from pipeline.data.truth import masks_of
+from pipeline.networks.device import check_trainer, device_of
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import scaled_size
 from pipeline.report import benchmark_page as page
@@ -178,12 +179,8 @@ def _origin(run: Run) -> tuple[Settings, list[StageFolder]]:
 
 
 def _device(run: Run) -> torch.device:
-    wanted, there = run.settings.trainer.accelerator, torch.cuda.is_available()
-    if wanted == "gpu" and not there:
-        raise ConfigError(
-            "trainer.accelerator: gpu, but torch sees none. Nothing would run. Choose cpu or auto."
-        )
-    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+    check_trainer(run.settings.trainer)
+    return torch.device(device_of(run.settings.trainer))
 
 
 def _own_outputs(run: Run, explained: ExplainedNetwork) -> Mapping[int, Sequence[int]]:

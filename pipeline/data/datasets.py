@@ -190,13 +190,16 @@ def classifier_transform(
     return albu.Compose(steps)
 
 
-def segmenter_transform(size: int, scale: tuple[float, float], jitter: float) -> albu.Compose:
-    """Random scale, crop, flip and colour jitter; padding outside the image is void."""
+def segmenter_transform(
+    size: int, scale: tuple[float, float], jitter: float, mean: Sequence[float]
+) -> albu.Compose:
+    """Random scale, crop, flip and colour jitter; outside the image is the mean colour, void."""
+    fill = tuple(round(255 * value) for value in mean)
     limits = (scale[0] - 1, scale[1] - 1)  # albumentations adds 1 to the limits
     return albu.Compose(
         [
             albu.RandomScale(scale_limit=limits, p=1.0),
-            albu.PadIfNeeded(size, size, border_mode=0, fill=(124, 116, 104), fill_mask=255),
+            albu.PadIfNeeded(size, size, border_mode=0, fill=fill, fill_mask=255),
             albu.RandomCrop(size, size),
             albu.HorizontalFlip(),
             _colour_jitter(jitter),

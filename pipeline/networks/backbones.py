@@ -9,9 +9,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, reason
 from tsgb.explain.networks import NetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
+
+_PROBE = (64, 128)  # px, height and width: features whose channels come last are wider than that
 
 
 class ClassifierNet(nn.Module):
@@ -97,13 +99,20 @@ def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
 
 
 def _channels(backbone: nn.Module, name: str) -> int:
-    training = backbone.training
-    with torch.no_grad():
-        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
-    backbone.train(training)
-    if features.ndim != 4:
+    """Number of channels of the features, which are asked for with a wide image."""
+    training, (height, width) = backbone.training, _PROBE
+    try:
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, 3, height, width))
+    except Exception as error:  # libraries raise what they like, bare assertions included
         raise ConfigError(
-            f"classifier.backbone: {name} returns features of shape {tuple(features.shape)}, not "
-            "[B, C, h, w]. Choose a convolutional network."
+            f"classifier.backbone: {name} cannot take an image of {width} x {height} px: "
+            f"{reason(error)} Choose a convolutional network, which takes images of any size."
+        ) from error
+    backbone.train(training)
+    if features.ndim != 4 or not features.shape[2] < features.shape[3] <= width // 2:
+        raise ConfigError(
+            f"classifier.backbone: {name} returns features of shape {tuple(features.shape)} for an "
+            f"image of {width} x {height} px, not [B, C, h, w]. Choose a convolutional network."
         )
     return int(features.shape[1])

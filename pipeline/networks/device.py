@@ -8,11 +8,41 @@ from typing import Any
 import torch
 
 from pipeline.base.config import Accelerator, TrainerConfig
+from pipeline.base.errors import ConfigError
+
+
+def check_trainer(settings: TrainerConfig) -> None:
+    """Refuse what this machine does not have, and what this project cannot use.
+
+    Raises:
+        ConfigError: There is no GPU, there are several processes, or a number is out of range.
+    """
+    if settings.accelerator == Accelerator.gpu and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator: gpu, but torch sees none. Choose trainer=cpu or trainer=auto, or "
+            "install the driver and a torch for CUDA."
+        )
+    if settings.devices != 1 or processes(settings) != 1:
+        raise ConfigError(
+            f"trainer.devices={settings.devices}, WORLD_SIZE={processes(settings)}: a run of "
+            "several processes is not supported. Use one device; split the list of images "
+            "over several runs instead."
+        )
+    if settings.workers < 0:
+        raise ConfigError(
+            f"trainer.workers: {settings.workers}. Choose the number of processes that load "
+            "images: 0 or more, where 0 loads them in the main process."
+        )
 
 
 def on_gpu(settings: TrainerConfig) -> bool:
     """Whether networks run on a GPU."""
     return settings.accelerator != Accelerator.cpu and torch.cuda.is_available()
+
+
+def device_of(settings: TrainerConfig) -> str:
+    """The device of networks as torch calls it."""
+    return "cuda" if on_gpu(settings) else "cpu"
 
 
 def training_precision(settings: TrainerConfig) -> Any:
@@ -23,7 +53,8 @@ def training_precision(settings: TrainerConfig) -> Any:
     if settings.precision != "auto":
         return str(settings.precision)
     if on_gpu(settings):
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if native else "16-mixed"
     return "bf16-mixed" if _cpu_has_bfloat16() else "32-true"
 
 

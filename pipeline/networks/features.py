@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError
-from pipeline.networks.pixels import normalise_colours, resize, scaled_size
+from pipeline.networks.colours import Colours
+from pipeline.networks.pixels import resize, scaled_size
 
 _COARSE = 6  # a map more than this many times smaller than the image has a stride of 8 or more
 
@@ -26,16 +27,19 @@ class NetworkFeatures:
 
     Args:
         network: A network for normalised images, in eval mode.
+        colours: The mean and deviation that it was trained with.
 
     Example:
+        >>> from pipeline.networks.colours import IMAGENET
         >>> network = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.ReLU())
         >>> image = np.zeros((100, 200, 3), dtype=np.uint8)
-        >>> [maps.shape for maps in NetworkFeatures(network)(image, ["0", "1"], size=65)]
+        >>> [maps.shape for maps in NetworkFeatures(network, IMAGENET)(image, ["0", "1"], size=65)]
         [torch.Size([5, 16, 32]), torch.Size([5, 16, 32])]
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, colours: Colours) -> None:
         self._network = network
+        self._colours = colours
         self._turn = Lock()
 
     def check(self, layers: Sequence[str]) -> None:
@@ -109,7 +113,7 @@ class NetworkFeatures:
         device = next(self._network.parameters()).device
         pixels = torch.tensor(image.copy(), device=device).permute(2, 0, 1)[None]
         height, width = image.shape[:2]
-        return normalise_colours(resize(pixels, scaled_size(height, width, size)))
+        return self._colours.normalise(resize(pixels, scaled_size(height, width, size)))
 
 
 @contextmanager

@@ -1,25 +1,35 @@
-"""Tensors of pixels: the colour normalisation and the image sizes that the networks need."""
+"""Tensors of pixels: the image sizes that the networks need, and how they lie in memory."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of each channel of RGB in [0, 1]
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+_FEW = 16  # input channels below which the convolutions of `memory_format` crash
 
 
-def normalise_colours(images: Tensor) -> Tensor:
-    """RGB uint8 [B, 3, H, W] (or float in [0, 255]) as float32, normalised as for ImageNet.
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """Channels last, which is faster; contiguous for a network that could crash in it.
+
+    On some AMD processors the backward pass of a 1 x 1 convolution with a stride over few channels
+    writes outside its memory in torch 2.15, with channels last in float32. RepVGG, MobileOne and
+    FastViT begin with one.
 
     Example:
-        >>> normalise_colours(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
-        tensor(2.2489)
+        >>> memory_format(nn.Sequential(nn.Conv2d(3, 8, 1, stride=2)))
+        torch.contiguous_format
+        >>> memory_format(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2)))
+        torch.channels_last
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    deviation = torch.tensor(IMAGENET_DEVIATION, device=images.device).view(1, 3, 1, 1)
-    return (images.float() / 255 - mean) / deviation
+    crashes = any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < _FEW
+        for layer in network.modules()
+    )
+    return torch.contiguous_format if crashes else torch.channels_last
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.base.config import GROUND_TRUTH, PSEUDO, MaskedSplit, SeedConfig
+from pipeline.base.config import (
+    GROUND_TRUTH,
+    PSEUDO,
+    MaskedSplit,
+    SeedConfig,
+)
 from pipeline.base.errors import ConfigError, DataError, at_most
 from pipeline.data.catalogue import BACKGROUND, VOID, Split
 from pipeline.data.checks import look_at_label_images, require_labels
 from pipeline.masks.refine import with_features
 from pipeline.masks.seed import compete, with_background
 from pipeline.networks.backbones import ClassifierNet, build_classifier, library_network
-from pipeline.networks.device import processes
+from pipeline.networks.colours import IMAGENET, with_colours
+from pipeline.networks.device import check_trainer
 from pipeline.run.building import build
 from pipeline.run.context import RunContext
 from pipeline.stages.predictions import evaluated_split, predictions_folder
@@ -47,16 +53,15 @@ class Checks:
         config = self.settings.classifier
         return build_classifier(config.library, config.backbone, "none", len(self.run.data.classes))
 
+    def trainer(self) -> None:
+        """What every stage needs of the machine."""
+        check_trainer(self.settings.trainer)
+
     def classifier(self) -> None:
-        """Network, weights, layers, one process."""
-        config, trainer = self.settings.classifier, self.settings.trainer
-        if processes(trainer) != 1:
-            raise ConfigError(
-                f"trainer.devices={trainer.devices}, WORLD_SIZE={processes(trainer)}: a run of "
-                "several processes is not supported. Use one device; split the list of images "
-                "over several runs instead."
-            )
+        """Network, weights, layers."""
+        config = self.settings.classifier
         self._warn_of_toy_recipe()
+        with_colours(config)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
             library_network(config.library, config.backbone, config.weights)
@@ -72,24 +77,19 @@ class Checks:
 
     def _warn_of_toy_recipe(self) -> None:
         """The defaults are made for the built-in pictures; on photos they are a toy."""
-        config = self.settings.classifier
+        config, data = self.settings.classifier, self.run.data
         if config.backbone == _TOY and self.settings.data["_target_"] != _TOY_DATA:
             self.run.terminal.warn(
-                f"classifier.backbone={_TOY} is the recipe of the built-in pictures: a small "
-                f"network that learns from noise (weights={config.weights}) at {config.size} px. "
-                "For photos add experiment=photos to the command, before data=..."
+                f"the recipe is that of the built-in pictures: classifier.backbone={_TOY} learns "
+                f"from noise at {config.size} px. For photos such as those of {data.name}, add "
+                "experiment=photos to the command"
             )
 
     def saliency(self) -> None:
-        """Method, split, number of images."""
+        """Sizes, method, split, number of images."""
         config = self.settings.saliency
         if config.split == MaskedSplit.val:
             require_labels(self.run.data.val, "saliency.split=val")
-        if config.images is not None and config.images < 1:
-            raise ConfigError(
-                f"saliency.images: {config.images}. Choose 1 or more, or null for every image of "
-                "saliency.split."
-            )
         build({**config.method, "model": self.network.eval()}, "saliency.method")
 
     def pseudo_labels(self) -> None:
@@ -99,8 +99,8 @@ class Checks:
         self._refinement()
 
     def segmentation(self) -> None:
-        """Network, weights, labels, loss."""
-        config = self.settings.segmenter
+        """Numbers, network, weights, labels, loss."""
+        config = with_colours(self.settings.segmenter, self.settings.classifier)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         weights = "none" if config.weights == "download" else config.weights
@@ -116,12 +116,6 @@ class Checks:
     def relabel(self) -> None:
         """Scales and confidence."""
         config = self.settings.relabel
-        if not 0 <= config.min_confidence < 1:
-            raise ConfigError(
-                f"relabel.min_confidence: {config.min_confidence}. Pixels of a lower probability "
-                "become void. Choose a number from 0 (none does) to below 1."
-            )
-        _check_scales("relabel", config.scales)
         if config.refine:
             self._refinement()
 
@@ -129,7 +123,6 @@ class Checks:
         """Split, classes, given masks or checkpoint."""
         config, data = self.settings.evaluate, self.run.data
         _ = self.run.chosen_classes  # which checks them
-        _check_scales("evaluate", config.scales)
         split = evaluated_split(config, data)
         if config.label_oracle:
             require_labels(split, "evaluate.label_oracle=true")
@@ -143,7 +136,7 @@ class Checks:
     def _refinement(self) -> None:
         """Build the refinement, with the untrained network where it looks with one."""
         refine = build(self.settings.refine, "refine")
-        with_features(refine, lambda: features(self.network, self.settings.trainer))
+        with_features(refine, lambda: features(self.network, IMAGENET, self.settings.trainer))
 
     def _labels(self) -> None:
         """Whether there is a label image for every training image."""
@@ -225,8 +218,6 @@ class Checks:
 
 def check_thresholds(seed: SeedConfig) -> None:
     """Raise unless 0 < background <= threshold <= foreground < 1 and the rest is in its range."""
-    if seed.power <= 0:
-        raise ConfigError(f"seed.power: {seed.power}. Choose a power above 0.")
     if not 0 < seed.background <= seed.threshold <= seed.foreground < 1:
         raise ConfigError(
             f"seed: background={seed.background}, threshold={seed.threshold}, "
@@ -245,8 +236,3 @@ def _check_frozen(group: str, layer: str, weights: str) -> None:
             f"{group}.freeze_until: {layer!r} with {group}.weights=none. Layers before it would "
             f"stay random. Give weights, or let all layers learn: {group}.freeze_until=''."
         )
-
-
-def _check_scales(group: str, scales: list[float]) -> None:
-    if not scales or min(scales) <= 0:
-        raise ConfigError(f"{group}.scales: {list(scales)}. Give one scale or more, each above 0.")

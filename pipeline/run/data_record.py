@@ -39,7 +39,7 @@ class DataRecord:
 
     @property
     def notes(self) -> list[str]:
-        """What may be a mistake in the data, as the check found."""
+        """Possible mistakes in the data that the check found."""
         return list(self._content["notes"])
 
     def refuse_another(self, data: Catalogue) -> None:

@@ -17,6 +17,7 @@ from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
 from pipeline.run.stage import Outcome, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
+from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
 
@@ -67,10 +68,9 @@ def check(steps: Sequence[Step]) -> None:
     """
     for run in {step.run.folder: step.run for step in steps}.values():
         check_layout(run.folder)
-    checks = {id(step.run): Checks(step.run) for step in steps}
-    for step in steps:
-        step.stage.check(checks[id(step.run)])
+    _check(steps)
     _require_inputs(steps)
+    _try(steps)
 
 
 def execute(steps: Sequence[Step]) -> None:
@@ -79,6 +79,24 @@ def execute(steps: Sequence[Step]) -> None:
         make(step.run, step.folder, partial(_work, step))
         _score(step)
         _tell(step)
+
+
+def _check(steps: Sequence[Step]) -> None:
+    checks = {id(step.run): Checks(step.run) for step in steps}
+    for check in checks.values():
+        check.trainer()
+    for step in steps:
+        step.stage.check(checks[id(step.run)])
+
+
+def _try(steps: Sequence[Step]) -> None:
+    """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
+    waiting = {step.stage.name: step for step in reversed(steps) if not step.folder.is_done}
+    trials = {id(step.run): Trials(step.run) for step in waiting.values()}
+    with same_random_numbers():
+        for step in reversed(waiting.values()):
+            if step.stage.trial is not None:
+                step.stage.trial(trials[id(step.run)])
 
 
 def _require_inputs(steps: Sequence[Step]) -> None:

@@ -61,6 +61,8 @@ RANGES = {
     "crop_area": _ABOVE_0,
     "colour_jitter": _SHARE,
     "rotation": Range(0, 180),  # degrees
+    "mean": _SHARE,
+    "deviation": _POSITIVE,
 }
 """Ranges of all numbers in ``RunConfig``, by the last part of a name or by the whole one."""
 
@@ -69,13 +71,11 @@ def plain(config: DictConfig) -> RunConfig:
     """The configuration as typed plain values, with every reference resolved.
 
     Raises:
-        ConfigError: A value is missing or out of its range, or nothing reads a key.
+        ConfigError: A value is missing.
     """
     require_values(config)
     OmegaConf.resolve(config)
-    settings = cast(RunConfig, OmegaConf.to_object(config))
-    check(settings)
-    return settings
+    return cast(RunConfig, OmegaConf.to_object(config))
 
 
 def require_values(config: DictConfig) -> None:
@@ -99,7 +99,7 @@ def _missing(node: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def check(settings: RunConfig) -> None:
+def check_settings(settings: RunConfig) -> None:
     """Raise for every number out of its range and every key that nothing reads.
 
     Raises:

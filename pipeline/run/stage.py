@@ -11,6 +11,7 @@ from pipeline.base.config import RunConfig
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.run.checks import Checks
 from pipeline.run.context import RunContext
+from pipeline.run.trials import Trials
 from pipeline.stages.job import Job, Summary
 
 Lines = Iterable[tuple[str, str]]
@@ -49,6 +50,7 @@ class Stage:
         word: A word about its settings, for the name of its folder.
         choices: The settings that its result depends on, as plain values or dataclasses.
         check: Raises before any work if these settings cannot work.
+        trial: Tries its network before any work, unless the stage is done; None for no network.
         work: Makes the result and returns its summary.
         lines: Tells about the result.
         score: None for a stage that is not compared with ground truth.
@@ -64,3 +66,4 @@ class Stage:
     lines: Callable[[Outcome], Lines]
     score: Score | None = None
     afterwards: Callable[[Job], Lines] | None = None
+    trial: Callable[[Trials], None] | None = None

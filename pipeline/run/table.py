@@ -9,12 +9,14 @@ from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, Command, RunConfig
 from pipeline.base.files import file_fingerprint, fingerprint
+from pipeline.networks.colours import with_colours
 from pipeline.networks.device import numerics
 from pipeline.run import summaries
 from pipeline.run.building import name_of, reads_network
 from pipeline.run.checks import Checks
 from pipeline.run.context import RunContext
 from pipeline.run.stage import Score, Stage
+from pipeline.run.trials import Trials
 from pipeline.stages import (
     classifier,
     evaluate,
@@ -35,7 +37,8 @@ def _classifier(run: RunContext) -> Choices:
     # Which layers are read later makes no difference to what is learned.
     config = replace(run.settings.classifier, middle_layer="", last_layer="")
     weights = _weights_version(config.weights)
-    return {"classifier": replace(config, weights=weights), **_numerics(run)}
+    config = with_colours(replace(config, weights=weights))
+    return {"classifier": config, **_numerics(run)}
 
 
 def _saliency(run: RunContext) -> Choices:
@@ -56,6 +59,7 @@ def _segmentation(run: RunContext) -> Choices:
         folder = Path(config.labels)
         learned, maker = _masks_version(folder, run.data.train.ids), run.stage_at(folder)
     labels = config.labels if config.labels in (PSEUDO, GROUND_TRUTH) else "given"
+    config = with_colours(config, run.settings.classifier)
     plain = replace(config, weights=_weights_version(config.weights), labels=labels, twin=False)
     learned_from = maker.path.name if maker else None
     return {
@@ -134,6 +138,7 @@ _ALL = (
         word=lambda settings: settings.classifier.backbone,
         choices=_classifier,
         check=Checks.classifier,
+        trial=Trials.classifier,
         work=classifier.work,
         lines=summaries.of_classifier,
     ),
@@ -143,6 +148,7 @@ _ALL = (
         word=lambda settings: name_of(settings.saliency.method),
         choices=_saliency,
         check=Checks.saliency,
+        trial=Trials.saliency,
         work=saliency.work,
         lines=summaries.of_saliency,
     ),
@@ -165,6 +171,7 @@ _ALL = (
         word=_labels_word,
         choices=_segmentation,
         check=Checks.segmentation,
+        trial=Trials.segmentation,
         work=segmentation.work,
         lines=summaries.of_segmentation,
     ),
@@ -174,6 +181,7 @@ _ALL = (
         word=_labels_word,
         choices=_relabel,
         check=Checks.relabel,
+        trial=Trials.relabel,
         work=relabel.work,
         lines=summaries.of_relabel,
         score=Score(lambda _, data: data.scored, scores.score_relabelled),
@@ -184,6 +192,7 @@ _ALL = (
         word=_evaluated_word,
         choices=_evaluate,
         check=Checks.evaluate,
+        trial=Trials.evaluate,
         work=evaluate.work,
         lines=summaries.of_evaluate,
         score=Score(

@@ -9,7 +9,8 @@ from torch import nn
 
 from pipeline.base.config import TrainerConfig
 from pipeline.masks.refine import Refinement, with_features
-from pipeline.networks.device import on_gpu
+from pipeline.networks.colours import Colours
+from pipeline.networks.device import device_of
 from pipeline.networks.features import NetworkFeatures
 from pipeline.stages.job import Job
 from pipeline.stages.trained import load_classifier
@@ -30,12 +31,12 @@ def shared_features(job: Job) -> Callable[[], NetworkFeatures]:
     """Reads the run's trained classifier; the first call loads it, later ones share it."""
 
     def load() -> NetworkFeatures:
-        network = load_classifier(job.inputs["classifier"]).network
-        return features(network, job.settings.trainer)
+        task = load_classifier(job.inputs["classifier"])
+        return features(task.network, task.colours, job.settings.trainer)
 
     return cache(load)
 
 
-def features(network: nn.Module, settings: TrainerConfig) -> NetworkFeatures:
+def features(network: nn.Module, colours: Colours, settings: TrainerConfig) -> NetworkFeatures:
     """Reads ``network`` on the run's device."""
-    return NetworkFeatures(network.eval().to("cuda" if on_gpu(settings) else "cpu"))
+    return NetworkFeatures(network.eval().to(device_of(settings)), colours)

@@ -32,6 +32,6 @@ def work(job: Job) -> Summary:
 def _predictor(job: Job) -> SaliencyPredictor:
     """The task that explains the run's classifier with the configured method."""
     config = job.settings.saliency
-    network = load_classifier(job.inputs["classifier"]).network
-    method = job.build({**config.method, "model": network}, "saliency.method")
-    return SaliencyPredictor.from_config(network, method, config)
+    task = load_classifier(job.inputs["classifier"])
+    method = job.build({**config.method, "model": task.network}, "saliency.method")
+    return SaliencyPredictor.from_config(task.network, method, config, task.colours.normalise)

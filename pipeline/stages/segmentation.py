@@ -13,6 +13,7 @@ from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
 from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
 from pipeline.data.void import VoidIsBackground
+from pipeline.networks.colours import with_colours
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.trained import load_classifier
@@ -25,11 +26,14 @@ _IMAGES = {Void.ignored: MaskedImages, Void.background: VoidIsBackground}
 def work(job: Job) -> Summary:
     """Train to the last epoch; that checkpoint is the result, however it scores."""
     seed_everything(job)
-    config, items = job.settings.segmenter, job.data.train.items
+    items = job.data.train.items
+    config = with_colours(job.settings.segmenter, job.settings.classifier)
     task = SegmenterTask.from_config(config, job.data.classes)
     task.loss = job.build(config.loss, "segmenter.loss")
     _initialise(job, task, config)
-    transform = segmenter_transform(config.size, config.scale, config.colour_jitter)
+    transform = segmenter_transform(
+        config.size, config.scale, config.colour_jitter, task.colours.mean
+    )
     # Void in ground truth is the outline of an object, which no class owns.
     void = Void.ignored if config.labels == GROUND_TRUTH else config.void
     read_labels = partial(training_labels, config, job.inputs)

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from pytorch_lightning.loggers import CSVLogger
 
 from pipeline.base.quiet import silence_lightning
+from pipeline.networks.device import on_gpu
 from pipeline.stages.job import Job
 from pipeline.tasks.checkpoints import AtomicCheckpoints
 
@@ -26,7 +27,7 @@ def make_trainer(job: Job, **options: Any) -> pl.Trainer:
     if settings.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=1 if os.isatty(2) else 20))
     defaults: dict[str, Any] = {
-        "accelerator": str(settings.accelerator),
+        "accelerator": "gpu" if on_gpu(settings) else "cpu",
         "devices": settings.devices,
         "precision": "32-true",
         "logger": False,

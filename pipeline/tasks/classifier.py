@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
-from torchmetrics.classification import MultilabelAveragePrecision
+from torchmetrics.classification import BinaryAveragePrecision
 
 from pipeline.base.config import ClassifierConfig
 from pipeline.networks.backbones import ClassifierNet, build_classifier
-from pipeline.networks.pixels import normalise_colours
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 
@@ -28,47 +26,61 @@ class ClassifierTask(NetworkTask):
         classes: Class names.
     """
 
+    settings: ClassifierConfig
     network: ClassifierNet
 
-    source = "stage=classifier"
+    group, source = "classifier", "stage=classifier"
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = ClassifierConfig(**settings)
-        self.network = build_classifier(
-            self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
-        ).to(memory_format=torch.channels_last)
+        self.use(
+            build_classifier(
+                self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
+            )
+        )
         self.freeze_part(
             self.network,
             self.settings.freeze_until,
             "classifier.freeze_until",
             statistics=self.settings.freeze_batchnorm,
         )
-        self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
+        # One for each class: torchmetrics' multi-label metric refuses a single class.
+        self.average_precisions = nn.ModuleList(BinaryAveragePrecision() for _ in classes)
+
+    @property
+    def title(self) -> str:
+        """Library and name of the network."""
+        return f"{self.settings.library}/{self.settings.backbone}"
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images uint8 [B, 3, H, W]."""
-        logits: Tensor = self.network(_pixels(images))
+        logits: Tensor = self.network(self.inputs(images))
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The multi-label soft margin loss of one batch."""
         images, labels = batch
-        loss = multilabel_soft_margin_loss(self(images).float(), labels)
+        return multilabel_soft_margin_loss(self(images).float(), labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """The loss of one batch, logged."""
+        loss = self.loss_of(batch)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect probabilities for the average precision."""
         images, labels = batch
-        self.average_precision.update(self(images).float(), labels.int())
+        probabilities = self(images).float().sigmoid()
+        for k, metric in enumerate(self.average_precisions):
+            metric.update(probabilities[:, k], labels[:, k].int())  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         """Log the average precision of each class; it is undefined for classes without images."""
-        per_class = self.average_precision.compute()
-        self.average_precision.reset()
-        for name, value in zip(self.classes, per_class, strict=True):
-            self.log(f"AP/{name}", value)
+        for name, metric in zip(self.classes, self.average_precisions, strict=True):
+            self.log(f"AP/{name}", metric.compute())  # type: ignore[operator]
+            metric.reset()  # type: ignore[operator]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, each with a polynomial schedule over the steps."""
@@ -76,7 +88,3 @@ class ClassifierTask(NetworkTask):
         head = self.network.head.parameters()
         steps = int(self.trainer.estimated_stepping_batches)
         return optimizer_and_schedule(self.settings, backbone, head, steps)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return normalise_colours(images).contiguous(memory_format=torch.channels_last)

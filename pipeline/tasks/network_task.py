@@ -8,26 +8,34 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import DataError
+from pipeline.networks.colours import IMAGENET, Colours, colours_of, with_colours
 from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
+from pipeline.networks.pixels import memory_format
 from pipeline.tasks.checkpoints import read_checkpoint
 from pipeline.tasks.optimisation import batch_norms
 
 
 class NetworkTask(pl.LightningModule):
-    """A network to be trained. Subclasses build ``network``, then call ``freeze_part``.
+    """A network to be trained. Subclasses set ``settings``, call ``use``, then ``freeze_part``.
 
     Args:
         settings: The fields of the task's configuration as plain values, so that a checkpoint
             contains only numbers and text.
         classes: Class names without the background.
+
+    Attributes:
+        colours: The mean and deviation that the network is trained with.
     """
 
+    settings: ClassifierConfig | SegmenterConfig
     network: nn.Module
+    colours: Colours
+    group: ClassVar[str]  # of the settings, for messages
     source: ClassVar[str]  # the command that trains it, for messages
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
@@ -41,8 +49,9 @@ class NetworkTask(pl.LightningModule):
     def from_config(
         cls, config: ClassifierConfig | SegmenterConfig, classes: tuple[str, ...]
     ) -> Self:
-        """A task with the settings of a configuration."""
-        return cls({key: _plain(value) for key, value in asdict(config).items()}, list(classes))
+        """A task with the settings of a configuration, and the network's own mean and deviation."""
+        settings = asdict(with_colours(config))
+        return cls({key: _plain(value) for key, value in settings.items()}, list(classes))
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> Self:
@@ -61,13 +70,33 @@ class NetworkTask(pl.LightningModule):
                 f"{cls.__name__} is needed. {cls.source} writes those."
             )
         try:
-            task = cls({**hyper["settings"], "weights": "none"}, hyper["classes"])
+            settings = {**_BEFORE, **hyper["settings"], "weights": "none"}
+            task = cls(settings, hyper["classes"])
             task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
         except (KeyError, TypeError, RuntimeError) as error:
             raise DataError(
                 f"{path}: made by another version of this project ({error}). Train it again."
             ) from error
         return task.eval()
+
+    def use(self, network: nn.Module) -> None:
+        """Train this network, with the mean and deviation in ``settings``."""
+        self._layout = memory_format(network)
+        self.network = network.to(memory_format=self._layout)
+        self.colours = colours_of(self.settings)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] of RGB uint8 (or float in [0, 255]) [B, 3, H, W]."""
+        return self.colours.normalise(images).contiguous(memory_format=self._layout)
+
+    @property
+    def title(self) -> str:
+        """The settings that name the network."""
+        raise NotImplementedError
+
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The loss of one batch of images and labels."""
+        raise NotImplementedError
 
     def freeze_part(self, part: nn.Module, until: str, option: str, *, statistics: bool) -> None:
         """Freeze the first layers of a part of the network, and its batch statistics.
@@ -97,6 +126,10 @@ class NetworkTask(pl.LightningModule):
         """Set the training mode, since Lightning keeps the mode that each layer is in."""
         speed_up_depthwise(self.network)
         self.train()
+
+
+# What checkpoints lack that were written before means and deviations were settings.
+_BEFORE = {"mean": list(IMAGENET.mean), "deviation": list(IMAGENET.deviation)}
 
 
 def _plain(value: Any) -> Any:

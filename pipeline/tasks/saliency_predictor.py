@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from pipeline.base.config import SaliencyConfig
-from pipeline.networks.pixels import normalise_colours, resize, scaled_size
+from pipeline.networks.pixels import resize, scaled_size
 from pipeline.tasks.predictor import ImagePredictor
 
 
@@ -43,7 +43,7 @@ class SaliencyPredictor(ImagePredictor):
         size: int,
         scales: Sequence[float],
         flip: bool,
-        normalise: Callable[[Tensor], Tensor] = normalise_colours,
+        normalise: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -59,7 +59,7 @@ class SaliencyPredictor(ImagePredictor):
         classifier: torch.nn.Module,
         method: SaliencyMethod,
         config: SaliencyConfig,
-        normalise: Callable[[Tensor], Tensor] = normalise_colours,
+        normalise: Callable[[Tensor], Tensor],
     ) -> SaliencyPredictor:
         """A predictor with the settings of the group ``saliency``."""
         return cls(

@@ -12,8 +12,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pipeline.base.config import SegmenterConfig
-from pipeline.base.errors import ConfigError
-from pipeline.networks.pixels import normalise_colours, pad_to_multiple, resize
+from pipeline.base.errors import ConfigError, reason
+from pipeline.networks.pixels import pad_to_multiple, resize
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
@@ -35,20 +35,27 @@ class SegmenterTask(NetworkTask):
         loss: The loss; it can be replaced by any callable of logits and labels.
     """
 
-    source = "stage=segmentation"
+    settings: SegmenterConfig
+
+    group, source = "segmenter", "stage=segmentation"
 
     def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
         super().__init__(settings, classes)
         self.settings = SegmenterConfig(**settings)
         self.loss: Loss = CrossEntropy()
         _check_decay(self.settings.ema)
-        self.network = _build(self.settings, len(classes) + 1).to(memory_format=torch.channels_last)
+        self.use(_build(self.settings, len(classes) + 1))
         self.freeze_part(
             self.encoder,
             self.settings.freeze_until,
             "segmenter.freeze_until",
             statistics=self.settings.freeze_batchnorm,
         )
+
+    @property
+    def title(self) -> str:
+        """Names of architecture and encoder."""
+        return f"arch={self.settings.arch} with encoder={self.settings.encoder}"
 
     @property
     def encoder(self) -> nn.Module:
@@ -75,14 +82,17 @@ class SegmenterTask(NetworkTask):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
         height, width = images.shape[-2:]
-        pixels = pad_to_multiple(normalise_colours(images), _STRIDE)
-        logits: Tensor = self.network(pixels.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(self.inputs(pad_to_multiple(images.float(), _STRIDE)))
         return logits[..., :height, :width]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The loss over the pixels that are not void."""
         images, labels = batch
-        loss = self.loss(self(images).float(), labels.long())
+        return self.loss(self(images).float(), labels.long())
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """The loss of one batch, logged."""
+        loss = self.loss_of(batch)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -143,12 +153,13 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             classes=classes,
             **settings.options,
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # libraries raise what they like, bare assertions included
         raise ConfigError(
             f"segmenter: segmentation-models-pytorch cannot make arch={settings.arch!r} with "
             f"encoder={settings.encoder!r}, weights={settings.weights!r} and options="
-            f"{settings.options}: {error} Check the names (timm encoders are called tu-NAME); "
-            "without an internet connection set segmenter.weights to a file."
+            f"{settings.options}: {reason(error)} Check the names (timm encoders are called "
+            "tu-NAME), or choose another pair, since not every encoder suits every architecture. "
+            "Without an internet connection set segmenter.weights to a file."
         ) from error
     return network
 

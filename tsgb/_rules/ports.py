@@ -30,7 +30,7 @@ _T = TypeVar("_T", bound=Tensor)
 class SealedRule(Function):
     """An elementwise operation that relevance goes past, through the port of its input.
 
-    It keeps nothing: whatever needs a gradient here has to be given a materialised copy.
+    It keeps no tensors: code that needs a gradient here must be given a materialised copy.
     """
 
     @staticmethod

@@ -259,9 +259,9 @@ class RelevanceRules:
 class ExcitationRules(RelevanceRules):
     """The rules of excitation backprop.
 
-    Batch norm passes all of a unit's probability to its one input, whatever the sign of its scale.
-    After a convolution or linear layer it counts as part of that layer: where its scale is
-    negative, the layer's negative weights excite the unit.
+    Batch norm passes all of a unit's probability to its one input, also where its scale is
+    negative. After a convolution or linear layer it counts as part of that layer: where its scale
+    is negative, the layer's negative weights excite the unit.
     """
 
     def __init__(self) -> None:

@@ -90,8 +90,9 @@ class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Excitation backprop of the target minus that of its dual unit.
 
     The dual has the target's weights in the classifier, negated: it is excited by what inhibits
-    the target. Whatever excites both, as it does most classes, cancels. The map is signed and sums
-    to 0; clamp it at 0 for the paper's. A target (or dual) that nothing excites is left out.
+    the target. Evidence that excites both cancels, and so does evidence for most other classes. The
+    map is signed and sums to 0; clamp it at 0 for the paper's. A target (or dual) that nothing
+    excites is left out.
 
     The two are subtracted at the classifier's input, where each sums to 1, and the difference is
     passed down in one backward sweep: below that, every step is linear in the probabilities. That

@@ -16,8 +16,8 @@ def checked_pair(who: str, saliency: Tensor, mask: Tensor) -> Tensor:
         )
     if mask.dtype != torch.bool:
         raise ShapeError(
-            f"{who}: mask has type {mask.dtype}, expected torch.bool. Which of its values are "
-            "the object is open. Compare it with the label, as in labels == 15."
+            f"{who}: mask has type {mask.dtype}, expected torch.bool: True on the "
+            "object. Compare the label image with a class, as in labels == 15."
         )
     return checked_values(who, "saliency", saliency)
 
@@ -45,9 +45,7 @@ def check_same_shape(who: str, names: tuple[str, str], first: Tensor, second: Te
 def check_choice(who: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError if ``value`` is none of ``choices``."""
     if value not in choices:
-        raise ValueError(
-            f"{who}: {name} is {value!r}. There is no such choice. Use one of {', '.join(choices)}."
-        )
+        raise ValueError(f"{who}: {name} is {value!r}. Use one of {', '.join(choices)}.")
 
 
 def check_positive(who: str, name: str, value: int) -> None:

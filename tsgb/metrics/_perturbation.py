@@ -101,8 +101,8 @@ class Experiment:
         except RuntimeError as error:
             raise ShapeError(
                 f"{self._who}: {name} is {tuple(tensor.shape)} but images are "
-                f"{tuple(self.images.shape)}. What a pixel becomes is open. Pass a number, "
-                "[C, 1, 1] for one colour, or one image for each image."
+                f"{tuple(self.images.shape)}. Pass a "
+                "number, [C, 1, 1] for one colour, or one image for each image."
             ) from error
 
     def even_counts(self, steps: int) -> Tensor:
@@ -159,8 +159,8 @@ class Experiment:
         if values.dim() != 2 or len(values) != len(images):
             raise ShapeError(
                 f"{self._who}: the model answers {tuple(images.shape)} images with "
-                f"{tuple(values.shape)} probabilities. Which one is the target's is open. Pass a "
-                "model and a probability that give [B, classes]."
+                f"{tuple(values.shape)} probabilities, not with [B, classes]. Pass a model "
+                "and a probability that do."
             )
         highest = int(targets.max())
         if highest >= values.shape[1]:

@@ -226,6 +226,6 @@ def _check_removed(images: Tensor, removed: Tensor) -> None:
     if not fits or not images.is_floating_point() or removed.dtype != torch.bool:
         raise ShapeError(
             f"noisy_linear_imputation: images are {tuple(images.shape)} of {images.dtype} but "
-            f"removed is {tuple(removed.shape)} of {removed.dtype}. Which pixels are to be "
-            "replaced is open. Pass floating [B, C, H, W] and torch.bool [B, H, W]."
+            f"removed is {tuple(removed.shape)} of {removed.dtype}. Pass floating "
+            "[B, C, H, W] and torch.bool [B, H, W], True where a pixel is to be replaced."
         )

@@ -161,8 +161,8 @@ def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
     """
     if boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ShapeError(
-            f"boxes_to_mask: boxes are {tuple(boxes.shape)}, expected (N, 4). Which number is "
-            "which side is open. Give one row of (left, top, right, bottom) per box."
+            f"boxes_to_mask: boxes are {tuple(boxes.shape)}, expected (N, 4). "
+            "Give one row (left, top, right, bottom) per box."
         )
     left, top, right, bottom = boxes[:, :, None].unbind(1)
     columns = torch.arange(width, device=boxes.device)

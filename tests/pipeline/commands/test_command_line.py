@@ -101,8 +101,8 @@ def test_paths_last_from_wherever_a_later_command_is_given(tmp_path, monkeypatch
 
     assert kept == [
         "data=folder",
-        f'++data.images="{tmp_path}/photos"',
-        f'++data.labels="{tmp_path}/a=b.csv"',
+        f'data.images="{tmp_path}/photos"',
+        f'data.labels="{tmp_path}/a=b.csv"',
         "segmenter.labels=pseudo",
     ]
 

@@ -16,6 +16,7 @@ from pipeline.data.datasets import (
 )
 from pipeline.data.palette import encode_label_image
 from pipeline.data.truth import ground_truth
+from pipeline.networks.colours import IMAGENET
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_labels_are_zeros_and_ones_by_class(items):
 
 
 def test_what_a_crop_adds_outside_the_image_is_void(items):
-    transform = segmenter_transform(64, (0.5, 0.5), 0.0)
+    transform = segmenter_transform(64, (0.5, 0.5), 0.0, IMAGENET.mean)
     data = MaskedImages(items, transform, 0, ground_truth)
 
     image, mask = data[0, 0]
@@ -165,6 +166,7 @@ def test_what_a_crop_adds_outside_the_image_is_void(items):
     assert image.shape == (3, 64, 64)
     assert (mask == VOID).sum() == 64 * 64 - 20 * 25
     assert set(mask.unique().tolist()) == {0, 1, 2, VOID}
+    assert (image[:, 63, 63]).tolist() == [124, 116, 104]
 
 
 def test_an_image_that_cannot_be_read_comes_without_pixels(items):

@@ -23,7 +23,7 @@ def one(tmp_path):
 
 
 def test_void_pixels_become_background(one):
-    transform = segmenter_transform(16, (1.0, 1.0), 0.2)
+    transform = segmenter_transform(16, (1.0, 1.0), 0.2, (0.5, 0.5, 0.5))
 
     _, labels = VoidIsBackground(one[0], transform, 0, one[1])[(0, 0)]
 
@@ -32,7 +32,7 @@ def test_void_pixels_become_background(one):
 
 @pytest.mark.parametrize("epoch", range(5))
 def test_padding_stays_void_and_the_augmentation_is_the_same(one, epoch):
-    transform = segmenter_transform(32, (0.8, 1.2), 0.2)
+    transform = segmenter_transform(32, (0.8, 1.2), 0.2, (0.5, 0.5, 0.5))
 
     image, labels = VoidIsBackground(one[0], transform, 0, one[1])[(epoch, 0)]
 

@@ -10,10 +10,15 @@ from torch import nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.networks.backbones import build_classifier
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.features import NetworkFeatures
-from pipeline.networks.pixels import normalise_colours, resize
+from pipeline.networks.pixels import resize
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+
+
+def reader(network):
+    return NetworkFeatures(network, IMAGENET)
 
 
 def network():
@@ -32,13 +37,13 @@ def network():
 def by_hand(model, image, size, depth):
     pixels = resize(torch.tensor(image.copy()).permute(2, 0, 1)[None], size)
     with torch.no_grad():
-        return model[:depth](normalise_colours(pixels))[0]
+        return model[:depth](IMAGENET.normalise(pixels))[0]
 
 
 def test_equals_the_layers_one_after_the_other():
     model = network()
 
-    early, late = NetworkFeatures(model)(IMAGE, ["1", "3"], size=97)
+    early, late = reader(model)(IMAGE, ["1", "3"], size=97)
 
     torch.testing.assert_close(early, by_hand(model, IMAGE, (65, 97), 2))
     torch.testing.assert_close(late, by_hand(model, IMAGE, (65, 97), 4))
@@ -47,7 +52,7 @@ def test_equals_the_layers_one_after_the_other():
 def test_a_mirrored_image_with_negative_strides():
     model = network()
 
-    features = NetworkFeatures(model)(IMAGE[:, ::-1], ["0"], size=65)[0]
+    features = reader(model)(IMAGE[:, ::-1], ["0"], size=65)[0]
 
     torch.testing.assert_close(features, by_hand(model, IMAGE[:, ::-1].copy(), (33, 65), 1))
 
@@ -55,7 +60,7 @@ def test_a_mirrored_image_with_negative_strides():
 def test_hooks_are_removed():
     model = network()
 
-    features = NetworkFeatures(model)(IMAGE, ["0", "0", "3"], size=65)
+    features = reader(model)(IMAGE, ["0", "0", "3"], size=65)
 
     assert len(features) == 3
     assert not any(feature.requires_grad for feature in features)
@@ -66,13 +71,13 @@ def test_hooks_are_removed_after_an_error():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))
 
     with pytest.raises(RuntimeError, match="channels"):
-        NetworkFeatures(model)(IMAGE, ["0"], size=65)
+        reader(model)(IMAGE, ["0"], size=65)
     assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_threads_do_not_mix_features():
     model = network()
-    read = NetworkFeatures(model)
+    read = reader(model)
     images = [np.full((40, 40, 3), value, np.uint8) for value in range(0, 240, 10)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -96,7 +101,7 @@ def test_logits_in_another_thread_do_not_mix_with_features():
     model.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), Slow(), nn.Conv2d(4, 4, 3))
     model.head = nn.Linear(4, 2)
     model.forward = lambda pixels: model.backbone(pixels)
-    read = NetworkFeatures(model.eval())
+    read = reader(model.eval())
 
     with ThreadPoolExecutor(2) as pool, torch.no_grad():
         others = pool.map(lambda size: read.logits(IMAGE, size), [97] * 20)
@@ -109,13 +114,13 @@ def test_logits_in_another_thread_do_not_mix_with_features():
 @pytest.mark.parametrize("layer", ["7", "", "nothing"])
 def test_an_unknown_layer_is_named_with_the_known_ones(layer):
     with pytest.raises(ConfigError, match=rf"no layer '{layer}'.*top layers are 0, 1, 2"):
-        NetworkFeatures(network()).check(["0", layer])
+        reader(network()).check(["0", layer])
 
 
 @pytest.mark.parametrize("layer", ["5", "6"])
 def test_outputs_that_are_not_maps_are_refused(layer):
     with pytest.raises(ConfigError, match=rf"'{layer}' returns \(1, \d\), not one feature map"):
-        NetworkFeatures(network())(IMAGE, [layer], size=65)
+        reader(network())(IMAGE, [layer], size=65)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -124,9 +129,9 @@ def test_the_mean_of_logits_over_locations_is_the_logit(bias):
     if not bias:
         model.head.bias = None
 
-    planes = NetworkFeatures(model).logits(IMAGE, size=97)
+    planes = reader(model).logits(IMAGE, size=97)
 
-    pixels = normalise_colours(resize(torch.tensor(IMAGE).permute(2, 0, 1)[None], (65, 97)))
+    pixels = IMAGENET.normalise(resize(torch.tensor(IMAGE).permute(2, 0, 1)[None], (65, 97)))
     with torch.no_grad():
         logits = model(pixels)[0].numpy()
     assert planes.shape[1:] == (3, 4)
@@ -142,7 +147,7 @@ def test_the_mean_of_logits_over_locations_is_the_logit(bias):
     ],
 )
 def test_without_names_the_last_layer_at_each_stride(library, name, layers):
-    read = NetworkFeatures(build_classifier(library, name, "none", 2).eval())
+    read = reader(build_classifier(library, name, "none", 2).eval())
 
     chosen = read(IMAGE, [], size=97)
 
@@ -154,9 +159,9 @@ def test_without_names_the_last_layer_at_each_stride(library, name, layers):
 @pytest.mark.parametrize("without", [network(), nn.Sequential(nn.Conv2d(3, 4, 3))])
 def test_without_names_a_backbone_is_needed(without):
     with pytest.raises(ConfigError, match=r"there are no default layers\. Name one or more"):
-        NetworkFeatures(without)(IMAGE, [], size=65)
+        reader(without)(IMAGE, [], size=65)
 
 
 def test_a_network_without_logits_per_location_is_refused():
     with pytest.raises(ConfigError, match="Sequential: it has no backbone and linear head"):
-        NetworkFeatures(network()).logits(IMAGE, size=65)
+        reader(network()).logits(IMAGE, size=65)

@@ -84,7 +84,7 @@ def test_a_crash_within_a_sweep_shows_its_trace_and_is_one_job(tmp_path, monkeyp
     monkeypatch.setattr(launch, "_launch", crash)
 
     with pytest.raises(launch.JobFailedError, match="RuntimeError: out of memory"):
-        launch.launch({}, tmp_path, sweep=True)
+        launch.launch({}, job=tmp_path)
     assert "in crash" in capsys.readouterr().err
     with pytest.raises(RuntimeError):
-        launch.launch({}, tmp_path)
+        launch.launch({})

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
-from pipeline.run.settings import RANGES, Range, plain
+from pipeline.run.settings import RANGES, Range, check_settings, plain
 from tests.conftest import composed
 
 
@@ -53,13 +53,13 @@ def test_every_number_has_a_range_and_every_range_a_number():
 )
 def test_a_number_out_of_its_range_is_named_with_its_range(word, message):
     with pytest.raises(ConfigError) as raised:
-        plain(composed(word))
+        check_settings(plain(composed(word)))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("word", ["benchmark.threshold=1", "saliency.images=null", "seed.power=3"])
 def test_numbers_at_the_ends_pass(word):
-    plain(composed(word))
+    check_settings(plain(composed(word)))
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_numbers_at_the_ends_pass(word):
 )
 def test_a_key_that_nothing_reads_is_named(words, message):
     with pytest.raises(ConfigError) as raised:
-        plain(composed(*words))
+        check_settings(plain(composed(*words)))
     assert message in str(raised.value)
 
 
 def test_a_target_that_cannot_be_imported_is_named():
     with pytest.raises(ConfigError, match=r"_target_: 'tsgb\.Tsgb' cannot be imported"):
-        plain(composed("saliency.method._target_=tsgb.Tsgb"))
+        check_settings(plain(composed("saliency.method._target_=tsgb.Tsgb")))
 
 
 def test_all_problems_are_named_at_once():
     with pytest.raises(ConfigError) as raised:
-        plain(composed("classifier.epochs=0", "segmenter.epochs=0"))
+        check_settings(plain(composed("classifier.epochs=0", "segmenter.epochs=0")))
     assert str(raised.value).count("out of range") == 2
 
 

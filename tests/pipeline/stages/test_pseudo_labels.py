@@ -11,6 +11,7 @@ from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
 from pipeline.masks.refine import NoRefinement
 from pipeline.masks.seed import compete, normalise
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.features import NetworkFeatures
 from pipeline.run.checks import check_thresholds
 from pipeline.stages import pseudo_labels
@@ -84,7 +85,7 @@ def test_the_logits_are_the_classifiers_for_the_labels(copied):
     maps = seed_maps(job(run, "pseudo_labels"))
 
     size = run.settings.saliency.size * max(run.settings.saliency.scales)
-    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network)
+    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network, IMAGENET)
     logits = reader.logits(read_image(item.image), size)[list(item.labels)]
     stored = normalise(read_maps(run.stage("saliency").path, item))
     expected = compete(stored, logits, 3.0) ** run.settings.seed.power

@@ -9,6 +9,7 @@ from pipeline.base.errors import ConfigError, DamagedFileError
 from pipeline.data.images import read_image
 from pipeline.masks.refine import CRFRefinement
 from pipeline.masks.walk import FeatureWalk
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.features import NetworkFeatures
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
@@ -43,7 +44,7 @@ def test_the_walk_sees_what_the_trained_classifier_sees(own):
 
     refined = refinement(job(run, "pseudo_labels"))(image, [planes_of(image)])[0]
 
-    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network)
+    reader = NetworkFeatures(load_classifier(run.stage("classifier").path).network, IMAGENET)
     expected = FeatureWalk(LAYERS, size=65).bound(lambda: reader)(image, [planes_of(image)])[0]
     np.testing.assert_allclose(refined, expected, atol=1e-6)
 

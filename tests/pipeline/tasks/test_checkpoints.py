@@ -8,6 +8,7 @@ import torch
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import DataError, StorageError
+from pipeline.networks.colours import IMAGENET
 from pipeline.tasks.checkpoints import AtomicCheckpoints, check_whole, previous, read_checkpoint
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
@@ -113,3 +114,32 @@ def test_a_checkpoint_of_another_version_is_named(tmp_path, change):
 
     with pytest.raises(DataError, match=r"last\.ckpt: made by another version"):
         ClassifierTask.from_checkpoint(tmp_path / "last.ckpt")
+
+
+LITE = {"library": "timm", "backbone": "tf_efficientnet_lite0"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean"), [({}, [0.5, 0.5, 0.5]), ({"mean": [0.1, 0.2, 0.3]}, [0.1, 0.2, 0.3])]
+)
+def test_a_checkpoint_keeps_the_colours_it_was_trained_with(tmp_path, settings, mean):
+    task = ClassifierTask.from_config(ClassifierConfig(**LITE, **settings), ("cat", "dog")).eval()
+    hyper, tensors = dict(task.hparams), task.state_dict()
+    torch.save({"hyper_parameters": hyper, "state_dict": tensors}, tmp_path / "last.ckpt")
+
+    read = ClassifierTask.from_checkpoint(tmp_path / "last.ckpt")
+
+    assert hyper["settings"]["mean"] == mean
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    expected = (1 - torch.tensor(mean)) / 0.5
+    torch.testing.assert_close(read.inputs(white)[0, :, 0, 0], expected)
+    assert torch.equal(read(white), task(white))
+
+
+def test_a_checkpoint_from_before_colours_were_kept_has_imagenets(tmp_path):
+    task = ClassifierTask.from_config(ClassifierConfig(**LITE), ("cat", "dog"))
+    old = {k: v for k, v in task.hparams["settings"].items() if k not in ("mean", "deviation")}
+    hyper = {**task.hparams, "settings": old}
+    torch.save({"hyper_parameters": hyper, "state_dict": task.state_dict()}, tmp_path / "last.ckpt")
+
+    assert ClassifierTask.from_checkpoint(tmp_path / "last.ckpt").colours == IMAGENET

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pipeline.networks.colours import IMAGENET
 from pipeline.networks.pixels import pad_to_multiple, scaled_size
 from pipeline.tasks.saliency_predictor import SaliencyPredictor, smooth
 
@@ -20,7 +21,8 @@ class Brightness:
 
 
 def predictor(method, **options):
-    settings = {"size": 65, "scales": [1.0], "flip": False, **options}
+    settings = {"size": 65, "scales": [1.0], "flip": False, "normalise": IMAGENET.normalise}
+    settings |= options
     return SaliencyPredictor(torch.nn.Identity(), method, **settings)
 
 

@@ -237,7 +237,7 @@ def test_arguments_that_do_not_fit():
     message = re.escape("images are (2, 3, 9, 11) of torch.float32 but removed is (2, 9, 10)")
     with pytest.raises(ShapeError, match=message):
         noisy_linear_imputation(images, removed[:, :, 1:])
-    with pytest.raises(ShapeError, match=r"of torch\.uint8\. Which pixels"):
+    with pytest.raises(ShapeError, match=r"of torch\.uint8\. Pass floating"):
         noisy_linear_imputation(images, removed.to(torch.uint8))
     with pytest.raises(NonFiniteError, match=r"images holds NaN"):
         noisy_linear_imputation(images * torch.nan, removed)

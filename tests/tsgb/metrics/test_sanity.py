@@ -192,7 +192,7 @@ def norms():
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("layers", [None, ["3"]])
-@pytest.mark.parametrize(("normalise", "remedy"), norms())
+@pytest.mark.parametrize(("normalise", "remedy"), list(norms()))
 def test_a_weight_that_is_computed_is_refused(normalise, remedy, layers):
     model = net()
     normalise(model[3])
@@ -208,7 +208,7 @@ def test_other_layers_than_those_may_be_randomised():
     model = net()
     nn.utils.parametrizations.weight_norm(model[3])
 
-    found = cascading_randomisation(model, first_layer, images(), TARGETS, layers=["0"])
+    found = cascading_randomisation(model, first_layer, images(), TARGETS, 1, layers=["0"])
 
     assert (found["0"].signed < 0.9).all()
 

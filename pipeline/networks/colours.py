@@ -1,0 +1,129 @@
+"""The mean and deviation of colours that a network was trained with, from its library's record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import timm
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from pipeline.base.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.errors import ConfigError
+
+Config = TypeVar("Config", bound=ClassifierConfig | SegmenterConfig)
+
+# Encoders of segmentation-models-pytorch that timm, which keeps their record, calls otherwise.
+_IN_TIMM = {
+    "inceptionresnetv2": "inception_resnet_v2",
+    "inceptionv4": "inception_v4",
+    "xception": "legacy_xception",
+}
+
+# timm's networks for tests of code. From noise any colours will do, and the built-in recipe, which
+# has one of these, was measured with ImageNet's.
+_TOYS = "test_"
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How colours become the input of a network.
+
+    Attributes:
+        mean: Mean of red, green and blue in [0, 1].
+        deviation: Standard deviation of red, green and blue in [0, 1].
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB uint8 [B, 3, H, W] (or float in [0, 255]) as float32 input of the network.
+
+        Example:
+            >>> IMAGENET.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
+            tensor(2.2489)
+        """
+        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
+        deviation = torch.tensor(self.deviation, device=images.device).view(1, 3, 1, 1)
+        return (images.float() / 255 - mean) / deviation
+
+
+IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def colours_of(config: ClassifierConfig | SegmenterConfig) -> Colours:
+    """The mean and deviation that a configuration gives."""
+    return Colours(tuple(config.mean or ()), tuple(config.deviation or ()))
+
+
+def with_colours(config: Config, start: ClassifierConfig | None = None) -> Config:
+    """A configuration with its network's own mean and deviation where none are given.
+
+    Args:
+        config: Of a classifier or of a segmenter.
+        start: Of the run's classifier. A segmenter whose encoder starts from it sees the same
+            colours.
+
+    Raises:
+        ConfigError: What is given are no three numbers in range.
+
+    Example:
+        >>> with_colours(SegmenterConfig(encoder="tu-tf_efficientnet_lite0")).mean
+        [0.5, 0.5, 0.5]
+    """
+    if config.mean is None or config.deviation is None:
+        same = isinstance(config, SegmenterConfig) and config.weights == "classifier"
+        known = colours_of(with_colours(start)) if start and same else _recorded(config)
+        mean, deviation = config.mean or list(known.mean), config.deviation or list(known.deviation)
+        config = replace(config, mean=mean, deviation=deviation)
+    _check(config)
+    return config
+
+
+def _recorded(config: ClassifierConfig | SegmenterConfig) -> Colours:
+    if isinstance(config, SegmenterConfig):
+        name = config.encoder.removeprefix("tu-").removeprefix("timm-")
+    elif config.library == "timm":
+        name = config.backbone
+    else:
+        return _of_torchvision(config.backbone)
+    if config.weights == "none" and name.startswith(_TOYS):
+        return IMAGENET
+    return _of_timm(_IN_TIMM.get(name, name))
+
+
+def _of_timm(name: str) -> Colours:
+    """The record of a network; ImageNet's for a name that is refused where the network is made."""
+    if ":" not in name and not timm.is_model(name):
+        return IMAGENET
+    try:
+        record = timm.get_pretrained_cfg(name)
+        if record is None:  # an address or an outdated name, where the network itself knows
+            made = timm.data.resolve_model_data_config(timm.create_model(name))
+            return Colours(made["mean"], made["std"])
+    except (RuntimeError, OSError, ValueError):
+        return IMAGENET
+    return Colours(record.mean, record.std)
+
+
+def _of_torchvision(name: str) -> Colours:
+    """The record of a network; see :func:`_of_timm`."""
+    try:
+        preset = get_model_weights(name).DEFAULT.transforms()
+        return Colours(tuple(preset.mean), tuple(preset.std))
+    except (ValueError, AttributeError):  # unknown, or not a classifier
+        return IMAGENET
+
+
+def _check(config: ClassifierConfig | SegmenterConfig) -> None:
+    group = "classifier" if isinstance(config, ClassifierConfig) else "segmenter"
+    for name, least in (("mean", 0.0), ("deviation", 1e-3)):
+        values = cast(list[float], getattr(config, name))
+        if len(values) != 3 or not all(least <= value <= 1 for value in values):
+            raise ConfigError(
+                f"{group}.{name}: {list(values)}. Give three numbers in [{least:g}, 1], of red, "
+                "green and blue, as shares of 255; or null for those of the network's library."
+            )

@@ -1,0 +1,188 @@
+"""Trials of networks that are to be trained or used, at the sizes that will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from itertools import product
+from math import sqrt
+
+import torch
+from PIL import Image
+
+from pipeline.base.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.errors import ConfigError, at_most
+from pipeline.data.catalogue import Item
+from pipeline.networks.colours import with_colours
+from pipeline.networks.device import device_of
+from pipeline.networks.pixels import scaled_size
+from pipeline.run.building import build, name_of
+from pipeline.run.context import RunContext
+from pipeline.stages.maps import masked_split
+from pipeline.stages.predictions import evaluated_split
+from pipeline.stages.trained import given_segmenter
+from pipeline.tasks.classifier import ClassifierTask
+from pipeline.tasks.segmenter import SegmenterTask
+from pipeline.tasks.trial import noise, try_classifier, try_segmenter, try_training
+from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
+
+_LARGEST = 2**20  # px of a trial; larger images only need more memory and time
+Size = tuple[int, int]  # height and width, px
+
+
+class Trials:
+    """Trials of one run's networks, a method a stage; each takes seconds.
+
+    Networks start from noise and are thrown away.
+
+    Raises:
+        ConfigError: A network cannot be trained, or cannot take the images that it will be given.
+    """
+
+    def __init__(self, run: RunContext) -> None:
+        self.run = run
+        self.settings = run.settings
+        self._known: dict[str, Size] = {}
+        self._predicted: set[tuple[int, Size, float]] = set()
+
+    def classifier(self) -> None:
+        """One step of training, and one classification."""
+        config, trainer = self.settings.classifier, self.settings.trainer
+        labels = torch.zeros(self._batch(config), len(self.run.data.classes))
+        try_training(self._classifier, labels, config.size, trainer)
+        try_classifier(self._classifier, (config.size, config.size), trainer)
+
+    def saliency(self) -> None:
+        """The classifier at the sizes of the maps, and the method at the smallest of them."""
+        config = self.settings.saliency
+        images = self._extremes(masked_split(config, self.run.data).items)
+        scales = sorted({min(config.scales), max(config.scales)})
+        sizes = [scaled_size(*size, config.size * scale) for scale, size in product(scales, images)]
+        for size in dict.fromkeys(sizes):
+            try_classifier(self._classifier, size, self.settings.trainer)
+        if sizes:
+            self._explain(min(sizes))
+
+    def _explain(self, size: Size) -> None:
+        method, task = self.settings.saliency.method, self._classifier.eval()
+        device = device_of(self.settings.trainer)
+        pixels = task.to(device).colours.normalise(noise(1, *size).to(device))
+        try:
+            built = build({**method, "model": task.network}, "saliency.method")
+            built.attribute(pixels, torch.zeros(1, 1, dtype=torch.int64, device=device))
+        except (LayerError, UnsupportedModelError) as error:
+            raise ConfigError(
+                f"saliency.method: {name_of(method)} cannot explain "
+                f"{self.settings.classifier.backbone}: {error}"
+            ) from error
+        except TSGBError:  # about these pixels
+            return
+
+    def segmentation(self) -> None:
+        """One step of training, and predictions as the evaluation makes them."""
+        config, items = self.settings.segmenter, self.run.data.train.items
+        self._require_pixels("segmenter.scale", items, config.scale, int)
+        task = self._segmenter
+        task.loss = build(config.loss, "segmenter.loss")
+        labels = torch.zeros(self._batch(config), config.size, config.size)
+        try_training(task, labels, config.size, self.settings.trainer)
+        self._predict(task, "evaluate.scales", self._evaluated, self.settings.evaluate.scales)
+
+    def relabel(self) -> None:
+        """Predictions of training images."""
+        items, scales = self.run.data.train.items, self.settings.relabel.scales
+        self._predict(self._segmenter, "relabel.scales", items, scales)
+
+    def evaluate(self) -> None:
+        """Predictions of the split."""
+        config = self.settings.evaluate
+        if config.masks is not None:
+            return
+        task = self._segmenter
+        if config.checkpoint is not None:
+            task = given_segmenter(config.checkpoint, "evaluate.checkpoint", self.run.data)
+        self._predict(task, "evaluate.scales", self._evaluated, config.scales)
+
+    def _predict(
+        self, task: SegmenterTask, setting: str, items: Sequence[Item], scales: Sequence[float]
+    ) -> None:
+        self._require_pixels(setting, items, scales, round)
+        for size, scale in product(self._extremes(items), sorted({min(scales), max(scales)})):
+            one = (id(task), size, scale)
+            if one not in self._predicted:
+                self._predicted.add(one)
+                try_segmenter(task, _bounded(size, scale), scale, self.settings.trainer)
+
+    @property
+    def _evaluated(self) -> Sequence[Item]:
+        return evaluated_split(self.settings.evaluate, self.run.data).items
+
+    @cached_property
+    def _classifier(self) -> ClassifierTask:
+        config = replace(self.settings.classifier, weights="none")
+        return ClassifierTask.from_config(config, self.run.data.classes)
+
+    @cached_property
+    def _segmenter(self) -> SegmenterTask:
+        config = with_colours(self.settings.segmenter, self.settings.classifier)
+        return SegmenterTask.from_config(replace(config, weights="none"), self.run.data.classes)
+
+    def _batch(self, config: ClassifierConfig | SegmenterConfig) -> int:
+        return min(config.batch_size, len(self.run.data.train.items), 2)
+
+    def _extremes(self, items: Sequence[Item]) -> list[Size]:
+        """The sizes of the smallest and of the largest image."""
+        sizes = sorted(self._sizes(items).values(), key=lambda size: size[0] * size[1])
+        return list(dict.fromkeys(sizes[:1] + sizes[-1:]))
+
+    def _require_pixels(
+        self,
+        setting: str,
+        items: Sequence[Item],
+        scales: Sequence[float],
+        whole: Callable[[float], int],
+    ) -> None:
+        """Raise if nothing is left of an image at the smallest scale, rounded with ``whole``."""
+        least = min(scales)
+        gone = [
+            f"{name}: {width} x {height} px"
+            for name, (height, width) in self._sizes(items).items()
+            if whole(min(height, width) * least) < 1
+        ]
+        if gone:
+            raise ConfigError(
+                f"{setting}: {len(gone)} of {len(items)} images have less than one pixel at scale "
+                f"{least:g}. Raise the scale, or take them off the list.\n{at_most(gone)}"
+            )
+
+    def _sizes(self, items: Sequence[Item]) -> dict[str, Size]:
+        """Sizes by id. An image that cannot be read any more is left to the stage, which names it.
+
+        Only the headers of the files are read.
+        """
+        for item in items:
+            if item.id not in self._known:
+                with suppress(OSError), Image.open(item.image) as image:
+                    self._known[item.id] = (image.height, image.width)
+        return {item.id: self._known[item.id] for item in items if item.id in self._known}
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """After the block torch draws what it would have drawn without it."""
+    with torch.random.fork_rng([0] if torch.cuda.is_available() else []):
+        yield
+
+
+def _bounded(size: Size, scale: float = 1.0) -> Size:
+    """A size with at most ``_LARGEST`` px, at a scale too; the aspect ratio stays the same.
+
+    Example:
+        >>> _bounded((375, 500)), _bounded((3000, 4000))
+        ((375, 500), (886, 1182))
+    """
+    area = size[0] * size[1] * max(scale, 1.0) ** 2
+    ratio = min(1.0, sqrt(_LARGEST / area))
+    return max(int(size[0] * ratio), 1), max(int(size[1] * ratio), 1)

@@ -1,0 +1,110 @@
+"""One training step and one prediction on noise: a network that cannot work fails in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from pipeline.base.config import TrainerConfig
+from pipeline.base.errors import ConfigError, PipelineError, reason
+from pipeline.networks.depthwise import speed_up_depthwise
+from pipeline.networks.device import device_of, training_precision
+from pipeline.tasks.classifier import ClassifierTask
+from pipeline.tasks.network_task import NetworkTask
+from pipeline.tasks.optimisation import build_optimizer
+from pipeline.tasks.segmenter import SegmenterTask
+
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_ONE_VALUE = "more than 1 value per channel"  # torch's words for a batch norm without a batch
+
+
+def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerConfig) -> None:
+    """Train one step, as a training would: its crops, its precision, its optimiser.
+
+    Args:
+        task: A network that is thrown away afterwards.
+        labels: What the network should answer, one for each crop of a batch.
+        side: Side of a crop, px.
+        trainer: Hardware and precision.
+
+    Raises:
+        ConfigError: The network cannot be trained on such a batch.
+    """
+    count = len(labels)
+    batch = "one crop" if count == 1 else f"batches of {count} crops"
+    with _explained(task, f"cannot be trained on {batch} of {side} x {side} px"):
+        device, precision = device_of(trainer), _AUTOCAST.get(training_precision(trainer))
+        speed_up_depthwise(task.to(device).network)
+        task.train()
+        learning = [p for p in task.parameters() if p.requires_grad]
+        optimizer = build_optimizer(task.settings, learning, [])
+        with torch.autocast(device, precision, enabled=precision is not None):
+            loss = task.loss_of((noise(count, side, side).to(device), labels.to(device)))
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def try_segmenter(
+    task: SegmenterTask, size: tuple[int, int], scale: float, trainer: TrainerConfig
+) -> None:
+    """Predict an image of ``size`` (height, width) in px at a scale.
+
+    Raises:
+        ConfigError: The segmenter cannot take it.
+    """
+    height, width = size
+    with _explained(task, f"cannot predict an image of {width} x {height} px at scale {scale:g}"):
+        image = noise(1, height, width).to(task.to(device_of(trainer)).device)
+        task.eval().predict_probabilities(image, [scale], flip=False)
+
+
+@torch.no_grad()
+def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: TrainerConfig) -> None:
+    """Classify an image of ``size`` (height, width) in px.
+
+    Raises:
+        ConfigError: The classifier cannot take it.
+    """
+    height, width = size
+    with _explained(task, f"cannot classify an image of {width} x {height} px"):
+        task.eval()(noise(1, height, width).to(task.to(device_of(trainer)).device))
+
+
+def noise(count: int, height: int, width: int) -> Tensor:
+    """Random RGB, uint8 [count, 3, height, width], always the same."""
+    generator = torch.Generator().manual_seed(0)
+    size = (count, 3, height, width)
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+
+
+@contextmanager
+def _explained(task: NetworkTask, what: str) -> Iterator[None]:
+    """Name the network before what it cannot do."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        cause = reason(error)
+        remedy = _remedy(task.group, cause)
+        raise ConfigError(f"{task.group}: {task.title} {what}: {cause} {remedy}") from error
+
+
+def _remedy(group: str, cause: str) -> str:
+    if _ONE_VALUE in cause:
+        return (
+            "Batch normalisation needs more than one value to learn from. Set "
+            f"{group}.batch_size=2 or more, or a larger {group}.size."
+        )
+    if group == "classifier":
+        return "Choose another classifier.size, or a convolutional network such as resnet50."
+    return (
+        "Training sees crops of segmenter.size, prediction whole images times the scale; both are "
+        "padded to multiples of 32. Choose an encoder for any size, such as resnet50 or "
+        "tu-convnext_tiny; or let a transformer take any size with segmenter.options="
+        "{dynamic_img_size: true}; or another segmenter.arch or segmenter.size."
+    )

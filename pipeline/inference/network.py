@@ -86,6 +86,10 @@ class Network:
             device=str(self.device), source=self.source,
         )  # fmt: skip
 
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of the network by name."""
+        return dict(self._segmenter.network.state_dict())
+
     def predict(self, photo: Photo) -> Prediction:
         """Labels and probabilities of a photo.
 

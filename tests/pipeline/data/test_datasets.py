@@ -66,7 +66,6 @@ def test_an_image_is_augmented_by_epoch_and_random_seed(items, kind):
             )
         return data[epoch, 3][0]
 
-    truth = ground_truth
     first = one(0, 5)
     assert torch.equal(first, one(0, 5))
     assert not torch.equal(first, one(1, 5))

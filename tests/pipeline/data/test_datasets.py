@@ -61,9 +61,8 @@ def test_an_image_is_augmented_by_epoch_and_random_seed(items, kind):
             transform = classifier_transform(32, (0.3, 1.0), 0.2, 10, vertical_flip=True)
             data = LabelledImages(items, transform, random_seed, 2)
         else:
-            data = MaskedImages(
-                items, segmenter_transform(32, (0.5, 2), 0.2, IMAGENET.mean), random_seed, truth
-            )
+            transform = segmenter_transform(32, (0.5, 2), 0.2, IMAGENET.mean)
+            data = MaskedImages(items, transform, random_seed, ground_truth)
         return data[epoch, 3][0]
 
     first = one(0, 5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base.errors import PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
-from pipeline.base.terminal import Terminal
+from pipeline.base.terminal import Terminal, print_error
 from pipeline.inference.loading import Use, load
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
             kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
             predict(network, photos, wanted.out, kinds, terminal)
     except PipelineError as error:
-        terminal.note(str(error), type(error).__name__, "bold red")
+        print_error(error)
         return 1
     terminal.summarise(str(wanted.out))
     return 0
@@ -62,7 +62,7 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
 def _label(network: Network, outputs: Outputs, id_: str, path: Path) -> str | None:
     """Label one photo; why that is not possible, if so."""
     try:
-        outputs.write(id_, path, network.predict(path))
+        outputs.label(network, id_, path)
     except Exception as error:
         reason = failure_of_image(error)
         if reason is None:

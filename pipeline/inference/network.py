@@ -110,13 +110,14 @@ class Network:
     def probabilities(self, image: Image) -> Floats:
         """Probabilities of background and all classes, float32 [classes + 1, H, W]."""
         if self.passes.tiling is None:
-            planes = self._whole(image)
+            planes = self.whole(image)
         else:
             size = (len(self.classes) + 1, *image.shape[:2])
-            planes = blended(image, self.passes.tiling, self._whole, size)
+            planes = blended(image, self.passes.tiling, self.whole, size)
         return planes if self.refine is None else self.refine(image, [planes])[0]
 
-    def _whole(self, image: Image) -> Floats:
+    def whole(self, image: Image) -> Floats:
+        """Probabilities of a photo, or of a tile, that is predicted at once and not refined."""
         predictor = Predictor(
             self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior
         )

@@ -16,6 +16,7 @@ import torch
 from pipeline.base.arrays import Floats
 from pipeline.base.errors import ConfigError, StorageError
 from pipeline.base.files import fingerprint, read_sealed, write_bytes, write_sealed
+from pipeline.inference.large import is_large, label_large
 from pipeline.inference.network import Network
 from pipeline.inference.prediction import Prediction
 from pipeline.report.pictures import encode_jpeg
@@ -78,9 +79,10 @@ class Outputs:
             )
         write_sealed(path, self._about)
 
-    def label_path(self, id_: str) -> Path:
-        """The label image of a photo."""
-        return self.folder / "labels" / f"{id_}.png"
+    def label_path(self, id_: str, photo: Path) -> Path:
+        """The label image of a photo: TIFF for TIFF, PNG for all others."""
+        suffix = ".tif" if is_large(photo) else ".png"
+        return self.folder / "labels" / f"{id_}{suffix}"
 
     def _note(self, id_: str) -> Path:
         return self.folder / _NOTES / f"{id_}.json"
@@ -92,20 +94,39 @@ class Outputs:
         except (OSError, StorageError):
             return False
         return note["photo"] == _version(photo) and all(
-            (self.folder / name).is_file() for name in self._names(id_)
+            path.is_file() for path in self._paths(id_, photo)
         )
 
-    def _names(self, id_: str) -> list[str]:
-        names = [f"labels/{id_}.png"]
-        names += [f"overlays/{id_}.jpg"] if self.kinds.overlay else []
+    def _paths(self, id_: str, photo: Path) -> list[Path]:
+        names = [f"overlays/{id_}.jpg"] if self.kinds.overlay else []
         names += [f"confidence/{id_}.png"] if self.kinds.confidence else []
         if self.kinds.probabilities:
             names += [f"probabilities/{name}/{id_}.png" for name in self._planes]
-        return names
+        return [self.label_path(id_, photo), *(self.folder / name for name in names)]
 
-    def write(self, id_: str, photo: Path, prediction: Prediction) -> None:
-        """Write all files of a photo, the note that they are there last."""
-        write_bytes(self.label_path(id_), prediction.png())
+    def label(self, network: Network, id_: str, photo: Path) -> None:
+        """Write all files of a photo, the note that they are there last.
+
+        Raises:
+            DataError: The photo cannot be read.
+        """
+        if is_large(photo):
+            if self.kinds != Kinds():
+                raise ConfigError(
+                    f"{photo}: TIFF files get label images alone, no overlay, probabilities or "
+                    "confidence. Leave these options out for them."
+                )
+            totals = label_large(network, photo, self.label_path(id_, photo))
+            lines = totals.rows(("background", *network.classes))
+        else:
+            prediction = network.predict(photo)
+            self._write(id_, photo, prediction)
+            lines = rows(prediction)
+        note = {"layout": LAYOUT, "photo": _version(photo), "rows": lines}
+        write_sealed(self._note(id_), note)
+
+    def _write(self, id_: str, photo: Path, prediction: Prediction) -> None:
+        write_bytes(self.label_path(id_, photo), prediction.png())
         if self.kinds.overlay:
             path = self.folder / "overlays" / f"{id_}.jpg"
             write_bytes(path, encode_jpeg(prediction.overlay()))
@@ -115,8 +136,6 @@ class Outputs:
         if self.kinds.probabilities:
             for name, plane in zip(self._planes, prediction.probabilities, strict=True):
                 write_bytes(self.folder / "probabilities" / name / f"{id_}.png", grey16(plane))
-        note = {"layout": LAYOUT, "photo": _version(photo), "rows": rows(prediction)}
-        write_sealed(self._note(id_), note)
 
     def write_table(self, ids: Iterable[str]) -> Path:
         """Pixels and mean confidence of each class in each photo that is done, as CSV."""

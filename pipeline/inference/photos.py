@@ -8,8 +8,8 @@ from pathlib import Path
 from pipeline.base.errors import DataError, at_most
 from pipeline.data.class_names import read_lines
 from pipeline.data.ids import IMAGE_SUFFIXES, id_problem
+from pipeline.inference.large import SUFFIXES as LARGE_SUFFIXES
 
-LARGE_SUFFIXES = (".tif", ".tiff")  # read by windows
 _LIST = ".txt"
 
 Photos = dict[str, Path]

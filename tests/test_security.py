@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base.errors import DamagedFileError, DataError
+from pipeline.base.errors import ConfigError, DamagedFileError, DataError
 from pipeline.data.catalogue import Item
 from pipeline.data.labels import read_xml_labels
 from pipeline.data.truth import boxes_of
 from pipeline.report.rendering import render_html
+from pipeline.run.building import targets
 from pipeline.run.schema import named_after
+from pipeline.run.shipped import build_recorded
 from pipeline.stages.maps import map_path, read_maps
 from pipeline.tasks.checkpoints import AtomicCheckpoints, read_checkpoint
 from pipeline.tasks.segmenter import SegmenterTask
@@ -158,6 +160,32 @@ def test_pages_escape_what_they_show(tmp_path, monkeypatch):
     assert "<script>alert" not in html
     assert "onerror='x'" not in html
     assert html.count("{{ 7 * 7 }}") == html.count("alert(1)") > 3
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"steps": {"a": {"_target_": "os.system"}}},
+        {"steps": [{"_target_": "os.system"}]},
+        {"steps": [[{"a": ({"_target_": "os.system"},)}]]},
+    ],
+)
+def test_code_in_what_a_run_recorded_is_found_wherever_it_hides(hidden):
+    node = {"_target_": "pipeline.masks.refine.Chain", **hidden}
+
+    assert sorted(targets(node)) == ["os.system", "pipeline.masks.refine.Chain"]
+    with pytest.raises(ConfigError, match=r"manifest\.json: names os\.system"):
+        build_recorded(node, "manifest.json")
+
+
+def test_references_in_what_a_run_recorded_are_refused():
+    node = {
+        "_target_": "pipeline.masks.refine.Chain",
+        "steps": "${oc.create:{_target_: os.system}}",
+    }
+
+    with pytest.raises(ConfigError, match=r"manifest\.json: names \$\{\.\.\.\}"):
+        build_recorded(node, "manifest.json")
 
 
 def test_no_code_reads_what_could_run():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -56,10 +56,11 @@ def targets(settings: Any) -> Iterator[str]:
     """
     if is_dataclass(settings) and not isinstance(settings, type):
         settings = asdict(settings)
-    if isinstance(settings, Mapping):
-        if "_target_" in settings:
-            yield str(settings["_target_"])
-        for value in settings.values():
+    if isinstance(settings, Mapping) and "_target_" in settings:
+        yield str(settings["_target_"])
+    values = settings.values() if isinstance(settings, Mapping) else settings
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes):
+        for value in values:
             yield from targets(value)
 
 

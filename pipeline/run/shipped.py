@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -33,6 +34,7 @@ def build_recorded(node: Mapping[str, Any], where: str) -> Any:
         ConfigError: It names code that is no option of this project.
     """
     strange = [name for name in targets(node) if name not in shipped_targets()]
+    strange += ["${...}"] if "${" in json.dumps(node, default=str) else []  # makes anything
     if strange:
         raise ConfigError(
             f"{where}: names {', '.join(strange)}, which is no option of this project. A run's "

@@ -61,7 +61,7 @@ def test_an_image_is_augmented_by_epoch_and_random_seed(items, kind):
             transform = classifier_transform(32, (0.3, 1.0), 0.2, 10, vertical_flip=True)
             data = LabelledImages(items, transform, random_seed, 2)
         else:
-            transform = segmenter_transform(32, (0.5, 2), 0.2, (0.5, 0.5, 0.5))
+            transform = segmenter_transform(32, (0.5, 2), 0.2, IMAGENET.mean)
             data = MaskedImages(items, transform, random_seed, ground_truth)
         return data[epoch, 3][0]
 
@@ -122,7 +122,7 @@ def test_pictures_are_turned_upside_down_only_if_wanted(wanted):
     "make",
     [
         lambda jitter: classifier_transform(32, (1.0, 1.0), jitter, 0, vertical_flip=False),
-        lambda jitter: segmenter_transform(32, (1.0, 1.0), jitter, (0.5, 0.5, 0.5)),
+        lambda jitter: segmenter_transform(32, (1.0, 1.0), jitter, IMAGENET.mean),
     ],
 )
 def test_colours_change_by_the_jitter_and_both_sides_are_shown(make):
@@ -135,7 +135,7 @@ def test_colours_change_by_the_jitter_and_both_sides_are_shown(make):
 
 def test_the_range_of_scales_is_that_of_the_setting():
     """A picture of 32 px within 128 px of void shows its scale by its size."""
-    transform = segmenter_transform(128, (0.5, 2.0), 0.0, (0.5, 0.5, 0.5))
+    transform = segmenter_transform(128, (0.5, 2.0), 0.0, IMAGENET.mean)
     mask = np.ones((32, 32), np.uint8)
     transform.set_random_seed(0)
 

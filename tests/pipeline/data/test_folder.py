@@ -57,6 +57,34 @@ def test_adding_an_image_moves_no_other_one(mine):
     assert set(load(mine).val.ids) - {"new"} == before
 
 
+@pytest.mark.parametrize("val", [0.1, 0.2, 0.35, 0.5])
+def test_adding_as_many_images_again_moves_no_other_one(mine, val):
+    """A share by rank would hold out others as soon as there are more images."""
+    before, more = set(load(mine, val=val).val.ids), [f"new{k}" for k in range(40)]
+    for id_ in more:
+        Image.new("RGB", (6, 4)).save(mine / "images" / f"{id_}.png")
+    write_labels(mine, [*IDS, *more])
+
+    after = set(load(mine, val=val).val.ids)
+
+    assert after & set(IDS) == before
+    assert 0 < len(after & set(more)) < 30
+
+
+def test_images_are_in_the_order_of_their_ids_and_not_of_their_paths(tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    ids = ["a", "a-b", "a/b", "a.b"]
+    for id_ in ids:
+        Image.new("RGB", (6, 4)).save(tmp_path / "images" / f"{id_}.jpg")
+    write_labels(tmp_path, ids)
+
+    catalogue = load(tmp_path, val=0.001)
+
+    left = [id_ for id_ in ("a", "a-b", "a.b", "a/b") if id_ not in catalogue.val.ids]
+    assert list(catalogue.train.ids) == left
+    assert len(left) == 3
+
+
 def test_the_random_seed_chooses_the_held_out_images(mine):
     assert load(mine, random_seed=1).val == load(mine, random_seed=1).val
     assert load(mine, random_seed=1).val != load(mine, random_seed=2).val

@@ -48,6 +48,7 @@ def test_the_levels_by_hand(made):
     labels = made(threshold=0.55, foreground=0.7, background=0.4)
 
     assert labels["seeds"][0].tolist() == [1, 1, 3, 0]
+    assert labels["refined"][0].tolist() == [1, 1, 3, 0]
     assert labels["masks"][0].tolist() == [1, VOID, 3, 0]
 
 
@@ -90,6 +91,23 @@ def test_the_logits_are_the_classifiers_for_the_labels(copied):
     expected = compete(stored, logits, 3.0) ** run.settings.seed.power
     np.testing.assert_allclose(maps.read(item), expected, atol=1e-5)
     assert run.stage("pseudo_labels").path != copied.stage("pseudo_labels").path
+
+
+def test_classes_compete_at_the_finest_scale_of_the_maps(copied):
+    seen = []
+
+    class Network:
+        def logits(self, _image, size):
+            seen.append(size)
+            return np.zeros((len(copied.data.classes), 1, 1), np.float32)
+
+    run = with_settings(copied, seed={"competition": 3.0}, saliency={"scales": [0.5, 2.0, 1.0]})
+    item = run.data.train.items[0]
+
+    maps = seed_maps(job(run, "pseudo_labels"), Network)
+
+    assert maps.logits(item).shape == (len(item.labels), 1, 1)
+    assert seen == [2 * run.settings.saliency.size]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.base.errors import DataError, MissingArtifactError, StageIncompleteError
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
+from pipeline.masks.refine import NoRefinement
 from pipeline.run.building import build
 from pipeline.run.run import Run
 from pipeline.stages import relabel
@@ -81,6 +82,16 @@ def test_certainty_is_that_of_the_refined_label(tmp_path):
 
     made = {kind: read_label_image(tmp_path / kind / "photo.png").tolist() for kind in KINDS}
     assert made == {"seeds": [[0, 5]], "refined": [[5, 0]], "masks": [[255, 255]]}
+
+
+def test_a_label_of_exactly_the_least_confidence_is_kept(tmp_path):
+    Image.new("RGB", (3, 1)).save(tmp_path / "photo.png")
+    item = relabel.Item("photo", tmp_path / "photo.png", (4,))
+    probabilities = np.array([[[0.75, 0.25, 0.5]], [[0.25, 0.75, 0.5]]], np.float32)
+
+    relabel._Maker(tmp_path, 0.75, NoRefinement()).make(item, probabilities)
+
+    assert read_label_image(tmp_path / "masks" / "photo.png").tolist() == [[0, 5, 255]]
 
 
 def test_without_refinement_the_segmenter_alone_decides(damaged):

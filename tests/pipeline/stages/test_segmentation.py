@@ -67,8 +67,9 @@ def test_a_mean_of_weights_that_was_killed_ends_where_it_would_have_ended(
     [
         {"loss": {"_target_": "pipeline.tasks.losses.BalancedCrossEntropy"}, "void": "background"},
         {"loss": DICE, "freeze_until": "model.layer2"},
+        {"loss": DICE},
     ],
-    ids=["balanced", "dice"],
+    ids=["balanced", "dice-frozen", "dice"],
 )
 def test_every_recipe_trains_to_the_end_beside_the_first(copied, settings):
     first = copied.stage("segmentation")

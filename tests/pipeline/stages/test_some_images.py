@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.config import MaskedSplit, SaliencyConfig
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.commands import compare, report
-from pipeline.data.catalogue import Split, spaced
+from pipeline.data.catalogue import Catalogue, Item, Split, spaced
 from pipeline.data.palette import read_label_image
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import mask_path
+from pipeline.stages.maps import masked_split, scored_split
 from tests.pipeline.runs import check, do, with_settings
 
 
@@ -24,6 +26,20 @@ def test_only_the_asked_number_of_scored_images_get_masks_and_are_scored(copied)
     assert made < set(scored)
     assert len(made) == stage.summary["images"] == stage.summary["scores"]["images"] == 3
     assert run.stage("saliency").path != copied.stage("saliency").path
+
+
+def test_some_images_are_evenly_spaced_over_those_that_are_scored():
+    items = tuple(Item(name, Path(name), ()) for name in "abcdefghij")
+    data = Catalogue(
+        "toy", (), Split("train", items), Split("scored", items[:6]), Split("val", items[7:])
+    )
+    some, held_out = SaliencyConfig(images=3), SaliencyConfig(split=MaskedSplit.val, images=2)
+
+    assert masked_split(some, data).ids == scored_split(some, data).ids == ("a", "c", "e")
+    assert masked_split(SaliencyConfig(images=4), data.without_truth()).ids == tuple("acfh")
+    assert masked_split(held_out, data).ids == scored_split(held_out, data).ids == ("h", "i")
+    assert masked_split(SaliencyConfig(), data) == data.train
+    assert scored_split(SaliencyConfig(), data) == data.scored
 
 
 def test_an_image_has_the_same_masks_alone_or_among_all(copied):

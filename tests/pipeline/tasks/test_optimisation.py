@@ -75,23 +75,27 @@ class Trainer:
     estimated_stepping_batches = 5
 
 
+def classifier():
+    config = ClassifierConfig(library="timm", backbone="test_resnet", **SETTINGS)
+    return ClassifierTask.from_config(config, ("a", "b"))
+
+
+def segmenter():
+    config = SegmenterConfig(arch="linknet", encoder="tu-test_resnet", **SETTINGS)
+    return SegmenterTask.from_config(config, ("a", "b"))
+
+
 @pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        (ClassifierTask, ClassifierConfig(library="timm", backbone="test_resnet", **SETTINGS)),
-        (SegmenterTask, SegmenterConfig(arch="linknet", encoder="tu-test_resnet", **SETTINGS)),
-    ],
-    ids=["classifier", "segmenter"],
+    ("make", "pretrained"), [(classifier, "backbone."), (segmenter, "encoder.")]
 )
-def test_the_pretrained_part_has_the_lower_rate(kind, config):
-    task = kind.from_config(config, ("a", "b"))
-    head = "head." if kind is ClassifierTask else None
+def test_the_pretrained_part_has_the_lower_rate(make, pretrained):
+    task = make()
     task._trainer = Trainer()
     optimizer = task.configure_optimizers()["optimizer"]
 
     slow, fast = ({id(p) for p in group["params"]} for group in optimizer.param_groups)
     names = dict(task.network.named_parameters())
-    below = {n for n in names if (not n.startswith(head) if head else n.startswith("encoder."))}
+    below = {name for name in names if name.startswith(pretrained)}
     assert slow == {id(names[name]) for name in below}
     assert fast == {id(p) for name, p in names.items() if name not in below}
     assert [group["initial_lr"] for group in optimizer.param_groups] == [0.25, 0.5]

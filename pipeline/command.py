@@ -7,6 +7,10 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tsgb.explain.classifier import Classifier
 
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
 
@@ -35,8 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
     commands.add_parser("score", help="IoU and mIoU of two folders of label images")
-    add_commands(commands)
+    add_commands(commands, _trained_classifier)
     return execute(parser.parse_args(words))
+
+
+def _trained_classifier(path: str) -> Classifier:
+    """The classifier in a checkpoint, for ``tsgb explain``."""
+    from tsgb.explain.command import CommandError
+
+    missing = _missing_packages()
+    if missing:
+        raise CommandError(
+            f"--weights: {path!r} is a checkpoint that `tsgb run` trained. To read it, the extra "
+            f"{_EXTRA!r} is needed ({', '.join(missing)} are missing): pip install 'tsgb[{_EXTRA}]'"
+        )
+    from pipeline.base.errors import PipelineError
+    from pipeline.commands.explained import classifier_of  # needs these packages
+    from pipeline.stages.trained import given_classifier
+
+    try:
+        return classifier_of(given_classifier(path, "--weights"))
+    except PipelineError as error:
+        raise CommandError(f"--weights: {error}") from error
 
 
 def _run(words: Sequence[str]) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipeline.base.arrays import Image
@@ -15,10 +14,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.datasets import to_tensor
-from pipeline.data.headers import MAX_MEGAPIXELS, check_size
-from pipeline.data.images import read_image
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.networks.explained import ExplainedNetwork, fitted
-from pipeline.networks.pixels import resize, scaled_size
 from pipeline.report.pictures import encode_png
 from pipeline.run.building import build, name_of
 from pipeline.run.run import Run
@@ -26,22 +23,22 @@ from pipeline.tasks.saliency_predictor import SaliencyPredictor
 from tsgb.errors import TSGBError
 from tsgb.explain.classifier import Classifier, ClassifierError
 from tsgb.explain.explanation import explain
+from tsgb.explain.images import ImageError, Photo, TooLargeError, read_photo
 from tsgb.explain.names import UnknownClassError
 
 
 def run(run: Run) -> None:
     """Write the picture; without ``explain.classes`` that of the three most probable classes."""
     path, output = _image_path(run), _output_path(run)
-    check_size(path, run.settings.data.get("max_megapixels", MAX_MEGAPIXELS))
-    image = read_image(path)
+    photo = _photo(run, path)
     network = _network(run)
     method = _method(run, network)
     classifier = network.classifier
     try:
         found = explain(
-            _view(image, classifier.preprocessing.size),
+            classifier.preprocessing.view(photo.image),
             classifier,
-            _attribution(run, classifier, method, image),
+            _attribution(run, classifier, method, np.asarray(photo.image)),
             words=run.settings.explain.classes,
             title=f"{path.name}: {name_of(method)} of {classifier.name}",
         )
@@ -52,10 +49,21 @@ def run(run: Run) -> None:
     except TSGBError as error:
         raise ConfigError(f"explain: {classifier.name}: {error}") from error
     write_bytes(output, encode_png(found.picture))
+    if photo.note:
+        run.terminal.console.print(photo.note, markup=False)
     for chosen in found.classes:
         note = f" ({chosen.note})" if chosen.note else ""
         run.terminal.say(f"probability of {chosen.name}", f"{chosen.percent}{note}")
     run.terminal.say("picture", str(output))
+
+
+def _photo(run: Run, path: Path) -> Photo:
+    try:
+        return read_photo(path, run.settings.data.get("max_megapixels", MAX_MEGAPIXELS))
+    except TooLargeError as error:
+        raise ConfigError(f"explain.image: {error} See data.max_megapixels.") from error
+    except ImageError as error:
+        raise ConfigError(f"explain.image: {error}") from error
 
 
 def _image_path(run: Run) -> Path:
@@ -98,13 +106,6 @@ def _method(run: Run, network: ExplainedNetwork) -> dict[str, Any]:
             f"{run.settings.explain.model}; the method's own default is read instead."
         )
     return method
-
-
-def _view(image: Image, longer: int) -> Image:
-    """The whole image at the size on which the network was trained, RGB [H, W, 3]."""
-    pixels = to_tensor(image)[None].float()
-    resized = resize(pixels, scaled_size(image.shape[0], image.shape[1], longer))
-    return np.asarray(resized[0].round().to(torch.uint8).permute(1, 2, 0), dtype=np.uint8)
 
 
 def _attribution(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.base.errors import ConfigError
-from pipeline.networks.explained import ExplainedNetwork
+from pipeline.networks.explained import ExplainedNetwork, OwnPreprocessing
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
 from pipeline.stages.trained import given_classifier, load_classifier
 from pipeline.tasks.classifier import ClassifierTask
-from tsgb.explain.classifier import Classifier, Preprocessing, library_classifier
+from tsgb.explain.classifier import Classifier, library_classifier
 from tsgb.explain.networks import LIBRARIES, NetworkError
 from tsgb.explain.state_dicts import WeightsError
 
@@ -34,17 +34,21 @@ def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
     task = given or _own(run)
     ours, theirs = run.settings.classifier, task.settings
     same = {ours.middle_layer: theirs.middle_layer, ours.last_layer: theirs.last_layer}
-    size = theirs.size
-    found = Classifier(
-        name=f"{theirs.library}/{theirs.backbone}",
+    return ExplainedNetwork(classifier_of(task), lambda layer: same.get(layer, layer))
+
+
+def classifier_of(task: ClassifierTask) -> Classifier:
+    """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it."""
+    size = task.settings.size
+    return Classifier(
+        name=task.title,
         network=task.network,
         classes=task.classes,
-        preprocessing=Preprocessing(
+        preprocessing=OwnPreprocessing(
             size, size, task.colours.mean, task.colours.deviation, "bilinear"
         ),
         probabilities=torch.sigmoid,
     )
-    return ExplainedNetwork(found, lambda layer: same.get(layer, layer))
 
 
 def _own(run: Run) -> ClassifierTask:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.words import Word, quoted, read_word
+from pipeline.run.schema import CONFIGS
 
 SETTINGS = "settings.txt"
 _TITLE = """\
@@ -17,6 +20,10 @@ _TITLE = """\
 """
 # Settings of a single command, which the run does not keep.
 _PASSING = ("stage", "run_dir", "explain", "compare", "benchmark", "hydra")
+# Every place that names code; a key of a dictionary cannot be written in another way.
+_TARGET = re.compile(r"_target_(?:\s*[:=]\s*[\"']?([\w.]+))?")
+_LOSSES = "pipeline.tasks.losses."
+_REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another setting; resolvers can do anything
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,41 @@ class Remembered:
         return cls(path, tuple(read_word(line) for line in lines if line and line[0] != "#"))
 
     def without(self, given: Sequence[Word]) -> list[Word]:
-        """Those that the given words leave standing: a group chosen anew drops its own settings."""
+        """Those that the given words leave standing: a group chosen anew drops its own settings.
+
+        Raises:
+            ConfigError: One of them could run code. The folder may come from somebody else.
+        """
         keys = {word.key for word in given}
-        return [word for word in self.words if not {word.key, word.key.partition(".")[0]} & keys]
+        left = [word for word in self.words if not {word.key, word.key.partition(".")[0]} & keys]
+        for word in left:
+            if not _is_harmless(word):
+                raise ConfigError(
+                    f"{self.path}: {word}: a run's folder may not choose code outside of this "
+                    "project, nor what no run keeps, since it can come from anybody. If you "
+                    "trust it, give this setting in the command; else remove the line."
+                )
+        return left
+
+
+def _is_harmless(word: Word) -> bool:
+    """Whether a setting chooses among what this project ships, and names no other code."""
+    text = word.value or ""
+    if not re.fullmatch(r"[\w.]+", word.key) or word.key.partition(".")[0] in _PASSING:
+        return False
+    if "." not in word.key and not re.fullmatch(r"\w*", text.strip("\"'")):
+        return False  # a group as a list or a dictionary could load any file
+    if "${" in _REFERENCE.sub("", text):
+        return False
+    found = _TARGET.findall(str(word))
+    return all(name in _shipped() or name.startswith(_LOSSES) for name in found)
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    """Everything that the options of this project name as code."""
+    texts = (path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))
+    return frozenset(name for text in texts for name in _TARGET.findall(text) if name)
 
 
 def lasting(words: Iterable[Word]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.base.errors import ConfigError
 from pipeline.data.headers import MAX_MEGAPIXELS
 
 BACKGROUND = 0
@@ -76,6 +77,20 @@ class Catalogue:
             train=_without_masks(self.train),
             scored=Split(self.scored.name, ()),
             val=_without_masks(self.val),
+        )
+
+
+def check_object_value(value: int, classes: Sequence[str]) -> None:
+    """Refuse a value that no object in a mask can have.
+
+    Raises:
+        ConfigError: It is not in 1..255, or is not 1 although there are several classes.
+    """
+    if not 1 <= value <= VOID or (value != 1 and len(classes) > 1):
+        raise ConfigError(
+            f"data.object_value={value} with {len(classes)} classes: it is the value of the only "
+            f"class in its masks, 1 to {VOID}. In masks of several classes, class k of "
+            "data.classes has the value k, from 1."
         )
 
 

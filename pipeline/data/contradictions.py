@@ -3,11 +3,11 @@
 Single images contradict in every real data set: a small object is missing in a mask or in the
 labels. So a contradiction counts as a wrong reading only if it is systematic, by three rules:
 
-1. Most masks of labelled images hold void and no class at all. (Outlines are void in VOC too, but
-   around something.)
-2. Values exchanged for one another explain more than three times as many images as they are, where
-   an image counts that agrees with its labels under one reading only. Errors of labels cannot do
-   this: to agree with a wrong reading, an image must be wrong in two labels at once.
+1. Most masks of labelled images, and at least two, hold void and no class at all. (In VOC too
+   outlines are void, but around something.)
+2. Values exchanged for one another explain at least two images, and more than three times as many
+   as they do now, where an image counts that agrees with its labels under one reading only. Errors
+   of labels cannot do this: to agree with a wrong reading, an image must be wrong in two labels.
 3. Five images or more have a class in the mask or in the labels, and none in both. If a third of
    the labels of a class were missing, this would happen once in 3 ** 5 = 243 classes.
 
@@ -25,8 +25,8 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.data.catalogue import BACKGROUND, VOID
 
-_IMAGES_MIN = 2  # of rule 2: one image may be mistaken for another
-_TIMES = 3
+_IMAGES_MIN = 2  # of rules 1 and 2: one image may be an accident
+_TIMES = 3  # of rule 2
 _ENOUGH = 5  # images of rule 3
 _EXAMPLES = 3
 
@@ -95,7 +95,7 @@ def deviations(images: Iterable[Shown], classes: Sequence[str]) -> str | None:
 def _only_void(images: Sequence[Shown], classes: Sequence[str], *, truth: bool) -> str | None:
     labelled = [image for image in images if image.labels]
     void = [image for image in labelled if not image.masked and VOID in image.values]
-    if 2 * len(void) <= len(labelled):
+    if len(void) < _IMAGES_MIN or 2 * len(void) <= len(labelled):
         return None
     remedy = f"Masks of object or not do not say which of the {len(classes)} classes it is."
     if len(classes) == 1:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, at_most
-from pipeline.data.catalogue import Catalogue, Item, Split
-from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.catalogue import Catalogue, Item, Split, check_object_value
+from pipeline.data.class_names import read_classes, read_lines, suggestion
+from pipeline.data.found_files import MASK_SUFFIXES, files_by_id, folders_beside, other_files
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.data.ids import IMAGE_SUFFIXES, plain_id
 from pipeline.data.labels import Labels, read_csv_labels
 
@@ -20,6 +22,8 @@ def load_folder(
     val: float | Path | str = 0.2,
     masks: Path | str | None = None,
     classes: Sequence[str] | Path | str | None = None,
+    object_value: int = 1,
+    max_megapixels: float = MAX_MEGAPIXELS,
     random_seed: int = 0,
     name: str = "folder",
 ) -> Catalogue:
@@ -33,15 +37,17 @@ def load_folder(
         images: Folder with ``.jpg .jpeg .png .bmp .webp`` files.
         labels: CSV file of image labels in either layout of ``read_csv_labels``.
         val: Share of the images to hold out, in (0, 1), or a text file with one id per line.
-        masks: Folder of ground-truth PNGs named by id (0 background, class k at k + 1, 255
-            void). Only the fully supervised twin learns from them.
+        masks: Folder of ground-truth PNGs (or TIFF, BMP) named by id: 0 background, class
+            k at k + 1, 255 void. Only the fully supervised twin learns from them.
         classes: Class names in the order of the mask values, or a text file with one per line;
             None means the names in the CSV file in alphabetical order.
+        object_value: Value of the object in masks of a single class, such as 255.
+        max_megapixels: Larger images and masks are refused before they are decoded.
         random_seed: Seed of the random choice of held-out images.
         name: Name of the catalogue.
 
     Raises:
-        ConfigError: ``val`` is a share outside (0, 1).
+        ConfigError: ``val`` is a share outside (0, 1), or ``object_value`` cannot be.
         DataError: Images and labels do not match, two files have the same id, or an id of the
             list ``val`` is unknown.
     """
@@ -49,12 +55,14 @@ def load_folder(
     known, class_names = _read_labels(labels, classes)
     _check_matching(Path(images), Path(labels), set(files), set(known))
     held_out = _held_out(list(files), val, random_seed)
-    truth = {} if masks is None else _find_masks(Path(masks), files, held_out)
+    check_object_value(object_value, class_names)
+    truth, notes = ({}, ()) if masks is None else _find_masks(Path(masks), files, held_out)
     train = [id_ for id_ in files if id_ not in held_out]
     kept = [id_ for id_ in files if id_ in held_out]
 
     def split(title: str, ids: Sequence[str]) -> Split:
-        return Split(title, tuple(Item(i, files[i], known[i], truth.get(i)) for i in ids))
+        items = (Item(i, files[i], known[i], truth.get(i), object_value) for i in ids)
+        return Split(title, tuple(items))
 
     return Catalogue(
         name=name,
@@ -62,6 +70,8 @@ def load_folder(
         train=split("train", train),
         scored=split("train", [id_ for id_ in train if id_ in truth]),
         val=split("val", kept),
+        max_megapixels=max_megapixels,
+        notes=notes,
     )
 
 
@@ -78,7 +88,8 @@ def _find_images(folder: Path) -> dict[str, Path]:
     """Image files by id, in the order of their ids."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: this folder does not exist. Pass the folder that contains the images."
+            f"{folder}: this folder does not exist. Pass the folder that contains the images. "
+            f"{folders_beside(folder)}"
         )
     files: dict[str, Path] = {}
     problems = []
@@ -96,7 +107,7 @@ def _find_images(folder: Path) -> dict[str, Path]:
         )
     if not files:
         raise DataError(
-            f"{folder}: contains no image ({' '.join(IMAGE_SUFFIXES)}). "
+            f"{folder}: contains no image ({' '.join(IMAGE_SUFFIXES)}){other_files(folder)}. "
             "Pass the folder that contains the images."
         )
     return dict(sorted(files.items()))
@@ -104,12 +115,15 @@ def _find_images(folder: Path) -> dict[str, Path]:
 
 def _check_matching(folder: Path, csv: Path, files: set[str], rows: set[str]) -> None:
     problems = [f"{id_}: an image without a line in {csv.name}" for id_ in sorted(files - rows)]
-    problems += [f"{id_}: a line in {csv.name} without an image" for id_ in sorted(rows - files)]
+    problems += [
+        f"{id_}: a line in {csv.name} without an image{suggestion(id_, sorted(files - rows))}"
+        for id_ in sorted(rows - files)
+    ]
     if problems:
         raise DataError(
             f"{folder} and {csv} do not match: {len(problems)} id(s) are in only one of them.\n"
             f"{at_most(problems)}\nCorrect the CSV file. An id is the path inside the folder "
-            "without suffix."
+            f"without suffix. The folder contains {len(files)} images{other_files(folder)}."
         )
 
 
@@ -140,18 +154,27 @@ def _fraction(id_: str, random_seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _find_masks(folder: Path, files: dict[str, Path], held_out: set[str]) -> dict[str, Path]:
-    """Mask files by id; if one held-out image has a mask, all are expected to have one.
+def _find_masks(
+    folder: Path, files: dict[str, Path], held_out: set[str]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Mask files by id, and notes; if one held-out image has a mask, all are expected to have one.
 
     A held-out image without a mask is then reported by the check, not left out of the score.
     """
-    expected = {id_: folder / f"{id_}.png" for id_ in files}
-    found = {id_ for id_, path in expected.items() if path.is_file()}
+    if not folder.is_dir():
+        raise DataError(f"{folder}: this folder of masks does not exist. {folders_beside(folder)}")
+    present = files_by_id(folder.rglob("*"), folder, MASK_SUFFIXES)
+    found = present.keys() & files.keys()
+    others = sorted(present.keys() - files.keys())
     if not found:
+        example = f"; it contains {present[others[0]].name}, for example" if others else ""
         raise DataError(
-            f"{folder}: contains no mask for any of the {len(files)} images. Name each mask after "
-            f"its image, for example {next(iter(files))}.png, or leave out masks."
+            f"{folder}: contains no mask for any of the {len(files)} images{example}. Name each "
+            f"mask after its image, for example {next(iter(files))}.png, or leave out masks."
         )
+    notes = [f"{len(others)} of {len(present)} masks in {folder} belong to no image, for example "
+             f"{others[0]}"] if others else []  # fmt: skip
     if found & held_out:
         found |= held_out
-    return {id_: path for id_, path in expected.items() if id_ in found}
+    masks = {id_: present.get(id_, folder / f"{id_}.png") for id_ in files if id_ in found}
+    return masks, tuple(notes)

@@ -111,7 +111,7 @@ def chunks_fit(data: bytes) -> bool:
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
-    if b"Exif" not in data and b"eXIf" not in data:  # Pillow would decode a PNG to be sure
+    if data.startswith(_PNG) and b"eXIf" not in data:  # Pillow would decode it to be sure
         return 1
     found = image.getexif().get(_ORIENTATION, 1)
     return found if found in range(1, 9) else 1

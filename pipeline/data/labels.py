@@ -296,9 +296,8 @@ def _table_problems(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
 
 def _three_values(rows: Sequence[_Row]) -> list[str]:
     """A problem if both 0 and -1 occur: some use one of them for "unknown", some the other."""
-    where = {
-        value: row.line for row in rows for value in reversed(row.cells) if value in ("0", "-1")
-    }
+    backwards = [(value, row.line) for row in reversed(rows) for value in row.cells]
+    where = {value: line for value, line in backwards if value in ("0", "-1")}  # the first lines
     if len(where) < 2:
         return []
     return [

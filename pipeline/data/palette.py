@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
@@ -116,6 +116,11 @@ def _check_indices(path: Path | str, image: Image.Image) -> None:
         raise DataError(
             f"read_label_image: {path} is {image.format}, which changes label values near edges. "
             "Export the label images as PNG from the source."
+        )
+    turned = image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    if turned:  # Pillow 13 loses the turn
+        raise DataError(
+            f"read_label_image: {path} is a TIFF with an orientation. Save it as PNG, upright."
         )
     tiles = getattr(image, "tile", ())  # the decoder's instructions, with the bit depth
     narrow = image.mode == "L" and any(str(tile[3]).endswith(_NARROW_GREY) for tile in tiles)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import DataError, at_most
-from pipeline.data.catalogue import Catalogue, Item, Split
-from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.catalogue import Catalogue, Item, Split, check_object_value
+from pipeline.data.class_names import read_classes, read_lines, same_but_for_spelling
+from pipeline.data.found_files import MASK_SUFFIXES, files_by_id, folders_beside
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.data.ids import IMAGE_SUFFIXES, plain_id
 from pipeline.data.labels import Labels, read_csv_labels, read_xml_labels
 
@@ -20,6 +23,8 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The 20 VOC classes; class ``k`` has the value ``k + 1`` in the official masks."""
 
+_MASKS, _TRAIN_MASKS = "SegmentationClass", "SegmentationClassAug"
+
 
 def load_voc(
     root: Path | str,
@@ -29,8 +34,10 @@ def load_voc(
     val: Path | str = "val",
     labels: Path | str | None = None,
     classes: Sequence[str] | Path | str | None = None,
-    masks: str = "SegmentationClass",
-    train_masks: str = "SegmentationClassAug",
+    masks: str | None = _MASKS,
+    train_masks: str | None = _TRAIN_MASKS,
+    object_value: int = 1,
+    max_megapixels: float = MAX_MEGAPIXELS,
     year: str = "2012",
     download: bool = False,
     name: str = "voc",
@@ -51,13 +58,16 @@ def load_voc(
             in ``Annotations``.
         classes: Class names in the order of the mask values, or a text file with one per line;
             None means the 20 VOC classes.
-        masks: Folder of the official masks, for ``scored`` and ``val``.
+        masks: Folder of the official masks, for ``scored`` and ``val``; None for none.
         train_masks: Folder of the masks of ``train``, used only by the fully supervised twin.
+        object_value: Value of the object in masks of a single class, such as 255.
+        max_megapixels: Larger images and masks are refused before they are decoded.
         year: Year of the challenge, as in ``VOCdevkit/VOC2012``.
         download: Download the official archive if ``root`` does not contain the data set.
         name: Name of the catalogue.
 
     Raises:
+        ConfigError: ``object_value`` cannot be.
         DataError: A folder or list is missing, an image has no labels, ``scored`` is not part of
             ``train``, or an id is in both ``train`` and ``val``.
     """
@@ -66,6 +76,8 @@ def load_voc(
         _download(Path(root), year)
     source = _Source.find(Path(root), year, masks, train_masks)
     class_names = read_classes(VOC_CLASSES if classes is None else classes)
+    check_object_value(object_value, class_names)
+    source = replace(source, object_value=object_value)
     lists = {"train": source.list_of(train), "val": source.list_of(val)}
     lists["scored"] = [] if scored is None else source.list_of(scored)
     _check_splits(lists, str(train), str(scored), str(val))
@@ -76,6 +88,8 @@ def load_voc(
         train=source.train_split(_title(train), lists["train"], known),
         scored=source.scored_split(_title(scored or "none"), lists["scored"], known),
         val=source.scored_split(_title(val), lists["val"], known),
+        max_megapixels=max_megapixels,
+        notes=source.unused_masks({*lists["train"], *lists["val"]}),
     )
 
 
@@ -88,9 +102,10 @@ class _Source:
     masks: dict[str, Path]
     train_masks: dict[str, Path]
     mask_folder: Path
+    object_value: int = 1
 
     @classmethod
-    def find(cls, root: Path, year: str, masks: str, train_masks: str) -> _Source:
+    def find(cls, root: Path, year: str, masks: str | None, train_masks: str | None) -> _Source:
         folder = _find_folder(root, year)
         if folder is None:
             raise DataError(
@@ -100,9 +115,9 @@ class _Source:
         return cls(
             folder=folder,
             images=_files(folder / "JPEGImages", IMAGE_SUFFIXES),
-            masks=_files(folder / masks, (".png",)),
-            train_masks=_files(folder / train_masks, (".png",)),
-            mask_folder=folder / masks,
+            masks=_masks(folder, masks, _MASKS, "data.masks"),
+            train_masks=_masks(folder, train_masks, _TRAIN_MASKS, "data.train_masks"),
+            mask_folder=folder / (masks or _MASKS),
         )
 
     def list_of(self, split: Path | str) -> list[str]:
@@ -112,7 +127,7 @@ class _Source:
             path = self.folder / "ImageSets" / "Segmentation" / f"{split}.txt"
         if not path.is_file():
             raise DataError(_missing_list(str(split), path))
-        ids = [_listed_id(line) for line in read_lines(path, "one image id per line")]
+        ids = [_listed_id(line, self.images) for line in read_lines(path, "one image id per line")]
         repeated = [id_ for id_, count in Counter(ids).items() if count > 1]
         if repeated:
             raise DataError(
@@ -133,9 +148,18 @@ class _Source:
         expected = {id_: self.masks.get(id_, self.mask_folder / f"{id_}.png") for id_ in ids}
         return Split(name, tuple(self._item(id_, labels, expected[id_]) for id_ in ids))
 
+    def unused_masks(self, ids: set[str]) -> tuple[str, ...]:
+        """A note for each folder of masks of which none belongs to a listed image."""
+        return tuple(
+            f"none of the {len(masks)} masks in {next(iter(masks.values())).parent} belongs to a "
+            f"listed image, for example {min(masks)}"
+            for masks in (self.masks, self.train_masks)
+            if masks and ids.isdisjoint(masks)
+        )
+
     def _item(self, id_: str, labels: Labels, mask: Path | None) -> Item:
         image = self.images.get(id_, self.folder / "JPEGImages" / f"{id_}.jpg")
-        return Item(id_, image, labels.get(id_, ()), mask)
+        return Item(id_, image, labels.get(id_, ()), mask, self.object_value)
 
 
 def _find_folder(root: Path, year: str) -> Path | None:
@@ -145,19 +169,35 @@ def _find_folder(root: Path, year: str) -> Path | None:
 
 def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Files of a folder by stem; if two files share a stem, the earlier suffix wins."""
-    if not folder.is_dir():
+    return files_by_id(folder.iterdir(), folder, suffixes) if folder.is_dir() else {}
+
+
+def _masks(voc: Path, name: str | None, default: str, setting: str) -> dict[str, Path]:
+    """Masks by id; a missing folder is refused unless it is the default, which nobody named."""
+    if name is None:
         return {}
-    found: dict[str, Path] = {}
-    for suffix in suffixes:
-        for path in folder.glob(f"*{suffix}"):
-            found.setdefault(path.stem, path)
-    return found
+    folder = voc / name
+    spellings = {same_but_for_spelling(path.name) for path in voc.iterdir()}
+    misspelt = name != default or same_but_for_spelling(name) in spellings
+    if misspelt and not folder.is_dir():
+        raise DataError(
+            f"{setting}: there is no folder {folder}. {folders_beside(folder)} {setting}=null is "
+            "for a data set without masks."
+        )
+    return _files(folder, MASK_SUFFIXES)
 
 
-def _listed_id(line: str) -> str:
-    """The id in a line ``2007_000032`` or ``/JPEGImages/2007_000032.jpg /Masks/....png``."""
-    entry = line.split()[0]
-    return Path(entry).stem if "/" in entry else plain_id(entry)
+def _listed_id(line: str, images: Container[str]) -> str:
+    """The id in a line of a list.
+
+    The line may be an id, with spaces in it or with a number behind it as in VOC's lists of one
+    class, or a pair ``/JPEGImages/2007_000032.jpg /Masks/2007_000032.png``.
+    """
+    path = re.match(r".+?\.\w+(?=\s|$)", line) or re.match(r"\S+", line)
+    first = path[0] if path else line
+    readings = (plain_id(line), Path(first).stem, line.split()[0])
+    known = [id_ for id_ in readings if id_ in images]
+    return known[0] if known else readings["/" in line]
 
 
 def _title(split: Path | str) -> str:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tsgb.explain.classifier import Classifier
+from pipeline.networks.pixels import scaled_size
+from tsgb.explain.classifier import Classifier, Preprocessing
+
+
+class OwnPreprocessing(Preprocessing):
+    """How the pipeline shows a whole image to a network that it trained: by its longer side."""
+
+    def whole(self, sides: tuple[int, int], size: int) -> tuple[int, int]:
+        """Sides in px, width first, at which the network sees the whole of an image."""
+        width, height = sides
+        return scaled_size(height, width, size)[::-1]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pipeline.report.rendering import (
     Pictures,
     columns_of,
     csv_table,
+    markdown,
     markdown_table,
     render_html,
 )
@@ -187,10 +188,11 @@ def as_markdown(page: Page) -> str:
         [result.name, *(shown(result.value(metric.key), metric) for metric in page.metrics)]
         for result in page.results
     ]
-    notes = [f"- {result.name}: {result.note}" for result in page.results if result.note]
-    notes += [f"- pairs of an image and a class: {page.pairs}"]
-    notes += [f"- {name}: {value}" for name, value in page.notes.items()]
-    return "\n".join([f"# {page.title}", "", *markdown_table(titles, rows), "", *notes, ""])
+    notes = {result.name: result.note for result in page.results if result.note}
+    notes |= {"pairs of an image and a class": str(page.pairs), **page.notes}
+    lines = [f"- {markdown(f'{name}: {note}')}" for name, note in notes.items()]
+    title = f"# {markdown(page.title)}"
+    return "\n".join([title, "", *markdown_table(titles, rows), "", *lines, ""])
 
 
 def as_csv(results: Sequence[Result]) -> str:

@@ -106,7 +106,8 @@ def _bars(axes: Axes, panel: _Panel) -> None:
             )  # fmt: skip
     note = "◇ oracle, not a result" if any(panel.oracles) else " "
     axes.set_title(f"{panel.title}, %", fontsize=10, loc="left", parse_math=False)
-    axes.set_xlabel(measure.note if measure.kind == SEGMENTER else note, fontsize=8, color="0.35")
+    below = measure.note if measure.kind == SEGMENTER else note
+    axes.set_xlabel(below, fontsize=8, color="0.35", parse_math=False)
     axes.tick_params(labelsize=8)
     plain_look(axes)
     axes.grid(visible=False, axis="y")

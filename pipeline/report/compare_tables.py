@@ -26,7 +26,7 @@ from pipeline.report.comparison import (
     total_seconds,
 )
 from pipeline.report.page import duration, percent
-from pipeline.report.rendering import csv_table, markdown_table
+from pipeline.report.rendering import csv_table, markdown, markdown_table
 
 _SHORT = {
     "classifier": "AP", "seed": "seed", ORACLE: "oracle", "refined": "refined", "masks": "masks",
@@ -93,21 +93,22 @@ def _spread_text(spread: Spread | None) -> str:
 
 def as_markdown(page: Page) -> str:
     """All tables in Markdown, followed by notes on how they were made."""
-    lines = [f"# {page.title}", ""]
+    lines = [f"# {markdown(page.title)}", ""]
     for section in page.sections:
-        lines += [f"## {section.title}", "", *_pivot_lines(section)]
+        lines += [f"## {markdown(section.title)}", "", *_pivot_lines(section)]
         head, rows = text_rows(section)
-        lines += [section.changed_from, ""] if section.ablation else []
-        lines += [f"Sorted: {section.order}.", ""]
+        lines += [markdown(section.changed_from), ""] if section.ablation else []
+        lines += [f"Sorted: {markdown(section.order)}.", ""]
         lines += [*markdown_table(head, rows, len(section.setting_titles)), ""]
-        lines += [f"- {measure.title}: {measure.note}" for measure in section.measures
+        lines += [f"- {measure.title}: {markdown(measure.note)}" for measure in section.measures
                   if measure.note]  # fmt: skip
-        lines += [f"- {remark}" for remark in section.remarks]
+        lines += [f"- {markdown(remark)}" for remark in section.remarks]
         lines += ["", *_time_lines(section), "", *_class_lines(section)]
     if page.loose_ends:
         lines += ["## Not in the tables", ""]
-        lines += [*(f"- {name}: {reason}" for name, reason in page.loose_ends), ""]
-    lines += ["## How it was made", "", *(f"- {k}: {v}" for k, v in page.notes.items()), ""]
+        lines += [*(f"- {markdown(f'{name}: {why}')}" for name, why in page.loose_ends), ""]
+    notes = [f"- {markdown(f'{name}: {value}')}" for name, value in page.notes.items()]
+    lines += ["## How it was made", "", *notes, ""]
     return "\n".join(lines)
 
 
@@ -148,7 +149,7 @@ def _class_lines(section: Section) -> list[str]:
             + [_spread_text(alike[0].class_spread(table.measure.key, n)) for n in table.classes]
             for alike in table.rows
         ]
-        lines += [f"By class, %: {table.title}", ""]
+        lines += [f"By class, %: {markdown(table.title)}", ""]
         lines += [*markdown_table(["no.", *table.classes], rows), ""]
     return lines
 

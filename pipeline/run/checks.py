@@ -77,12 +77,12 @@ class Checks:
 
     def _warn_of_toy_recipe(self) -> None:
         """The defaults are made for the built-in pictures; on photos they are a toy."""
-        config = self.settings.classifier
+        config, data = self.settings.classifier, self.run.data
         if config.backbone == _TOY and self.settings.data["_target_"] != _TOY_DATA:
             self.run.terminal.warn(
-                f"classifier.backbone={_TOY} is the recipe of the built-in pictures: a small "
-                f"network that learns from noise (weights={config.weights}) at {config.size} px. "
-                "For photos add experiment=photos to the command, before data=..."
+                f"the recipe is that of the built-in pictures: classifier.backbone={_TOY} learns "
+                f"from noise at {config.size} px. For photos such as those of {data.name}, add "
+                "experiment=photos to the command"
             )
 
     def saliency(self) -> None:

@@ -57,16 +57,21 @@ class RunContext:
         """
         data: Catalogue = build(self.settings.data, "data")
         record = DataRecord(self.folder)
-        if not record.knows(data):
-            record.refuse_another(data)
-            with self.terminal.progress("checking data", 0) as step:
-                found = check_catalogue(data, progress=step)
-            record.write(data, found.notes)
-            self.terminal.table(f"{data.name}: {'; '.join(found.facts)}", HEADER, found.rows)
-        for note in record.notes:
+        notes = record.notes if record.knows(data) else self._checked(data, record)
+        record.write(data, notes)
+        for note in notes:
             self.terminal.warn(note)
-        record.write(data, record.notes)
         return data
+
+    def _checked(self, data: Catalogue, record: DataRecord) -> list[str]:
+        """Check the data, show what was understood, and return what may be a mistake."""
+        record.refuse_another(data)
+        with self.terminal.progress("checking data", 0) as step:
+            found = check_catalogue(data, progress=step)
+        self.terminal.table(data.name, HEADER, found.rows)
+        for fact in found.facts:
+            self.terminal.note(fact)
+        return found.notes
 
     @cached_property
     def data_version(self) -> str:

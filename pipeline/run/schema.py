@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def named_after(folder: str) -> str:
         >>> named_after("/work/weld seams/images")
         'weld_seams'
     """
-    parts = Path(folder).expanduser().absolute().parts[1:]
+    path = os.path.normpath(Path(folder).expanduser().absolute())  # no name is ".."
+    parts = Path(path).parts[1:]
     names = [name for name in parts if name.lower() not in _COMMON]
     return re.sub(r"[^\w.-]+", "_", names[-1] if names else "data")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.base.files import write_bytes
+from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.stages.job import Job
 from pipeline.stages.predictions import evaluated_split, prediction_path
@@ -18,7 +21,13 @@ def export_for_server(job: Job) -> list[tuple[str, str]]:
     if not config.export:
         return []
     target = job.folder / _LAYOUT
+    void = 0
     for item in evaluated_split(config, job.data).items:
         labels = read_label_image(prediction_path(config, job.folder, item))
-        write_bytes(target / f"{item.id}.png", encode_label_image(labels))
-    return [("for the VOC server", str(target))]
+        void += bool((labels == VOID).any())
+        known = np.where(labels == VOID, BACKGROUND, labels)  # the server knows classes only
+        write_bytes(target / f"{item.id}.png", encode_label_image(known))
+    lines = [("for the VOC server", str(target))]
+    if void:
+        lines.append(("void written as background", f"in {void} images, for the VOC server"))
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from pipeline.base.config import MaskedSplit, SaliencyConfig
 from pipeline.data.catalogue import Catalogue, Item, Split, spaced
 from pipeline.stages.own_files import read_own
+
+_MOST = 2**26  # bytes of one map: float32, of an image of 268 megapixels
 
 
 def masked_split(config: SaliencyConfig, data: Catalogue) -> Split:
@@ -48,6 +51,10 @@ def read_maps(folder: Path, item: Item) -> NDArray[np.float32]:
 
 
 def _load(path: Path, classes: int) -> NDArray[np.float32]:
+    with zipfile.ZipFile(path) as archive:  # before numpy, which advises to trust what is none
+        size = archive.getinfo("maps.npy").file_size
+    if size > classes * _MOST:
+        raise ValueError(f"{size} bytes for {classes} classes")
     with path.open("rb") as stream, np.load(stream) as content:
         maps = np.asarray(content["maps"], dtype=np.float32)
     if maps.ndim != 3 or len(maps) != classes:

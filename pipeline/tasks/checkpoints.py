@@ -11,6 +11,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import atomic_path
+from tsgb.explain.state_dicts import is_packed
 
 PREVIOUS = ".previous"  # ends the name of the checkpoint before the last one, while training
 
@@ -71,5 +72,7 @@ def check_whole(path: Path) -> None:
         raise
     except Exception as error:  # zipfile has one for each thing that can be wrong
         raise DataError(f"{path}: damaged, or no checkpoint ({error}).") from error
+    if is_packed(path):
+        raise DataError(f"{path}: no checkpoint (its records are compressed).")
     if damaged is not None:
         raise DataError(f"{path}: damaged (the checksum of {damaged} is wrong).")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
-from torchmetrics.classification import MultilabelAveragePrecision
+from torchmetrics.classification import BinaryAveragePrecision
 
 from pipeline.base.config import ClassifierConfig
 from pipeline.networks.backbones import ClassifierNet, build_classifier
@@ -45,7 +45,8 @@ class ClassifierTask(NetworkTask):
             "classifier.freeze_until",
             statistics=self.settings.freeze_batchnorm,
         )
-        self.average_precision = MultilabelAveragePrecision(len(classes), average="none")
+        # One for each class: torchmetrics' multi-label metric refuses a single class.
+        self.average_precisions = nn.ModuleList(BinaryAveragePrecision() for _ in classes)
 
     @property
     def title(self) -> str:
@@ -71,14 +72,15 @@ class ClassifierTask(NetworkTask):
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Collect probabilities for the average precision."""
         images, labels = batch
-        self.average_precision.update(self(images).float(), labels.int())
+        probabilities = self(images).float().sigmoid()
+        for k, metric in enumerate(self.average_precisions):
+            metric.update(probabilities[:, k], labels[:, k].int())  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         """Log the average precision of each class; it is undefined for classes without images."""
-        per_class = self.average_precision.compute()
-        self.average_precision.reset()
-        for name, value in zip(self.classes, per_class, strict=True):
-            self.log(f"AP/{name}", value)
+        for name, metric in zip(self.classes, self.average_precisions, strict=True):
+            self.log(f"AP/{name}", metric.compute())  # type: ignore[operator]
+            metric.reset()  # type: ignore[operator]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Two learning rates, each with a polynomial schedule over the steps."""

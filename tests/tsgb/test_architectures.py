@@ -33,7 +33,7 @@ TABLE = {
     "mobilenet_v2":              ("right",    "right",    "right", "right", "right",  "right"),
     "efficientnet_b0":           ("right",    "silu",     "silu",  "right", "right",  "right"),
     "regnet_x_400mf":            ("right",    "right",    "right", "right", "right",  "right"),
-    "squeezenet1_1":             ("no layer", "right",    "right", "right", "right",  "right"),
+    "squeezenet1_1":             ("gated",    "right",    "right", "right", "right",  "right"),
     "convnext_tiny":             ("no mean",  "norm",     "norm",  "norm",  "right",  "right"),
     "timm:resnet50":             ("right",    "right",    "right", "right", "right",  "right"),
     "timm:res2net50_26w_4s":     ("right",    "right",    "right", "right", "right",  "right"),
@@ -43,9 +43,10 @@ TABLE = {
 }  # fmt: skip
 
 REASONS = {
-    "no mean": r"the Linear layer receives .* which is not the spatial mean .* or use GradCAM\.$",
-    "no layer": r"the logits do not come from one classifier layer but from the image, past every "
-    r"such layer.* or use GradCAM\.$",
+    "no mean": r"the classifier receives .* which is neither the spatial mean nor the sum .* or "
+    r"use GradCAM\.$",
+    "gated": r"the logits are not the output of .* 1 x 1 convolution, nor its mean or sum over the "
+    r"pixels \(an activation function .* or use GradCAM\.$",
     "silu": r"there is no backward rule for the operation 'silu' .* such as GradCAM\.$",
     "norm": r"there is no backward rule for the operation 'layer_norm' .* such as GradCAM\.$",
     "tokens": r"the last activation with positions is the output of 'layer_norm', \(2, 17, 192\), "

@@ -47,20 +47,26 @@ class Preprocessing:
 
         Args:
             image: A Pillow image in RGB.
-            size: Length of the shorter side in px; None takes that of the network's input.
+            size: Length of the shorter side in px (for a network that the pipeline trained, of the
+                longer side); None takes that of the network's input.
             crop: Cut out the middle square, at the zoom at which the network was tested; else the
                 whole image is kept.
         """
         size = self.size if size is None else size
-        side = int(size * self.resize / self.size) if crop else size
-        shorter = min(image.size)
-        width, height = (side if n == shorter else int(side * n / shorter) for n in image.size)
+        if not crop:
+            return np.asarray(self._resized(image, self.whole(image.size, size)), dtype=np.uint8)
+        width, height = _by_shorter_side(image.size, int(size * self.resize / self.size))
+        left, top = round((width - size) / 2), round((height - size) / 2)
+        square = self._resized(image, (width, height)).crop((left, top, left + size, top + size))
+        return np.asarray(square, dtype=np.uint8)
+
+    def whole(self, sides: tuple[int, int], size: int) -> tuple[int, int]:
+        """Sides in px, width first, at which the network sees the whole of an image."""
+        return _by_shorter_side(sides, size)
+
+    def _resized(self, image: Any, sides: tuple[int, int]) -> Any:
         pillow = optional_package("PIL.Image", "tsgb explain")
-        resized = image.resize((width, height), pillow.Resampling[self.resampling.upper()])
-        if crop:
-            left, top = round((width - size) / 2), round((height - size) / 2)
-            resized = resized.crop((left, top, left + size, top + size))
-        return np.asarray(resized, dtype=np.uint8)
+        return image.resize(sides, pillow.Resampling[self.resampling.upper()])
 
     def tensor(self, view: Picture) -> Tensor:
         """The input of the network, [1, 3, H, W], for a picture RGB [H, W, 3]."""
@@ -73,6 +79,12 @@ class Preprocessing:
             for values in (self.mean, self.deviation)
         )
         return (pixels.float() / 255 - mean) / deviation
+
+
+def _by_shorter_side(sides: tuple[int, int], shorter: int) -> tuple[int, int]:
+    least = min(sides)
+    width, height = (shorter if n == least else int(shorter * n / least) for n in sides)
+    return width, height
 
 
 def softmax(logits: Tensor) -> Tensor:

@@ -4,19 +4,20 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tsgb
-from tsgb._optional import optional_package
 from tsgb.draw import Picture, save
 from tsgb.errors import TSGBError
 from tsgb.explain.classifier import Classifier, ClassifierError, library_classifier
 from tsgb.explain.explanation import explain
+from tsgb.explain.images import MAX_MEGAPIXELS, ImageError, Photo, TooLargeError, read_photo
 from tsgb.explain.names import UnknownClassError, similar
 from tsgb.explain.networks import LIBRARIES, NetworkError
-from tsgb.explain.state_dicts import WeightsError
+from tsgb.explain.state_dicts import WeightsError, is_checkpoint
 from tsgb.index import methods
 from tsgb.method import Method
 
@@ -28,7 +29,11 @@ examples:
   tsgb explain dog.jpg --model resnet50 --target dog --out map.png
   tsgb explain dog.jpg --model mobilenet_v2 --layer features.13 --target "golden retriever" tabby
   tsgb explain dog.jpg --model resnet18 --method grad_cam --weights none    (no download)
+  tsgb explain dog.jpg --weights last.ckpt              (a classifier that `tsgb run` trained)
 """
+
+ReadCheckpoint = Callable[[str], Classifier]
+"""Makes the classifier in a checkpoint of the pipeline; raises CommandError."""
 
 
 class CommandError(TSGBError, ValueError):
@@ -64,7 +69,19 @@ def execute(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def add_commands(commands: "Commands") -> None:
+def without_pipeline(path: str) -> Classifier:
+    """Says what the file is, for a command that cannot read it.
+
+    Raises:
+        CommandError: Always.
+    """
+    raise CommandError(
+        f"--weights: {path!r} is a checkpoint that `tsgb run` trained, and the pipeline is needed "
+        "to read it. Install it, pip install 'tsgb[pipeline]', and use the command tsgb."
+    )
+
+
+def add_commands(commands: "Commands", read_checkpoint: ReadCheckpoint = without_pipeline) -> None:
     """Add ``explain`` and ``methods``; :func:`execute` runs what their parsers return."""
     table = commands.add_parser("methods", help="list the methods")
     table.set_defaults(answer=_methods)
@@ -72,14 +89,15 @@ def add_commands(commands: "Commands") -> None:
         "explain", help="explain an image in a picture", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(answer=_explain)
+    parser.set_defaults(answer=partial(_explain, read_checkpoint))
     add = parser.add_argument
     add("image", metavar="IMAGE", type=Path, help="a JPEG, PNG or WebP file")
-    add("--model", metavar="NAME", required=True, help="network of the library, such as resnet50")
+    add("--model", metavar="NAME", help="network of the library, such as resnet50")
     add("--library", choices=LIBRARIES, default="torchvision",
         help="library of the network; default: torchvision")  # fmt: skip
     add("--weights", metavar="PATH|download|none", default="download",
-        help="a state dict, the library's best, or random ones; default: download")  # fmt: skip
+        help="a state dict or a checkpoint of `tsgb run` (then without --model), the library's "
+        "best, or random ones; default: download")  # fmt: skip
     add("--method", metavar="NAME", default="tsgb", help="see 'tsgb methods'; default: tsgb")
     add("--layer", metavar="NAME", help="where the map is read, as in model.named_modules()")
     add("--target", metavar="CLASS", nargs="+", action="extend",
@@ -90,6 +108,8 @@ def add_commands(commands: "Commands") -> None:
         help="shorter side of the image in px; default: the network's own")  # fmt: skip
     add("--crop", action="store_true",
         help="show the network only the middle square, as in its test; default: all")  # fmt: skip
+    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
+        help=f"refuse larger images before decoding them; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
     add("--out", metavar="PATH", type=Path,
         help="the picture, such as map.png; default: IMAGE_METHOD.png in this folder")  # fmt: skip
 
@@ -107,17 +127,17 @@ def _methods(_: argparse.Namespace) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _explain(wanted: argparse.Namespace) -> str:
+def _explain(read_checkpoint: ReadCheckpoint, wanted: argparse.Namespace) -> str:
     """Write the picture and say in one line what it shows."""
     if wanted.size is not None and wanted.size < 1:
         raise CommandError(f"--size: {wanted.size} px is too small. Give 1 or more.")
-    image = _read_image(wanted.image)
+    photo = _photo(wanted.image, wanted.megapixels)
     method_class = method_named(wanted.method)
     out = wanted.out or Path(f"{wanted.image.stem}_{method_class.facts.name}.png")
     options = method_options(method_class, wanted.layer, wanted.option)
-    classifier = _classifier(wanted.library, wanted.model, wanted.weights)
+    classifier = _classifier(wanted, read_checkpoint)
     method = _made(method_class, classifier, options)
-    view = classifier.preprocessing.view(image, wanted.size, crop=wanted.crop)
+    view = classifier.preprocessing.view(photo.image, wanted.size, crop=wanted.crop)
     source = f"{method_class.__name__} of {classifier.name}"
     title = f"{wanted.image.name}: {source}"
     try:
@@ -130,6 +150,8 @@ def _explain(wanted: argparse.Namespace) -> str:
             "takes squares of one size only."
         ) from error
     _save(out, found.picture)
+    if photo.note:
+        sys.stderr.write(f"tsgb: {photo.note}\n")
     return f"{out}: {source}: {', '.join(map(str, found.classes))}"
 
 
@@ -140,28 +162,39 @@ def _save(path: Path, picture: Picture) -> None:
         raise CommandError(f"--out: {error}") from error
 
 
-def _read_image(path: Path) -> Any:
-    """The file as Pillow's RGB image, turned upright as its EXIF data say."""
-    pillow = optional_package("PIL.Image", "tsgb explain")
-    upright = optional_package("PIL.ImageOps", "tsgb explain").exif_transpose
-    if not path.is_file():
-        raise CommandError(f"IMAGE: there is no file {str(path)!r}. Check the path.")
+def _photo(path: Path, max_megapixels: float) -> Photo:
     try:
-        with pillow.open(path) as file:
-            return upright(file).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a broken PNG
-        raise CommandError(
-            f"IMAGE: {str(path)!r} cannot be read ({error}). Give a JPEG, PNG or WebP file."
-        ) from error
+        return read_photo(path, max_megapixels)
+    except ImageError as error:
+        remedy = " See --megapixels." if isinstance(error, TooLargeError) else ""
+        raise CommandError(f"IMAGE: {error}{remedy}") from error
 
 
-def _classifier(library: str, name: str, weights: str) -> Classifier:
+def _classifier(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
+    """The classifier of a library, or the one in a checkpoint of the pipeline."""
     try:
-        return library_classifier(library, name, weights)
+        if wanted.weights not in ("download", "none") and is_checkpoint(wanted.weights):
+            return _trained(wanted, read_checkpoint)
+        if wanted.model is None:
+            raise CommandError(
+                "--model: not given. Name a network, such as resnet50; only a checkpoint of "
+                "`tsgb run`, as --weights, needs none."
+            )
+        return library_classifier(wanted.library, wanted.model, wanted.weights)
     except NetworkError as error:
         raise CommandError(f"--model: {error} See also --library and --weights.") from error
     except WeightsError as error:
         raise CommandError(f"--weights: {error}") from error
+
+
+def _trained(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
+    found = read_checkpoint(wanted.weights)
+    if wanted.model not in (None, found.name, found.name.partition("/")[2]):
+        raise CommandError(
+            f"--model: {wanted.model!r} is given, but {wanted.weights!r} is a checkpoint of "
+            f"{found.name}. Leave --model out; a checkpoint names its network."
+        )
+    return found
 
 
 def _made(method: type[Method], classifier: Classifier, options: Mapping[str, Any]) -> Method:

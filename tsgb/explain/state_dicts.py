@@ -1,5 +1,6 @@
 """State dicts from files, copied strictly: every tensor that is needed, in the right shape."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tsgb.errors import TSGBError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training programs save
+_PREFIXES = ("module.", "_orig_mod.")  # of wrappers around the network
 _COUNTER = "num_batches_tracked"  # of batch norm; files of old versions of torch lack it
 _LISTED = 10  # tensors in a message
 
@@ -22,10 +24,12 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     Args:
         path: A file that ``torch.save`` wrote: a state dict, alone or under one of the keys
-            ``state_dict``, ``model`` and ``model_state_dict``.
+            ``state_dict``, ``model`` and ``model_state_dict``. The prefixes ``module.`` and
+            ``_orig_mod.`` are dropped if all names have them.
 
     Raises:
-        WeightsError: The file does not exist, is not a file of tensors, or holds none.
+        WeightsError: The file does not exist, is not a file of tensors, or holds none, or it is a
+            checkpoint of the pipeline.
 
     Example:
         >>> import tempfile
@@ -34,20 +38,13 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         ...     sorted(read_state_dict(f"{folder}/weights.pth"))
         ['bias', 'weight']
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    content = _content(Path(path).expanduser())
+    if _is_checkpoint(content):
         raise WeightsError(
-            f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
-            "the words none and download."
+            f"{str(path)!r} is a checkpoint that `tsgb run` trained. It holds its network and "
+            "class names besides the weights, and is understood as a whole: by `tsgb explain "
+            "--weights` without --model, and by explain.checkpoint of `tsgb run stage=explain`."
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file raises almost anything
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{str(path)!r} cannot be read as a file of tensors ({reason}). Save the "
-            "state dict alone, with torch.save(model.state_dict(), path)."
-        ) from error
     tensors = _tensors(content)
     if not tensors:
         raise WeightsError(
@@ -57,13 +54,85 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     return tensors
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file of torch has compressed records; False for any other file.
+
+    torch reads them, so that a small file could fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """True for a checkpoint that the pipeline of this distribution trained, ``tsgb run``.
+
+    Args:
+        path: A file that ``torch.save`` wrote.
+
+    Raises:
+        WeightsError: The file does not exist or is not a file of tensors.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"model": nn.Linear(2, 3).state_dict()}, f"{folder}/weights.pth")
+        ...     is_checkpoint(f"{folder}/weights.pth")
+        False
+    """
+    return _is_checkpoint(_content(Path(path).expanduser()))
+
+
+def _is_checkpoint(content: object) -> bool:
+    about = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    return isinstance(about, Mapping) and {"settings", "classes"} <= about.keys()
+
+
+def _content(path: Path) -> object:
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
+            "the words none and download."
+        )
+    if is_packed(path):
+        raise WeightsError(
+            f"{str(path)!r} holds compressed records, which torch.save never writes and which a "
+            "few bytes can make larger than the memory. Save the state dict again."
+        )
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file raises almost anything
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{str(path)!r} cannot be read as a file of tensors ({reason}). Save the "
+            "state dict alone, with torch.save(model.state_dict(), path)."
+        ) from error
+    return content
+
+
 def _tensors(content: object) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
         return {}
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return _unwrapped(tensors)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that DataParallel and torch.compile give to all names alike.
+
+    Example:
+        >>> list(_unwrapped({"module._orig_mod.fc.bias": torch.zeros(1)}))
+        ['fc.bias']
+    """
+    for prefix in _PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _unwrapped({name.removeprefix(prefix): t for name, t in tensors.items()})
+    return tensors
 
 
 def load_strictly(

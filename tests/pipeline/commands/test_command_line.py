@@ -5,6 +5,9 @@ import pytest
 from pipeline.base.errors import ConfigError
 from pipeline.commands.command_line import understand
 from pipeline.commands.remembered import SETTINGS, remember
+from pipeline.run.schema import register_schema
+
+register_schema()
 
 
 @pytest.mark.parametrize(
@@ -117,3 +120,56 @@ def test_a_damaged_file_of_settings_is_named(tmp_path):
     (tmp_path / SETTINGS).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=rf"{SETTINGS}: .*UTF-8"):
         understand([f"run_dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("segmenter.loss._target_=os.system", id="key"),
+        pytest.param("segmenter.loss={_target_: os.system, command: touch x}", id="dictionary"),
+        pytest.param("segmenter.loss={a: [{_target_: os.system}]}", id="in-a-list"),
+        pytest.param("segmenter.loss={'_target_': 'os.system'}", id="quoted"),
+        pytest.param("++segmenter.loss._target_='os.system'", id="quoted-value"),
+        pytest.param("segmenter.loss._target_=${data.name}", id="reference"),
+        pytest.param("segmenter.loss=${oc.create:'{_target_: x}'}", id="resolver"),
+        pytest.param("data.name=${oc.env:HOME}", id="environment"),
+        pytest.param("segmenter.loss._target_=pipeline.base.files.os.system", id="by-a-module"),
+        pytest.param("hydra.run.dir=/tmp/elsewhere", id="hydra"),
+        pytest.param("hydra/launcher=joblib", id="hydra-group"),
+        pytest.param("saliency=[../../tmp/evil]", id="file"),
+        pytest.param("explain.output=/tmp/x.png", id="passing"),
+        pytest.param("compare.by=seed", id="compare"),
+    ],
+)
+def test_a_run_folder_cannot_choose_code(tmp_path, line):
+    (tmp_path / SETTINGS).write_text(f"{line}\n")
+
+    with pytest.raises(ConfigError, match=r"can come from anybody|cannot be read"):
+        understand([f"run_dir={tmp_path}", "stage=report"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "segmenter.loss._target_=pipeline.tasks.losses.BalancedCrossEntropy",
+        "saliency.method={_target_: tsgb.CAM, layer: null}",
+        "data.labels=${data.root}/labels.csv",
+        "saliency=cam",
+        "evaluate.classes=[cat, dog]",
+    ],
+)
+def test_what_this_project_ships_may_be_remembered(tmp_path, line):
+    (tmp_path / SETTINGS).write_text(f"data=voc\ndata.root=x\n{line}\n")
+
+    words = understand([f"run_dir={tmp_path}", "stage=report"]).arguments
+
+    assert any(line.partition("=")[0] in word for word in words)
+
+
+def test_code_that_the_command_itself_names_is_trusted(tmp_path):
+    line = "segmenter.loss._target_=torch.nn.CrossEntropyLoss"
+    (tmp_path / SETTINGS).write_text(f"{line}\n")
+
+    words = understand([f"run_dir={tmp_path}", "stage=report", line]).arguments
+
+    assert "++segmenter.loss._target_=torch.nn.CrossEntropyLoss" in words

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
+from PIL import Image
 
+from pipeline import command
 from pipeline.base.config import ClassifierConfig, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.commands import explain
@@ -15,6 +20,7 @@ from pipeline.commands.explained import library_model
 from pipeline.networks.explained import fitted
 from pipeline.run.run import Run
 from pipeline.tasks.classifier import ClassifierTask
+from tsgb.explain.classifier import Classifier
 
 
 @pytest.fixture
@@ -122,11 +128,117 @@ def test_the_picture_is_drawn_by_the_library_at_the_size_of_the_network(run, tmp
     explain.run(run)
 
     drawn = decode((run.folder / "explain" / "photo.png").read_bytes())
-    view = explain._view(photo[..., ::-1], ClassifierConfig().size)  # cv2 wrote BGR
-    height, width = view.shape[:2]
+    rgb = Image.fromarray(np.ascontiguousarray(photo[..., ::-1]))  # cv2 wrote BGR
+    width, height = ClassifierConfig().size, 225  # sides of the form 32 k + 1
+    view = np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR))
     assert drawn.shape[1] == 2 * (width + 8) + 8  # the grid of tsgb.draw: pixels and gaps of 8 px
     tops = range(len(drawn) - height)
     assert any(np.array_equal(drawn[y : y + height, 8 : 8 + width], view) for y in tops)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The images of which a classifier is asked for its logits."""
+    images, logits = [], Classifier.logits
+
+    def recorded(self, batch):
+        images.append(batch)
+        return logits(self, batch)
+
+    monkeypatch.setattr(Classifier, "logits", recorded)
+    return images
+
+
+def percents(text):
+    return re.findall(r"(\d+\.\d) %", text)
+
+
+def library_weights(path):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "library"])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_command_and_the_stage_agree(run, tmp_path, photo, capsys, asked, kind, suffix):
+    """The same photo, which EXIF turns, to the same network: the same probabilities and view."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"turned.{suffix}"
+    Image.fromarray(photo).resize((400, 300)).save(path, exif=exif)
+    run.settings.explain.image = str(path)
+    words = ["--method", "grad_cam", "--out", str(tmp_path / "command.png")]
+    run.settings.saliency.method = {"_target_": "tsgb.GradCAM"}
+    if kind == "checkpoint":
+        weights = classifier_file(tmp_path / "last.ckpt")
+        run.settings.explain.checkpoint = weights
+    else:
+        weights = library_weights(tmp_path / "weights.pth")
+        words += ["--model", "squeezenet1_1"]
+        run.settings.explain.model = "torchvision/squeezenet1_1"
+        run.settings.explain.model_weights = weights
+
+    explain.run(run)
+    assert command.main(["explain", str(path), "--weights", weights, *words]) == 0
+
+    said = percents(capsys.readouterr().out)
+    assert said == percents(" ".join(value for _, value in run.terminal.lines))
+    stage, by_command = asked
+    assert stage.shape[2] > stage.shape[3]  # upright
+    assert torch.equal(stage, by_command)
+
+
+def test_the_command_refuses_a_checkpoint_of_another_network(tmp_path, capsys):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    weights = classifier_file(tmp_path / "last.ckpt")
+    words = ["explain", str(tmp_path / "a.png"), "--weights", weights, "--model", "resnet18"]
+
+    assert command.main(words) == 1
+    assert "is a checkpoint of timm/resnet10t. Leave --model out" in capsys.readouterr().err
+
+
+def test_the_command_says_what_a_checkpoint_needs(tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    weights = classifier_file(tmp_path / "last.ckpt")
+    monkeypatch.setattr(command, "_missing_packages", lambda: ["hydra-core"])
+
+    assert command.main(["explain", str(tmp_path / "a.png"), "--weights", weights]) == 1
+    assert re.search(
+        r"--weights: '.*last\.ckpt' is a checkpoint that `tsgb run` trained\. .*'pipeline' is "
+        r"needed \(hydra-core are missing\): pip install 'tsgb\[pipeline\]'",
+        capsys.readouterr().err,
+    )
+
+
+def test_the_command_refuses_the_checkpoint_of_a_segmenter(tmp_path, capsys):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    about = {"settings": {"encoder": "resnet18"}, "classes": ["circle"]}
+    torch.save({"hyper_parameters": about, "state_dict": {}}, tmp_path / "last.ckpt")
+
+    assert command.main(["explain", f"{tmp_path}/a.png", "--weights", f"{tmp_path}/last.ckpt"]) == 1
+    assert capsys.readouterr().err.startswith("tsgb: --weights: ")
+
+
+def test_photos_of_16_bits_are_scaled_and_named_if_they_are_dark(run, tmp_path, capsys, asked):
+    run.settings.explain.checkpoint = classifier_file(tmp_path / "last.ckpt")
+    values = np.arange(5400, dtype=np.uint16).reshape(60, 90) % 4096
+    Image.fromarray(values).save(tmp_path / "photo.png")
+
+    explain.run(run)
+
+    assert "no value above 4095 of 65535" in capsys.readouterr().err.replace("\n", " ")
+    range_of_red = asked[0][0, 0].max() - asked[0][0, 0].min()
+    assert 14 <= float(range_of_red) * 0.229 * 255 <= 15  # of 4095 // 256
+
+
+def test_a_photo_that_is_too_large_or_missing_is_a_setting(run, tmp_path):
+    run.settings.data["max_megapixels"] = 0.005
+    with pytest.raises(ConfigError, match=r"explain\.image: .* 90 x 60 pix.* See data\.max_mega"):
+        explain.run(run)
+    run.settings.explain.image = str(tmp_path / "nowhere.png")
+    with pytest.raises(ConfigError, match=r"explain\.image: there is no file"):
+        explain.run(run)
 
 
 def test_a_network_sees_colours_on_the_scale_on_which_it_was_trained(run, tmp_path, monkeypatch):

@@ -186,6 +186,175 @@ def test_at_most_twenty_problems_are_reported_at_once(good, tmp_path):
     assert "... and 10 more" in text
 
 
+def with_values(catalogue, values):
+    """The same data with masks of one value each, by id."""
+    for split in (catalogue.train, catalogue.val):
+        for one in split.items:
+            save_mask(one.mask, np.full((32, 48), values[one.id]))
+    return catalogue
+
+
+def test_an_orientation_that_the_mask_does_not_follow_is_named(good):
+    one = good.val.items[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(one.image).save(one.image, exif=exif)
+
+    assert "as the photo is stored, but its EXIF orientation 6 turns the photo to 32 x 48" in (
+        problem(good)
+    )
+    save_mask(one.mask, np.full((48, 32), 2))
+    assert not [note for note in check_catalogue(good).notes if "EXIF" in note]
+
+
+def test_an_orientation_that_the_size_cannot_tell_is_noted(good):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    one = good.val.items[0]
+    Image.open(one.image).save(one.image, exif=exif)
+
+    (note,) = (note for note in check_catalogue(good).notes if "EXIF" in note)
+
+    assert note.startswith("1 photos with masks are turned or mirrored")
+    assert "(c)" in note
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_jpeg_that_is_damaged_inside_is_named(good, damage):
+    path = good.val.items[0].image
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 2 // 3
+    if damage == "cut":
+        data[middle:] = b"\xff\xd9"
+    else:
+        data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+
+    assert "c.jpg: damaged (Corrupt JPEG data" in problem(good)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(good, monkeypatch):
+    small = replace(good, max_megapixels=0.001)
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("decoded"))
+
+    text = problem(small)
+
+    assert "c.jpg: 48 x 32 pixels are 0 megapixels, more than the 0.001 that are allowed" in text
+    assert "c.png: 48 x 32 pixels" in text
+    assert "data.max_megapixels=N" in text
+
+
+def test_a_large_mask_is_refused_by_its_header_and_read_if_that_is_meant(good):
+    one = good.val.items[0]
+    Image.new("P", (13_500, 13_500)).save(one.mask)  # 182 megapixels, above Pillow's own limit
+
+    assert "13500 x 13500 pixels are 182 megapixels, more than the 100" in problem(good)
+    assert "the mask has 13500 x 13500 pixels, its image 48 x 32" in (
+        problem(replace(good, max_megapixels=200))
+    )
+
+
+def test_values_of_twelve_bits_in_a_file_of_sixteen_are_noted(good, tmp_path):
+    dark = np.full((32, 48), 4095, np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    one = replace(good.val.items[0], image=tmp_path / "dark.png")
+
+    notes = check_catalogue(replace(good, val=Split("val", (one,)))).notes
+
+    assert (
+        "the images of 16 bits are nearly black: no value is above 4095 of 65535. If that is all "
+        "the camera gives, multiply the values by 16 and save the images again"
+    ) in notes
+
+
+def test_masks_in_another_order_than_the_classes_are_refused_with_both_readings(good):
+    text = problem(with_values(good, {"a": 2, "b": 255, "c": 1}))
+
+    assert "2 of 3 images agree with their labels only if value 1 is 'dog', value 2 is" in text
+    assert "data.classes=[dog,cat]" in text
+
+
+def one_class(catalogue):
+    def positive(split):
+        return Split(split.name, tuple(replace(one, labels=(0,)) for one in split.items))
+
+    splits = {role: positive(getattr(catalogue, role)) for role in ("train", "scored", "val")}
+    return replace(catalogue, classes=("object",), **splits)
+
+
+def with_object_value(catalogue, value):
+    splits = {
+        role: Split(role, tuple(replace(i, object_value=value) for i in split.items))
+        for role, split in (("train", catalogue.train), ("val", catalogue.val))
+    }
+    return replace(catalogue, scored=Split("none", ()), **splits)
+
+
+def test_an_object_of_255_is_refused_and_read_if_that_is_meant(good):
+    binary = with_values(one_class(good), dict.fromkeys("abc", 255))
+
+    assert "set data.object_value=255" in problem(binary)
+    found = check_catalogue(with_object_value(binary, 255))
+    assert found.rows[0] == ["object", "2", "2", "1", "1"]
+
+
+def test_another_value_of_the_only_object_is_named_with_the_setting(good):
+    binary = with_values(one_class(good), dict.fromkeys("abc", 128))
+
+    assert "the value(s) 128; allowed are 0..1 and 255. If that is the object, set " in (
+        problem(binary)
+    )
+    check_catalogue(with_object_value(binary, 128))
+
+
+def test_masks_of_a_split_without_labels_contradict_nothing(good):
+    unlabelled = Split("test", (replace(good.val.items[0], labels=()),))
+
+    assert check_catalogue(replace(good, val=unlabelled)).rows[-1] == ["(all)", "2", "2", "1", "1"]
+
+
+def test_no_training_image_with_a_class_is_refused(good):
+    none = Split("train", tuple(replace(one, labels=()) for one in good.train.items))
+
+    assert "train (train): none of the 2 images has a class" in problem(
+        replace(good, train=none, scored=Split("none", ()))
+    )
+
+
+@pytest.mark.parametrize("id_", ["../x", "/x", "C:/x", "a\\b", "nul", "a\nb", "x" * 252])
+def test_an_id_that_cannot_name_a_file_is_refused(good, id_):
+    one = replace(good.val.items[0], id=id_)
+
+    assert "this id " in problem(replace(good, val=Split("val", (one,))))
+
+
+def test_what_was_understood_is_a_table(good):
+    found = check_catalogue(good)
+
+    assert found.rows == [
+        ["cat", "2", "1", "0", "0"],
+        ["dog", "1", "1", "1", "1"],
+        ["(no class)", "0", "0", "0", "0"],
+        ["(all)", "2", "2", "1", "1"],
+    ]
+    assert found.facts == ["images: 48 x 32 px, 3 of 8 bits", "masks: 1 cat, 2 dog"]
+
+
+def test_classes_that_cannot_be_learnt_are_noted(good):
+    two = Split("train", tuple(replace(one, labels=(0,)) for one in good.train.items))
+    only = replace(good, train=two, scored=Split("none", ()))
+    values = with_values(only, {"a": 1, "b": 1, "c": 2})
+
+    notes = check_catalogue(replace(values, classes=("cat", "dog", "cow"))).notes
+
+    assert notes == [
+        "only held-out images show dog, which the classifier cannot learn",
+        "no image shows cow",
+        "every training image shows cat: without images that do not, the classifier cannot learn "
+        "what it looks like",
+    ]
+
+
 def test_description_counts_images_masks_and_classes(good):
     summary = describe(good)
 
@@ -244,14 +413,6 @@ def test_channels_are_red_green_blue(tmp_path, suffix):
     Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / f"x.{suffix}", quality=100)
 
     assert np.allclose(read_image(tmp_path / f"x.{suffix}")[8, 8], (250, 120, 10), atol=6)
-
-
-def test_a_rotated_phone_photo_keeps_its_stored_pixels(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (48, 32)).save(tmp_path / "x.jpg", exif=exif)
-
-    assert read_image(tmp_path / "x.jpg").shape == (32, 48, 3)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp"])

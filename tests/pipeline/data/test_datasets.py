@@ -54,6 +54,98 @@ def test_every_epoch_is_augmented_anew_and_repeatably(items):
     assert torch.equal(first, epochs(items, 0)[0])
 
 
+@pytest.mark.parametrize("kind", ["labels", "masks"])
+def test_an_image_is_augmented_by_epoch_and_random_seed(items, kind):
+    def one(epoch, random_seed):
+        if kind == "labels":
+            transform = classifier_transform(32, (0.3, 1.0), 0.2, 10, vertical_flip=True)
+            data = LabelledImages(items, transform, random_seed, 2)
+        else:
+            data = MaskedImages(items, segmenter_transform(32, (0.5, 2), 0.2), random_seed, truth)
+        return data[epoch, 3][0]
+
+    truth = ground_truth
+    first = one(0, 5)
+    assert torch.equal(first, one(0, 5))
+    assert not torch.equal(first, one(1, 5))
+    assert not torch.equal(first, one(0, 6))
+
+
+def order(items, random_seed, epoch):
+    """The keys in the order of an epoch."""
+    transform = classifier_transform(32, (0.5, 1.0), 0.2, 10, vertical_flip=True)
+    data = EpochData(LabelledImages(items, transform, random_seed, classes=2), 3, 0)
+    sampler = data.train_dataloader().sampler
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_every_epoch_and_every_random_seed_has_an_order_of_its_own(items):
+    choices = [(0, 0), (0, 1), (0, 2), (0, 3), (100, 0), (200, 0)]
+    orders = [tuple(index for _, index in order(items, *choice)) for choice in choices]
+
+    assert all(sorted(one) == list(range(6)) for one in orders)
+    assert len(set(orders)) == len(choices)
+    assert {epoch for epoch, _ in order(items, 0, 3)} == {3}
+
+
+def test_batches_are_whole_and_a_batch_larger_than_the_data_is_all_of_them(items):
+    def sizes(batch_size):
+        transform = classifier_transform(32, (0.5, 1.0), 0.2, 10, vertical_flip=True)
+        data = EpochData(LabelledImages(items, transform, 5, classes=2), batch_size, 0)
+        return [len(images) for images, _ in data.train_dataloader()]
+
+    assert sizes(4) == [4]
+    assert sizes(3) == [3, 3]
+    assert sizes(100) == [6]
+
+
+def seen(transform, count=60):
+    """What becomes of a picture whose rows and columns are all different."""
+    rows, columns = np.mgrid[:32, :32].astype(np.uint8)
+    picture = np.stack([4 * rows, 4 * columns, np.full_like(rows, 128)], axis=-1)
+    transform.set_random_seed(0)
+    return [transform(image=picture, mask=rows)["image"].astype(int) for _ in range(count)]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_pictures_are_turned_upside_down_only_if_wanted(wanted):
+    transform = classifier_transform(32, (1.0, 1.0), 0.0, 0, vertical_flip=wanted)
+
+    downwards = [view[0, :, 0].mean() < view[-1, :, 0].mean() for view in seen(transform)]
+
+    assert (len(set(downwards)) == 2) == wanted
+    assert any(downwards)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda jitter: classifier_transform(32, (1.0, 1.0), jitter, 0, vertical_flip=False),
+        lambda jitter: segmenter_transform(32, (1.0, 1.0), jitter),
+    ],
+)
+def test_colours_change_by_the_jitter_and_both_sides_are_shown(make):
+    plain, changed = seen(make(0.0)), seen(make(0.4))
+
+    assert all(abs(view[..., 2] - 128).max() <= 1 for view in plain)
+    assert max(abs(view[..., 2] - 128).max() for view in changed) > 20
+    assert {view[:, 0, 1].mean() < view[:, -1, 1].mean() for view in plain} == {True, False}
+
+
+def test_the_range_of_scales_is_that_of_the_setting():
+    """A picture of 32 px within 128 px of void shows its scale by its size."""
+    transform = segmenter_transform(128, (0.5, 2.0), 0.0)
+    mask = np.ones((32, 32), np.uint8)
+    transform.set_random_seed(0)
+
+    views = (transform(image=np.zeros((32, 32, 3), np.uint8), mask=mask) for _ in range(100))
+    sides = [np.sqrt((view["mask"] == 1).sum()) for view in views]
+
+    assert 15 <= min(sides) < 20
+    assert 58 < max(sides) <= 65
+
+
 def test_labels_are_zeros_and_ones_by_class(items):
     transform = classifier_transform(32, (0.5, 1.0), 0.0, 0, vertical_flip=False)
     data = LabelledImages(items, transform, 0, classes=3)

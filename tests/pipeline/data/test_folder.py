@@ -6,6 +6,7 @@ from PIL import Image
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.folder import load_folder
+from pipeline.data.truth import ground_truth
 
 IDS = [f"photo{k}" for k in range(40)]
 
@@ -170,3 +171,88 @@ def test_a_folder_without_images_is_refused(tmp_path):
         load(tmp_path)
     with pytest.raises(DataError, match=r"this folder does not exist"):
         load_folder(tmp_path / "none", tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "tif", "TIFF", "bmp"])
+def test_masks_of_any_lossless_format_are_found(mine, suffix):
+    (mine / "masks").mkdir()
+    for id_ in IDS:
+        Image.fromarray(np.ones((4, 6), np.uint8)).save(mine / "masks" / f"{id_}.{suffix}")
+
+    catalogue = load(mine, masks=mine / "masks")
+
+    assert catalogue.val.has_masks
+    assert all(ground_truth(item).max() == 1 for item in catalogue.val.items)
+
+
+def test_a_lossy_mask_is_found_so_that_its_reader_can_refuse_it(mine):
+    (mine / "masks").mkdir()
+    for id_ in IDS:
+        Image.fromarray(np.zeros((4, 6), np.uint8)).save(mine / "masks" / f"{id_}.jpg")
+
+    with pytest.raises(DataError, match="is JPEG, which changes label values"):
+        ground_truth(load(mine, masks=mine / "masks").val.items[0])
+
+
+def test_masks_that_belong_to_no_image_are_noted(mine):
+    write_masks(mine, [*IDS, "stranger"])
+
+    assert "1 of 41 masks in" in load(mine, masks=mine / "masks").notes[0]
+    assert "stranger" in load(mine, masks=mine / "masks").notes[0]
+
+
+def test_a_misspelt_folder_of_masks_or_images_is_named_with_its_neighbours(mine):
+    write_masks(mine, IDS)
+
+    with pytest.raises(DataError, match=r"maks: this folder of masks does not.*Did you mean masks"):
+        load(mine, masks=mine / "maks")
+    with pytest.raises(DataError, match=r"image: this folder does not exist.*Did you mean images"):
+        load_folder(mine / "image", mine / "labels.csv")
+
+
+def test_masks_named_otherwise_are_shown(mine):
+    write_masks(mine, [f"{id_}_mask" for id_ in IDS])
+
+    with pytest.raises(DataError, match=r"no mask for any.*contains photo0_mask\.png"):
+        load(mine, masks=mine / "masks")
+
+
+def test_images_of_another_kind_are_counted(mine):
+    (mine / "scan.tif").write_bytes(b"")
+    (mine / "scans").mkdir()
+    (mine / "scan.tif").rename(mine / "scans" / "photo0.tif")
+
+    with pytest.raises(DataError, match=r"contains no image .*but 1 \.tif\. Save them as PNG"):
+        load_folder(mine / "scans", mine / "labels.csv")
+
+
+def test_a_line_without_an_image_suggests_one(mine):
+    write_labels(mine, [*IDS[1:], "Photo_0"])
+
+    with pytest.raises(DataError, match=r"Photo_0: a line .* \(did you mean 'photo0'\?\)"):
+        load(mine)
+
+
+def test_the_object_may_have_another_value_in_masks_of_one_class(mine):
+    (mine / "labels.csv").write_text("id,object\n" + "".join(f"{id_},1\n" for id_ in IDS))
+    (mine / "masks").mkdir()
+    for id_ in IDS:
+        values = np.array([[0, 255, 0]], np.uint8)
+        Image.fromarray(values).save(mine / "masks" / f"{id_}.png")
+
+    item = load(mine, masks=mine / "masks", object_value=255).val.items[0]
+
+    assert ground_truth(item).tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize("value", [0, 256, -1])
+def test_a_value_that_no_object_can_have_is_refused(mine, value):
+    (mine / "labels.csv").write_text("id,object\n" + "".join(f"{id_},1\n" for id_ in IDS))
+
+    with pytest.raises(ConfigError, match=rf"data.object_value={value} with 1 classes"):
+        load(mine, object_value=value)
+
+
+def test_the_value_of_the_object_is_for_one_class(mine):
+    with pytest.raises(ConfigError, match=r"data.object_value=255 with 2 classes"):
+        load(mine, object_value=255)

@@ -151,3 +151,121 @@ def test_classes_from_a_file_and_from_a_list(tmp_path):
 def test_unusable_class_names_are_refused(names, message):
     with pytest.raises(DataError, match=message):
         read_classes(names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("id,cat,dog\na,-1,1\nb,1,-1\n", id="minus-one-and-one"),
+        pytest.param("id,cat,dog\na,no,yes\nb,Yes,NO\n", id="yes-and-no"),
+        pytest.param("id,cat,dog\na,FALSE,True\nb,t,f\n", id="true-and-false"),
+        pytest.param("id,cat,dog\na,n,y\nb,Y,N\n", id="letters"),
+        pytest.param("image_name,cat,dog\na,0,1\nb,1,0\n", id="image_name"),
+        pytest.param("File Name,cat,dog\na.jpg,0,1\nb.jpg,1,0\n", id="file-name"),
+        pytest.param("microscope slide,cat,dog\na,0,1\nb,1,0\n", id="any-header-over-flags"),
+        pytest.param(",image,cat,dog\n0,a,0,1\n1,b,1,0\n", id="index-of-pandas"),
+        pytest.param("Unnamed: 0,id,class\n0,a,dog\n1,b,cat\n", id="index-of-pandas-read-again"),
+        pytest.param(",cat,dog\na,0,1\nb,1,0\n", id="ids-as-index-of-pandas"),
+        pytest.param("id,label_1,label_2\na,dog,\nb,cat,\n", id="numbered-label-columns"),
+    ],
+)
+def test_tables_as_people_write_them(csv_file, text):
+    labels, classes = read_csv_labels(csv_file(text))
+
+    assert classes == ("cat", "dog")
+    assert labels == {"a": (1,), "b": (0,)}
+
+
+def test_numbers_as_ids_are_no_index(csv_file):
+    labels, _ = read_csv_labels(csv_file("id,cat,dog\n0,1,0\n1,0,1\n"))
+
+    assert labels == {"0": (0,), "1": (1,)}
+
+
+def test_one_column_of_truth_values_is_one_class(csv_file):
+    assert read_csv_labels(csv_file("id,defect\na,yes\nb,no\n")) == (
+        {"a": (0,), "b": ()},
+        ("defect",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "id,cat\na,yes\nb,maybe\n", r"line 3 \(b\): column 'cat' contains 'maybe'", id="maybe"
+        ),
+        pytest.param(
+            "id,cat,dog\na,1,0.7\n", r"line 2 \(a\): column 'dog' contains '0.7'", id="score"
+        ),
+        pytest.param(
+            "id,cat,dog\na,1,0\nb,-1,0\n", r"both 0 \(line 2\) and -1 \(line 3\)", id="three"
+        ),
+        pytest.param(
+            "a,0,1\nb,1,0\n", r"line 1: cells like '0' are truth values, but no", id="headless"
+        ),
+        pytest.param(
+            "id,split,cat,dog\na,train,1,0\nb,val,0,1\n",
+            r"(?s)1 problem.*column 'split' contains no truth value, for example 'train' on line 2",
+            id="other-column-of-a-table",
+        ),
+        pytest.param(
+            "id,width,label\na,640,cat\nb,480,dog\n",
+            r"column 'width': does it hold",
+            id="other-column",
+        ),
+        pytest.param(
+            "a,cat\nb,no\nc,dog\n", r"line 2 \(b\): 'no' is a truth value", id="no-as-class"
+        ),
+        pytest.param('{"images": []}', r"this is JSON, as COCO and many", id="coco"),
+        pytest.param("PK\x03\x04", r"this is an Excel workbook", id="excel"),
+        pytest.param("\n <annotation/>", r"this is XML or a web page. For VOC's", id="xml"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(csv_file, text, message):
+    with pytest.raises(DataError, match=message):
+        read_csv_labels(csv_file(text))
+
+
+def test_text_of_excel_in_utf_16_is_named(csv_file):
+    with pytest.raises(DataError, match="this is text in UTF-16"):
+        read_csv_labels(csv_file("id;cat\na;1\n", encoding="utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "a,cat\nb,dog\nc,cat dog\n", r"'cat dog' \(1 image\): several names", id="space"
+        ),
+        pytest.param("a,cat|dog\nb,bird\n", r"'cat\|dog' \(1 image\): several names", id="bar"),
+        pytest.param(
+            "a,cat\nb,Cat\n", r"'cat' \(1 image\), 'Cat' \(1 image\) differ only", id="case"
+        ),
+        pytest.param(
+            "a,cat\nb,cat\nc,catt\n", r"'catt' \(1 image\).*did you mean 'cat'", id="typo"
+        ),
+        pytest.param("id,Cat,cat\na,1,0\n", r"'Cat' \(1 image\), 'cat'", id="columns"),
+    ],
+)
+def test_names_in_doubt_are_refused_unless_they_are_listed(csv_file, text, message):
+    with pytest.raises(DataError, match=rf"(?s)in doubt.*{message}.*data\.classes=\["):
+        read_csv_labels(csv_file(text))
+
+    cells = {cell for row in text.splitlines() for cell in row.split(",")[1:]}
+    names = sorted(cells - {"0", "1"})
+    assert read_csv_labels(csv_file(text), names)[1] == tuple(names)
+
+
+def test_xml_names_of_which_none_is_a_class_are_listed(tmp_path):
+    (tmp_path / "a.xml").write_text(xml_with("disc", "square", "disc"))
+
+    with pytest.raises(DataError, match=r"(?s)'disc': 1 images.*data\.classes=\[disc,square\]"):
+        read_xml_labels(tmp_path, ["a"], ["cat", "dog"])
+
+
+def test_xml_names_in_another_spelling_are_refused(tmp_path):
+    (tmp_path / "a.xml").write_text(xml_with("cat", "Dining Table", "tractor"))
+
+    with pytest.raises(DataError, match=r"'Dining Table' \(1 images\): the class is 'diningtable'"):
+        read_xml_labels(tmp_path, ["a"], ["cat", "diningtable"])

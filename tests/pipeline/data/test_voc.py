@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.base.errors import DataError
+from pipeline.data.checks import check_catalogue
 from pipeline.data.voc import VOC_CLASSES, load_voc
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "voc-animals"
@@ -227,6 +228,88 @@ def test_a_failed_download_says_what_to_do_by_hand(tmp_path, monkeypatch):
 
     with pytest.raises(DataError, match=r"Network is unreachable.*unpack it here"):
         load_voc(tmp_path, download=True)
+
+
+def folder_of(root):
+    return root / "VOCdevkit" / "VOC2012"
+
+
+def rename(root, old, new, part="JPEGImages"):
+    (folder_of(root) / part / old).rename(folder_of(root) / part / new)
+
+
+def test_suffixes_in_upper_case_are_found(voc):
+    rename(voc, "a.jpg", "a.JPG")
+    rename(voc, "b.png", "b.PNG", "SegmentationClass")
+
+    catalogue = load(voc)
+
+    assert catalogue.train.items[0].image.name == "a.JPG"
+    assert masks_of(catalogue.scored)["b"] == "SegmentationClass/b.PNG"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "my photo 1",
+        "my photo 1.jpg",
+        "/JPEGImages/my photo 1.jpg /SegmentationClass/my photo 1.png",
+        "my photo 1.jpg 1",
+    ],
+)
+def test_ids_with_spaces_are_found(voc, line):
+    rename(voc, "e.jpg", "my photo 1.jpg")
+    write_list(voc, "val", [line, "f -1"])
+    (voc / "labels.csv").write_text("a,cat\nb,dog\nc,cat\nd,dog\nmy photo 1,cat\nf,dog\n")
+
+    assert load(voc).val.ids == ("my photo 1", "f")
+
+
+@pytest.mark.parametrize("line", [r"..\..\..\x", r"\abs\x", r"C:\x"])
+def test_ids_that_lead_out_of_the_folder_are_refused(voc, line):
+    write_list(voc, "val", ["e", line])
+    id_ = line.replace("\\", "/")
+    (voc / "labels.csv").write_text(f"a,cat\nb,dog\nc,cat\nd,dog\ne,cat\n{id_},dog\n")
+
+    with pytest.raises(DataError, match=r"this id (has the part|is an absolute path)"):
+        check_catalogue(load(voc))
+
+
+@pytest.mark.parametrize("setting", ["masks", "train_masks"])
+def test_a_misspelt_folder_of_masks_is_named_with_its_neighbours(voc, setting):
+    with pytest.raises(DataError, match=rf"data\.{setting}: .*SegmentationClss\. Did you mean"):
+        load(voc, **{setting: "SegmentationClss"})
+
+
+def test_the_default_folder_in_another_spelling_is_named(voc):
+    folder_of(voc).joinpath("SegmentationClassAug").rename(folder_of(voc) / "segmentationclassaug")
+
+    with pytest.raises(DataError, match=r"data\.train_masks: .*mean segmentationclassaug"):
+        load(voc)
+
+
+def test_masks_of_which_none_belongs_to_an_image_are_noted(voc):
+    for id_ in "ac":
+        rename(voc, f"{id_}.png", f"{id_}_mask.png", "SegmentationClassAug")
+
+    (note,) = load(voc).notes
+
+    assert "none of the 2 masks in" in note
+    assert note.endswith("SegmentationClassAug belongs to a listed image, for example a_mask")
+
+
+def test_masks_may_be_left_out(voc):
+    catalogue = load(voc, masks=None, train_masks=None)
+
+    assert not any(item.mask for item in (*catalogue.train.items, *catalogue.val.items))
+
+
+def test_forgotten_classes_are_named(voc):
+    for path in folder_of(voc).joinpath("Annotations").iterdir():
+        path.write_text("<annotation><object><name>thing</name></object></annotation>")
+
+    with pytest.raises(DataError, match=r"(?s)'thing': 6 images.*data\.classes=\[thing\]"):
+        load(voc, labels=None, classes=None)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real VOC photos in {REAL}")

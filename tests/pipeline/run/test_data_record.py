@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from pipeline.base.errors import DataError, StorageError
 from pipeline.run.run import Run
-from tests.pipeline.runs import do, with_settings
+from tests.pipeline.runs import again, do, with_settings
 
 
 @pytest.fixture
@@ -62,3 +63,28 @@ def test_any_changed_value_of_the_record_is_noticed(begun):
         record(begun).write_text(json.dumps({**whole, key: [None]}))
         with pytest.raises(StorageError, match=r"data\.json"):
             _ = Run(begun.settings, begun.folder).data
+
+
+def test_what_was_understood_is_shown_after_the_check_and_what_may_be_wrong_each_time(
+    make_run, shapes_root, tmp_path, capsys
+):
+    shutil.copytree(shapes_root, tmp_path / "data")
+    labels = tmp_path / "data" / "image_labels.csv"
+    first, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([first + ",unicorn", *(f"{row},0" for row in rows)]))
+    data = {
+        "_target_": "pipeline.data.voc.load_voc", "root": str(tmp_path / "data"), "train": "train",
+        "labels": str(labels), "classes": [*first.split(",")[1:], "unicorn"], "train_masks": None,
+    }  # fmt: skip
+    run = make_run()
+    run.settings = replace(run.settings, data=data)
+
+    assert run.data.classes[-1] == "unicorn"
+    once = capsys.readouterr().err
+    assert again(run).data == run.data
+    twice = capsys.readouterr().err
+
+    assert "held-out images" in once
+    assert "64 x 64 px, 14 of 8 bits" in once
+    assert "held-out images" not in twice
+    assert once.count("no image shows unicorn") == twice.count("no image shows unicorn") == 1

@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.base.config import EvaluateConfig, ScoredSplit
 from pipeline.base.errors import DataError, MissingArtifactError
+from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.images import read_image
-from pipeline.data.palette import read_label_image
+from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.networks.pixels import resize
 from pipeline.run.building import build
 from pipeline.run.run import Run
+from pipeline.stages.predictions import evaluated_split
 from pipeline.stages.trained import load_classifier
 from pipeline.tasks.segmenter import SegmenterTask
 from tests.pipeline.runs import do, with_settings
@@ -90,6 +93,36 @@ def test_the_protocol_says_how_it_was_scored(copied):
     with Image.open(next(exported.glob("*.png"))) as image:
         assert image.mode == "P"
         assert image.size == (64, 64)
+
+
+def test_void_is_background_for_the_evaluation_server(copied, tmp_path):
+    run = with_settings(copied, evaluate={"masks": str(tmp_path / "given"), "export": True})
+    (tmp_path / "given").mkdir()
+    for k, item in enumerate(run.data.val.items):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:9], labels[20:] = 255 if k else 0, item.labels[0] + 1
+        (tmp_path / "given" / f"{item.id}.png").write_bytes(encode_label_image(labels))
+
+    stage = do(run, "evaluate")
+
+    exported = stage.path / "results/VOC2012/Segmentation/comp6_test_cls"
+    for item in run.data.val.items:
+        labels = read_label_image(exported / f"{item.id}.png")
+        assert np.unique(labels).tolist() == [0, item.labels[0] + 1]
+    said = dict(run.terminal.lines)
+    assert said["void written as background"] == "in 3 images, for the VOC server"
+
+
+def test_given_masks_in_another_order_are_refused_before_they_are_scored(copied, tmp_path):
+    run = with_settings(copied, evaluate={"masks": str(tmp_path), "split": "train"})
+    for item in run.data.train.items:
+        labels = np.zeros((64, 64), np.uint8)
+        for k, label in enumerate(item.labels):
+            labels[k] = (label + 1) % 5 + 1
+        (tmp_path / f"{item.id}.png").write_bytes(encode_label_image(labels))
+
+    with pytest.raises(DataError, match=r"evaluate\.masks: the masks contradict the image labels"):
+        do(run, "evaluate")
 
 
 def test_the_classifier_prior_multiplies_by_its_odds_and_is_named(copied):
@@ -201,3 +234,12 @@ def test_training_images_can_be_scored_and_corrected_truth_scores_them_anew(copi
 
     assert before["images"] == len(run.data.train.items)
     assert before["mIoU"] != after["mIoU"]
+
+
+@pytest.mark.parametrize("name", ["train", "scored", "val"])
+def test_the_split_that_is_named_is_evaluated(name):
+    splits = {role: Split(role, ()) for role in ("train", "scored", "val")}
+
+    split = evaluated_split(EvaluateConfig(split=ScoredSplit(name)), Catalogue("x", (), **splits))
+
+    assert split.name == name

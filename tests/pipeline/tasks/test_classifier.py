@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from pipeline.base.config import ClassifierConfig
 from pipeline.base.errors import ConfigError
@@ -42,3 +43,40 @@ def test_nothing_below_the_first_layer_that_learns_changes():
 def test_a_layer_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match=r"classifier\.freeze_until: 'backbone\.layer9'"):
         task(freeze_until="backbone.layer9")
+
+
+def test_the_average_precision_is_that_of_one_validation_by_hand():
+    network, logged = task(), {}
+    network.log = lambda name, value: logged.update({name: float(value)})
+    network.forward = lambda images: images[:, 0, 0, :2]
+
+    for scores, labels, expected in (
+        ([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[1, 0], [0, 1], [0, 0]], (1.0, 1.0)),
+        ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [[1, 0], [0, 1], [0, 0]], (1 / 3, 1 / 3)),
+    ):
+        images = torch.tensor(scores)[:, None, None, :]
+        network.validation_step((images, torch.tensor(labels)), 0)
+        network.on_validation_epoch_end()
+        assert (logged["AP/a"], logged["AP/b"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_average_precision_is_that_of_scikit_learn_for_one_class_and_several(classes, monkeypatch):
+    labels = (torch.rand(20, classes, generator=torch.Generator().manual_seed(1)) > 0.6).float()
+    logits = 4 * torch.randn(20, classes, generator=torch.Generator().manual_seed(2))
+    names = tuple("abc"[:classes])
+    network = ClassifierTask.from_config(
+        ClassifierConfig(library="timm", backbone="test_resnet"), names
+    )
+    logged = {}
+    monkeypatch.setattr(network, "log", lambda name, value: logged.update({name: float(value)}))
+    monkeypatch.setattr(network, "forward", lambda images: images)
+    for part in range(0, 20, 5):  # logits of one batch may all look like probabilities
+        network.validation_step((logits[part : part + 5], labels[part : part + 5]), 0)
+
+    network.on_validation_epoch_end()
+
+    assert logged == {
+        f"AP/{name}": pytest.approx(average_precision_score(labels[:, k], logits[:, k]), abs=1e-6)
+        for k, name in enumerate(names)
+    }

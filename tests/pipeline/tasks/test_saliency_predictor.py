@@ -62,6 +62,55 @@ def test_maps_of_the_mirrored_image_are_mirrored_back():
     torch.testing.assert_close(straight, both, atol=0.02, rtol=0)
 
 
+class Corners:
+    """A left corner of height 1 in an image, a right one of height 10 in its mirror image.
+
+    With ``size`` it answers for larger images by another corner, which is ten times as high.
+    """
+
+    def attribute(self, images, targets):
+        maps = torch.zeros(len(images), targets.shape[1], 16, 16)
+        high = 1.0 if images.shape[-1] < 60 else 10.0
+        place = 0 if images.shape[-1] < 60 else 12
+        maps[0, :, :4, place : place + 4] = high
+        if len(images) == 2:
+            maps[1, :, 12:, :4] = 100 * high  # back in the mirror: at the right, below
+        return maps
+
+
+def square(**options):
+    batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.tensor([[0]])
+    return predictor(Corners(), **options).predict_step(batch, 0)[0]
+
+
+def test_every_scale_weighs_the_same_whatever_the_height_of_its_maps():
+    found = square(scales=[0.5, 1.0])
+
+    assert found[0, 0] == pytest.approx(1)
+    assert found[0, -1] == pytest.approx(1)
+    assert found[-1].sum() == 0
+
+
+def test_the_mirrored_map_weighs_the_same_and_is_mirrored_back():
+    found = square(scales=[0.5], flip=True)
+
+    assert found[0, 0] == pytest.approx(1)
+    assert found[-1, -1] == pytest.approx(1)
+    assert found[-1, 0] == found[0, -1] == 0
+
+
+def test_maps_are_smoothed():
+    class Alternating:
+        def attribute(self, images, targets):
+            columns = torch.arange(16).expand(len(images), targets.shape[1], 16, 16)
+            return 1.0 - (columns % 2)
+
+    batch = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.tensor([[0]])
+    found = predictor(Alternating()).predict_step(batch, 0)[0]
+
+    torch.testing.assert_close(found[:, 2:-2] / found[8, 8], torch.ones(16, 12))
+
+
 def test_an_image_without_classes_has_no_maps_and_one_without_pixels_no_result():
     task = predictor(Brightness())
     none = torch.zeros(1, 0, dtype=torch.int64)

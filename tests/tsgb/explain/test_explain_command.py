@@ -10,6 +10,7 @@ import torchvision
 from PIL import Image
 
 import tsgb
+from tsgb.explain.classifier import library_classifier
 from tsgb.explain.command import add_commands, execute, main
 from tsgb.index import methods
 
@@ -222,6 +223,79 @@ def test_the_picture_is_named_after_the_image_and_the_method(folder, monkeypatch
 def test_images_that_are_none(explain, capsys, image, message):
     assert explain(image=image) == 1
     assert capsys.readouterr().err.startswith(message)
+
+
+def test_the_largest_size_of_a_photo_can_be_set(explain, capsys):
+    assert explain("--megapixels", "0.005") == 1
+    assert re.search(
+        r"IMAGE: 'image\.png' has 100 x 80 pixels, .* where 0\.005 are allowed\. .* See --mega",
+        capsys.readouterr().err,
+    )
+    assert explain("--megapixels", "0.008", "--target", "3", "--method", "grad_cam") == 0
+
+
+def test_a_dark_photo_of_12_bits_is_explained_with_a_note(explain, folder, capsys):
+    values = np.arange(6400, dtype=np.uint16).reshape(80, 80) % 4096
+    Image.fromarray(values).save(folder / "dark.png")
+
+    assert explain("--target", "3", "--method", "grad_cam", image="dark.png") == 0
+
+    said = capsys.readouterr()
+    assert said.err.startswith("tsgb: 'dark.png' has 16 bits a channel, but no value above 4095")
+    assert "tiger shark" in said.out
+
+
+def test_a_network_has_to_be_named(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+
+    assert main(["explain", "image.png", "--weights", "resnet18.pth"]) == 1
+    assert capsys.readouterr().err.startswith("tsgb: --model: not given. Name a network, such as")
+
+
+def checkpoint(folder):
+    about = {"settings": {"backbone": "resnet18"}, "classes": ["cat"]}
+    torch.save({"hyper_parameters": about, "state_dict": {}}, folder / "last.ckpt")
+
+
+def test_a_checkpoint_of_the_pipeline_is_named_without_the_pipeline(folder, monkeypatch, capsys):
+    checkpoint(folder)
+    monkeypatch.chdir(folder)
+
+    assert main(["explain", "image.png", "--weights", "last.ckpt"]) == 1
+    assert capsys.readouterr().err == (
+        "tsgb: --weights: 'last.ckpt' is a checkpoint that `tsgb run` trained, and the pipeline is "
+        "needed to read it. Install it, pip install 'tsgb[pipeline]', and use the command tsgb.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 0),
+        (["--model", "resnet18"], 0),
+        (["--model", "torchvision/resnet18"], 0),
+        (["--model", "resnet50"], 1),
+    ],
+)
+def test_another_program_can_read_checkpoints(folder, tmp_path, monkeypatch, capsys, words, code):
+    checkpoint(folder)
+    monkeypatch.chdir(folder)
+    parser = argparse.ArgumentParser(prog="other")
+    asked = []
+
+    def read(path):
+        asked.append(path)
+        return library_classifier("torchvision", "resnet18", "resnet18.pth")
+
+    add_commands(parser.add_subparsers(required=True), read)
+    usual = ["--weights", "last.ckpt", "--out", str(tmp_path / "map.png"), "--target", "3"]
+
+    assert execute(parser.parse_args(["explain", "image.png", *usual, *words])) == code
+
+    said = capsys.readouterr()
+    assert asked == ["last.ckpt"]
+    assert ("TSGB of torchvision/resnet18: tiger shark" in said.out) == (code == 0)
+    assert ("'last.ckpt' is a checkpoint of torchvision/resnet18. Leave" in said.err) == bool(code)
 
 
 def test_failed_downloads_name_the_remedy(explain, capsys, monkeypatch):

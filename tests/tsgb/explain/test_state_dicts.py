@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
+from tsgb.explain.state_dicts import (
+    WeightsError,
+    is_checkpoint,
+    load_strictly,
+    read_state_dict,
+)
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
@@ -16,6 +21,20 @@ def test_a_state_dict_may_lie_under_the_usual_keys(tmp_path, key):
 
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_of_wrapped_networks_lose_their_prefix(tmp_path, prefix):
+    tensors = nn.Linear(2, 3).state_dict()
+    torch.save({f"{prefix}{name}": t for name, t in tensors.items()}, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == tensors.keys()
+
+
+def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == {"module.a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +51,52 @@ def test_files_without_a_state_dict_are_refused(tmp_path, content, message):
 
     with pytest.raises(WeightsError, match=rf"weights\.pth' {message}"):
         read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("prefixes", [["module."], ["_orig_mod."], ["module.", "_orig_mod."]])
+@pytest.mark.parametrize("outer", [False, True])
+def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefixes, outer):
+    tensors = nn.Linear(2, 3).state_dict()
+    prefix = "".join(prefixes[::-1] if outer else prefixes)
+    content = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    torch.save({"state_dict": content}, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == tensors.keys()
+
+
+def test_names_that_only_resemble_a_prefix_are_kept(tmp_path):
+    tensors = {"module.weight": torch.ones(1), "modules.weight": torch.ones(1)}
+    torch.save(tensors, tmp_path / "weights.pth")
+
+    assert read_state_dict(tmp_path / "weights.pth").keys() == tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"hyper_parameters": {"settings": {}, "classes": []}, "state_dict": {}}, True),
+        ({"hyper_parameters": {"lr": 0.1}, "state_dict": {}}, False),
+        ({"hyper_parameters": [], "state_dict": {}}, False),
+        (nn.Linear(2, 3).state_dict(), False),
+        ([1], False),
+    ],
+)
+def test_checkpoints_of_the_pipeline_are_told_apart(tmp_path, content, expected):
+    torch.save(content, tmp_path / "last.ckpt")
+
+    assert is_checkpoint(tmp_path / "last.ckpt") is expected
+
+
+def test_a_checkpoint_of_the_pipeline_is_named_where_a_state_dict_is_needed(tmp_path):
+    about = {"settings": {"backbone": "resnet18"}, "classes": ["cat"]}
+    tensors = {"network.weight": torch.ones(1)}
+    torch.save({"hyper_parameters": about, "state_dict": tensors}, tmp_path / "last.ckpt")
+
+    with pytest.raises(
+        WeightsError,
+        match=r"last\.ckpt' is a checkpoint that `tsgb run` trained\..* --weights` without --model",
+    ):
+        read_state_dict(tmp_path / "last.ckpt")
 
 
 def test_what_is_no_file_of_torch_is_refused(tmp_path):

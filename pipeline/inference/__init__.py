@@ -1,0 +1,1 @@
+"""Using a trained segmenter: new photos in, label images out."""

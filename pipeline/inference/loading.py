@@ -1,0 +1,169 @@
+"""From the folder of a run, or of its segmenter, to a network that labels photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.base.config import GROUND_TRUTH
+from pipeline.base.errors import MissingArtifactError, at_most
+from pipeline.inference.network import Network, Passes, device_named
+from pipeline.inference.tiles import Tiling
+from pipeline.masks.refine import Refinement, with_features
+from pipeline.networks.features import NetworkFeatures
+from pipeline.run.manifest import MANIFEST
+from pipeline.stages.trained import CHECKPOINT, load_classifier, load_segmenter
+from pipeline.tasks.predictor import ClassifierPrior
+from pipeline.tasks.segmenter import SegmenterTask
+
+if TYPE_CHECKING:
+    from pipeline.run.lineage import Record
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a network is used; None for what the run itself was evaluated with.
+
+    Attributes:
+        scales: Scales of the photo; probabilities are averaged over them.
+        flip: Average over the mirrored photo too.
+        refine: Align the probabilities with edges, by the run's refinement.
+        prior: Multiply by the odds that the run's classifier gives each class, at most 1.
+        tiling: Predict in overlapping tiles.
+    """
+
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+    refine: bool | None = None
+    prior: bool | None = None
+    tiling: Tiling | None = None
+
+
+def load(path: Path | str, use: Use | None = None, *, device: str = "auto") -> Network:
+    """The trained network of a run.
+
+    Args:
+        path: Folder of a run, folder of its stage `segmentation`, or a checkpoint that it wrote.
+        use: How the network is used.
+        device: Such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: This machine has no such device.
+        DataError: The checkpoint is damaged, or none of a segmenter.
+        MissingArtifactError: There is no finished network, there are several, or ``use`` needs a
+            stage that is gone.
+    """
+    place, use = Path(path).expanduser(), use or Use()
+    if place.is_file():
+        return _network(SegmenterTask.from_checkpoint(place), None, use, device, place)
+    record = _record(place)
+    return _network(load_segmenter(record.path), record, use, device, record.path)
+
+
+def _network(
+    segmenter: SegmenterTask, record: Record | None, use: Use, device: str, source: Path
+) -> Network:
+    known = _evaluated(record)
+    scales = tuple(known.get("scales", (1.0,))) if use.scales is None else use.scales
+    flip = bool(known.get("flip")) if use.flip is None else use.flip
+    prior = bool(known.get("classifier_prior")) if use.prior is None else use.prior
+    refine = bool(known.get("refine")) if use.refine is None else use.refine
+    return Network(
+        segmenter,
+        Passes(scales, flip, use.tiling),
+        prior=ClassifierPrior(load_classifier(_made(record, "classifier").path)) if prior else None,
+        refine=_refinement(record, device) if refine else None,
+        device=device,
+        source=str(source),
+    )
+
+
+def _evaluated(record: Record | None) -> Mapping[str, Any]:
+    """The settings of the last evaluation of a network; empty if there is none."""
+    scored = _evaluations(record) if record else []
+    return scored[-1].settings["evaluate"] if scored else {}
+
+
+def _evaluations(record: Record) -> list[Record]:
+    """Finished evaluations of a network in its run, the last one at the end."""
+    from pipeline.run.lineage import stages_in
+
+    found = [
+        stage
+        for stage in stages_in(record.path.parents[1])
+        if stage.kind == "evaluate" and record.path in [parent.path for parent in stage.parents]
+        if stage.manifest and stage.manifest.is_done
+        if not stage.settings["evaluate"]["label_oracle"]
+    ]
+    return sorted(found, key=lambda stage: stage.manifest.began if stage.manifest else 0.0)
+
+
+def _record(place: Path) -> Record:
+    """The one finished segmenter in a folder that learned from weak labels."""
+    from pipeline.run.lineage import stages_in  # and Hydra with it
+
+    if not place.is_dir():
+        raise MissingArtifactError(
+            f"{place}: no such file or folder. Name the folder of a run, such as runs/shapes."
+        )
+    is_stage = (place / MANIFEST).is_file() and (place / CHECKPOINT).is_file()
+    run = place.absolute().parents[1] if is_stage else place
+    found = [stage for stage in stages_in(run) if stage.kind == "segmentation"]
+    done = [stage for stage in found if stage.manifest and stage.manifest.is_done]
+    if is_stage:
+        done = [stage for stage in done if stage.path.name == place.absolute().name]
+    else:
+        done = [s for s in done if s.settings["segmenter"]["labels"] != GROUND_TRUTH]
+    return _only(place, done, began=bool(found))
+
+
+def _only(place: Path, networks: list[Record], *, began: bool) -> Record:
+    if len(networks) == 1:
+        return networks[0]
+    if networks:
+        names = [f"{stage.path} ({_score(stage)})" for stage in networks]
+        raise MissingArtifactError(
+            f"{place}: has {len(networks)} networks. Name the folder of one.\n{at_most(names)}"
+        )
+    state = "its network is not finished" if began else "has no network"
+    raise MissingArtifactError(
+        f"{place}: {state}. Run `tsgb run run_dir={place} stage=all` to the end, or name another "
+        "folder of a run."
+    )
+
+
+def _score(record: Record) -> str:
+    scored = [stage.summary.get("scores") or {} for stage in _evaluations(record)]
+    known = [scores for scores in scored if scores.get("mIoU") is not None]
+    return f"mIoU {known[-1]['mIoU']:.3f} on {known[-1]['split']}" if known else "not scored"
+
+
+def _made(record: Record | None, kind: str) -> Record:
+    """The stage of a kind that a network was made from."""
+    stages = [stage for stage in record.ancestors() if stage.kind == kind] if record else []
+    if stages:
+        return stages[0]
+    where = record.path if record else "a checkpoint alone"
+    raise MissingArtifactError(
+        f"{where}: the run's {kind} is not there, which prior and refinement need. Name the whole "
+        "folder of the run, or leave both out."
+    )
+
+
+def _refinement(record: Record | None, device: str) -> Refinement:
+    """The refinement of the run's evaluation, or else that of its pseudo-masks."""
+    from pipeline.run.building import build
+
+    scored = [stage.settings["refine"] for stage in _evaluations(record)] if record else []
+    node = next((refine for refine in reversed(scored) if refine), None)
+    node = node or _made(record, "pseudo_labels").settings["refine"]
+
+    @cache
+    def features() -> NetworkFeatures:
+        task = load_classifier(_made(record, "classifier").path)
+        return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
+
+    return with_features(build(node, "refine"), features)

@@ -1,0 +1,163 @@
+"""A trained segmenter with all that it needs to label photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from PIL import ImageOps
+from torch import Tensor
+
+from pipeline.base.arrays import Floats, Image
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.datasets import to_tensor
+from pipeline.data.images import read_image
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.tiles import Tiling, blended
+from pipeline.masks.refine import Refinement
+from pipeline.tasks.predictor import ClassifierPrior, Predictor
+from pipeline.tasks.segmenter import SegmenterTask
+
+Photo = Path | str | Pillow.Image | np.ndarray
+"""A file, an image of Pillow, or an array uint8 [H, W, 3] or [H, W]."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How probabilities are made.
+
+    Attributes:
+        scales: Scales of the photo; probabilities are averaged over them.
+        flip: Average over the mirrored photo too.
+        tiling: Predict in overlapping tiles; None: the whole photo at once.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    tiling: Tiling | None = None
+
+
+class Network:
+    """A trained segmenter; :func:`pipeline.load` makes it.
+
+    Args:
+        segmenter: The trained network.
+        passes: How probabilities are made.
+        prior: Factors of the classes by which the probabilities are multiplied.
+        refine: Aligns the probabilities with the edges in the photo.
+        device: Such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+        source: Where the network comes from, for messages.
+
+    Attributes:
+        classes: Names of the classes, without the background.
+
+    Raises:
+        ConfigError: This machine has no such device.
+    """
+
+    def __init__(
+        self,
+        segmenter: SegmenterTask,
+        passes: Passes | None = None,
+        *,
+        prior: ClassifierPrior | None = None,
+        refine: Refinement | None = None,
+        device: str = "auto",
+        source: str = "",
+    ) -> None:
+        self.passes = passes or Passes()
+        self.prior = prior
+        self.refine = refine
+        self.source = source
+        self.device = device_named(device)
+        self.classes = tuple(segmenter.classes)
+        self._segmenter = segmenter.eval().to(self.device)
+        if prior is not None:
+            prior.eval().to(self.device)
+
+    def with_passes(self, passes: Passes) -> Self:
+        """The same network with other scales, mirroring or tiles."""
+        return type(self)(
+            self._segmenter, passes, prior=self.prior, refine=self.refine,
+            device=str(self.device), source=self.source,
+        )  # fmt: skip
+
+    def predict(self, photo: Photo) -> Prediction:
+        """Labels and probabilities of a photo.
+
+        Args:
+            photo: A file, an image of Pillow, or an array uint8 [H, W, 3] (RGB) or [H, W]. Files
+                and images of Pillow are turned upright as their EXIF orientation says.
+
+        Raises:
+            DataError: It is not a photo.
+        """
+        image = as_array(photo)
+        return Prediction(self.probabilities(image), self.classes, image)
+
+    def predict_batch(self, photos: list[Photo]) -> list[Prediction]:
+        """:meth:`predict` for each of several photos, which may differ in size."""
+        return [self.predict(photo) for photo in photos]
+
+    def probabilities(self, image: Image) -> Floats:
+        """Probabilities of background and all classes, float32 [classes + 1, H, W]."""
+        if self.passes.tiling is None:
+            planes = self._whole(image)
+        else:
+            size = (len(self.classes) + 1, *image.shape[:2])
+            planes = blended(image, self.passes.tiling, self._whole, size)
+        return planes if self.refine is None else self.refine(image, [planes])[0]
+
+    def _whole(self, image: Image) -> Floats:
+        predictor = Predictor(
+            self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior
+        )
+        pixels: Tensor = to_tensor(image)[None].to(self.device)
+        planes = predictor.predict_image(pixels, torch.empty(1, 0))
+        return np.asarray(planes.cpu().numpy(), dtype=np.float32)
+
+
+def as_array(photo: Photo) -> Image:
+    """A photo as RGB uint8 [H, W, 3].
+
+    Raises:
+        DataError: It is not a photo.
+
+    Example:
+        >>> as_array(np.zeros((2, 3), np.uint8)).shape
+        (2, 3, 3)
+    """
+    if isinstance(photo, str | Path):
+        return read_image(photo)
+    if isinstance(photo, Pillow.Image):
+        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"), dtype=np.uint8)
+    array = np.asarray(photo)
+    if array.ndim == 2:
+        array = array[:, :, None].repeat(3, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise DataError(
+            f"photo: {array.dtype} {photo.shape}. Pass a path, an image of Pillow, or uint8 "
+            "[H, W, 3] in RGB."
+        )
+    return np.ascontiguousarray(array)
+
+
+def device_named(name: str) -> torch.device:
+    """The device that a person names.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device: {name!r} is none. Choose auto, cpu or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: {name!r}, but torch sees no GPU. Choose auto or cpu.")
+    return device

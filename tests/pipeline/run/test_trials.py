@@ -110,7 +110,7 @@ def test_a_method_that_cannot_explain_the_network_is_named_before_the_training(m
     method = {"_target_": "tsgb.CAM", "layer": "backbone.layer1"}
     run = with_settings(make_run(), saliency={"method": method})
 
-    with pytest.raises(ConfigError, match=r"saliency\.method: CAM cannot explain test_resnet"):
+    with pytest.raises(ConfigError, match=r"CAM cannot explain timm/test_resnet: "):
         do(run, "masks")
 
     assert not (run.folder / "classifier").exists()

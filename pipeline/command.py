@@ -1,4 +1,4 @@
-"""The command ``tsgb``: run the pipeline, score masks, explain a picture, list the methods."""
+"""The command ``tsgb``: run the pipeline, use its network, score masks, explain a picture."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tsgb.explain.classifier import Classifier
 
+_COMMANDS = {
+    "predict": "label images of new photos, by a trained network",
+    "score": "IoU and mIoU of two folders of label images",
+}
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
 
 
@@ -24,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
         return _run(words[1:])
-    if words[:1] == ["score"]:
-        return _score(words[1:])
+    if words and words[0] in _COMMANDS:
+        return _own(words[0], words[1:])
     import tsgb  # and torch with it: seconds that `tsgb score` can do without
     from tsgb.explain.command import EXAMPLES, add_commands, execute
 
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
-    commands.add_parser("score", help="IoU and mIoU of two folders of label images")
+    for name, about in _COMMANDS.items():
+        commands.add_parser(name, help=about)
     add_commands(commands, _trained_classifier)
     return execute(parser.parse_args(words))
 
@@ -79,17 +84,17 @@ def _run(words: Sequence[str]) -> int:
     return 0
 
 
-def _score(words: Sequence[str]) -> int:
-    """Score two folders of label images; only a part of the extra is imported."""
+def _own(name: str, words: Sequence[str]) -> int:
+    """Run a command of ``pipeline.commands``; only a part of the extra is imported."""
     try:
-        from pipeline.commands.score import main as score
+        module = import_module(f"pipeline.commands.{name}")
     except ModuleNotFoundError as error:
         sys.stderr.write(
-            f"tsgb score: not installed: {error.name}. It needs the extra {_EXTRA!r}: "
+            f"tsgb {name}: not installed: {error.name}. It needs the extra {_EXTRA!r}: "
             f"pip install 'tsgb[{_EXTRA}]'\n"
         )
         return 1
-    return score(words)
+    return int(module.main(words))
 
 
 def _missing_packages() -> list[str]:

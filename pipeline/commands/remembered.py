@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
 from pipeline.commands.words import Word, quoted, read_word
-from pipeline.run.schema import CONFIGS
+from pipeline.run.shipped import TARGET, shipped_targets
 
 SETTINGS = "settings.txt"
 _TITLE = """\
@@ -20,8 +19,6 @@ _TITLE = """\
 """
 # Settings of a single command, which the run does not keep.
 _PASSING = ("stage", "run_dir", "explain", "compare", "benchmark", "hydra")
-# Every place that names code; a key of a dictionary cannot be written in another way.
-_TARGET = re.compile(r"_target_(?:\s*[:=]\s*[\"']?([\w.]+))?")
 _LOSSES = "pipeline.tasks.losses."
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another setting; resolvers can do anything
 
@@ -82,15 +79,8 @@ def _is_harmless(word: Word) -> bool:
         return False  # a group as a list or a dictionary could load any file
     if "${" in _REFERENCE.sub("", text):
         return False
-    found = _TARGET.findall(str(word))
-    return all(name in _shipped() or name.startswith(_LOSSES) for name in found)
-
-
-@cache
-def _shipped() -> frozenset[str]:
-    """Everything that the options of this project name as code."""
-    texts = (path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))
-    return frozenset(name for text in texts for name in _TARGET.findall(text) if name)
+    found = TARGET.findall(str(word))
+    return all(name in shipped_targets() or name.startswith(_LOSSES) for name in found)
 
 
 def lasting(words: Iterable[Word]) -> list[str]:

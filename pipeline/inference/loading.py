@@ -155,7 +155,7 @@ def _made(record: Record | None, kind: str) -> Record:
 
 def _refinement(record: Record | None, device: str) -> Refinement:
     """The refinement of the run's evaluation, or else that of its pseudo-masks."""
-    from pipeline.run.building import build
+    from pipeline.run.shipped import build_recorded
 
     scored = [stage.settings["refine"] for stage in _evaluations(record)] if record else []
     node = next((refine for refine in reversed(scored) if refine), None)
@@ -166,4 +166,4 @@ def _refinement(record: Record | None, device: str) -> Refinement:
         task = load_classifier(_made(record, "classifier").path)
         return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
 
-    return with_features(build(node, "refine"), features)
+    return with_features(build_recorded(node, f"{record.path if record else ''}: refine"), features)

@@ -86,6 +86,10 @@ class Network:
             device=str(self.device), source=self.source,
         )  # fmt: skip
 
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of the network by name."""
+        return dict(self._segmenter.network.state_dict())
+
     def predict(self, photo: Photo) -> Prediction:
         """Labels and probabilities of a photo.
 
@@ -106,13 +110,14 @@ class Network:
     def probabilities(self, image: Image) -> Floats:
         """Probabilities of background and all classes, float32 [classes + 1, H, W]."""
         if self.passes.tiling is None:
-            planes = self._whole(image)
+            planes = self.whole(image)
         else:
             size = (len(self.classes) + 1, *image.shape[:2])
-            planes = blended(image, self.passes.tiling, self._whole, size)
+            planes = blended(image, self.passes.tiling, self.whole, size)
         return planes if self.refine is None else self.refine(image, [planes])[0]
 
-    def _whole(self, image: Image) -> Floats:
+    def whole(self, image: Image) -> Floats:
+        """Probabilities of a photo, or of a tile, that is predicted at once and not refined."""
         predictor = Predictor(
             self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import timm
 import torch
@@ -68,7 +68,7 @@ def with_colours(config: Config, start: ClassifierConfig | None = None) -> Confi
             colours.
 
     Raises:
-        ConfigError: What is given are no three numbers in range.
+        ConfigError: What is given are not three numbers.
 
     Example:
         >>> with_colours(SegmenterConfig(encoder="tu-tf_efficientnet_lite0")).mean
@@ -103,10 +103,10 @@ def _of_timm(name: str) -> Colours:
         record = timm.get_pretrained_cfg(name)
         if record is None:  # an address or an outdated name, where the network itself knows
             made = timm.data.resolve_model_data_config(timm.create_model(name))
-            return Colours(made["mean"], made["std"])
+            return Colours(tuple(made["mean"]), tuple(made["std"]))
     except (RuntimeError, OSError, ValueError):
         return IMAGENET
-    return Colours(record.mean, record.std)
+    return Colours(tuple(record.mean), tuple(record.std))
 
 
 def _of_torchvision(name: str) -> Colours:
@@ -120,10 +120,10 @@ def _of_torchvision(name: str) -> Colours:
 
 def _check(config: ClassifierConfig | SegmenterConfig) -> None:
     group = "classifier" if isinstance(config, ClassifierConfig) else "segmenter"
-    for name, least in (("mean", 0.0), ("deviation", 1e-3)):
-        values = cast(list[float], getattr(config, name))
-        if len(values) != 3 or not all(least <= value <= 1 for value in values):
+    for name in ("mean", "deviation"):
+        values = getattr(config, name)
+        if len(values) != 3:
             raise ConfigError(
-                f"{group}.{name}: {list(values)}. Give three numbers in [{least:g}, 1], of red, "
-                "green and blue, as shares of 255; or null for those of the network's library."
+                f"{group}.{name}: {list(values)}. Give three numbers, of red, green and blue, as "
+                "shares of 255; or null for those of the network's library."
             )

@@ -15,23 +15,18 @@ def check_trainer(settings: TrainerConfig) -> None:
     """Refuse what this machine does not have, and what this project cannot use.
 
     Raises:
-        ConfigError: There is no GPU, there are several processes, or a number is out of range.
+        ConfigError: There is no GPU, or there are several processes.
     """
     if settings.accelerator == Accelerator.gpu and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator: gpu, but torch sees none. Choose trainer=cpu or trainer=auto, or "
             "install the driver and a torch for CUDA."
         )
-    if settings.devices != 1 or processes(settings) != 1:
+    if processes(settings) != 1:
         raise ConfigError(
             f"trainer.devices={settings.devices}, WORLD_SIZE={processes(settings)}: a run of "
             "several processes is not supported. Use one device; split the list of images "
             "over several runs instead."
-        )
-    if settings.workers < 0:
-        raise ConfigError(
-            f"trainer.workers: {settings.workers}. Choose the number of processes that load "
-            "images: 0 or more, where 0 loads them in the main process."
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
-from pipeline.base.errors import ConfigError, at_most
+from pipeline.base.errors import ConfigError, PipelineError, at_most, reason
 from pipeline.data.catalogue import Item
 from pipeline.networks.colours import with_colours
 from pipeline.networks.device import device_of
@@ -29,6 +29,7 @@ from pipeline.tasks.trial import noise, try_classifier, try_segmenter, try_train
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _LARGEST = 2**20  # px of a trial; larger images only need more memory and time
+_REFUSALS = (LayerError, UnsupportedModelError)  # of a network, whatever the image
 Size = tuple[int, int]  # height and width, px
 
 
@@ -49,36 +50,37 @@ class Trials:
 
     def classifier(self) -> None:
         """One step of training, and one classification."""
-        config, trainer = self.settings.classifier, self.settings.trainer
+        config, trainer, task = self.settings.classifier, self.settings.trainer, self._classifier()
         labels = torch.zeros(self._batch(config), len(self.run.data.classes))
-        try_training(self._classifier, labels, config.size, trainer)
-        try_classifier(self._classifier, (config.size, config.size), trainer)
+        try_training(task, labels, config.size, trainer)
+        try_classifier(task, (config.size, config.size), trainer)
 
     def saliency(self) -> None:
         """The classifier at the sizes of the maps, and the method at the smallest of them."""
-        config = self.settings.saliency
+        config, task = self.settings.saliency, self._classifier()
         images = self._extremes(masked_split(config, self.run.data).items)
         scales = sorted({min(config.scales), max(config.scales)})
         sizes = [scaled_size(*size, config.size * scale) for scale, size in product(scales, images)]
         for size in dict.fromkeys(sizes):
-            try_classifier(self._classifier, size, self.settings.trainer)
+            try_classifier(task, size, self.settings.trainer)
         if sizes:
-            self._explain(min(sizes))
+            self._explain(task.eval(), min(sizes))
 
-    def _explain(self, size: Size) -> None:
-        method, task = self.settings.saliency.method, self._classifier.eval()
-        device = device_of(self.settings.trainer)
+    def _explain(self, task: ClassifierTask, size: Size) -> None:
+        method, device = self.settings.saliency.method, device_of(self.settings.trainer)
         pixels = task.to(device).colours.normalise(noise(1, *size).to(device))
         try:
             built = build({**method, "model": task.network}, "saliency.method")
             built.attribute(pixels, torch.zeros(1, 1, dtype=torch.int64, device=device))
-        except (LayerError, UnsupportedModelError) as error:
-            raise ConfigError(
-                f"saliency.method: {name_of(method)} cannot explain "
-                f"{self.settings.classifier.backbone}: {error}"
-            ) from error
-        except TSGBError:  # about these pixels
-            return
+        except PipelineError:
+            raise
+        except Exception as error:
+            blame = not isinstance(error, TSGBError) or isinstance(error, _REFUSALS)
+            if blame:  # and not an error about these pixels
+                raise ConfigError(
+                    f"saliency.method: {name_of(method)} cannot explain {task.title}: "
+                    f"{reason(error)}"
+                ) from error
 
     def segmentation(self) -> None:
         """One step of training, and predictions as the evaluation makes them."""
@@ -119,7 +121,6 @@ class Trials:
     def _evaluated(self) -> Sequence[Item]:
         return evaluated_split(self.settings.evaluate, self.run.data).items
 
-    @cached_property
     def _classifier(self) -> ClassifierTask:
         config = replace(self.settings.classifier, weights="none")
         return ClassifierTask.from_config(config, self.run.data.classes)

@@ -106,5 +106,5 @@ def _remedy(group: str, cause: str) -> str:
         "Training sees crops of segmenter.size, prediction whole images times the scale; both are "
         "padded to multiples of 32. Choose an encoder for any size, such as resnet50 or "
         "tu-convnext_tiny; or let a transformer take any size with segmenter.options="
-        "{dynamic_img_size: true}; or another segmenter.arch or segmenter.size."
+        "{dynamic_img_size:true}; or another segmenter.arch or segmenter.size."
     )

@@ -69,18 +69,10 @@ def test_an_encoder_that_starts_from_the_classifier_sees_its_colours(weights, ex
     assert colours_of(with_colours(segmenter("resnet18", weights=weights), start)) == expected
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"mean": [123.7, 116.3, 103.5]}, r"segmenter\.mean: .*as shares of 255"),
-        ({"mean": [0.5]}, r"segmenter\.mean: \[0.5\]. Give three numbers"),
-        ({"deviation": [0.2, 0.2, 0.0]}, r"segmenter\.deviation: .*in \[0\.001, 1\]"),
-        ({"mean": [float("nan")] * 3}, r"segmenter\.mean"),
-    ],
-)
-def test_values_that_are_none_of_a_colour_are_refused(settings, message):
-    with pytest.raises(ConfigError, match=message):
-        with_colours(segmenter("resnet18", **settings))
+@pytest.mark.parametrize("name", ["mean", "deviation"])
+def test_values_of_another_number_of_channels_are_refused(name):
+    with pytest.raises(ConfigError, match=rf"segmenter\.{name}: \[0\.5\]\. Give three numbers"):
+        with_colours(segmenter("resnet18", **{name: [0.5]}))
 
 
 def test_normalisation_by_hand():

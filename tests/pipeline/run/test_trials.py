@@ -21,7 +21,7 @@ OTHER = {"weights": "none", "twin": False}
         pytest.param(
             {"segmenter": {"arch": "unet", "encoder": "tu-test_maxvit", "size": 160}},
             r"encoder=tu-test_maxvit cannot predict an image of 64 x 64 px at scale 1: height "
-            r"\(16\) must be divisible by window \(5\)\. .*dynamic_img_size: true",
+            r"\(16\) must be divisible by window \(5\)\. .*dynamic_img_size:true",
             id="trains, but cannot predict",
         ),
         pytest.param(
@@ -55,21 +55,7 @@ OTHER = {"weights": "none", "twin": False}
             r"evaluate\.scales: 4 of 4 images have less than one pixel at scale 0\.005.*\n.*64 x",
             id="nothing left of an image",
         ),
-        ({"segmenter": {"size": 0}}, r"segmenter\.size: 0\. Choose a number from 1"),
-        ({"segmenter": {"epochs": 0}}, r"segmenter\.epochs: 0"),
-        ({"segmenter": {"batch_size": -2}}, r"segmenter\.batch_size: -2"),
-        ({"segmenter": {"scale": (0.0, 1.0)}}, r"segmenter\.scale: \[0\.0, 1\.0\]"),
-        ({"segmenter": {"colour_jitter": 1.5}}, r"segmenter\.colour_jitter: 1\.5.*from 0 to 1"),
-        ({"classifier": {"size": -64}}, r"classifier\.size: -64"),
-        ({"classifier": {"epochs": 0}}, r"classifier\.epochs: 0"),
-        ({"classifier": {"batch_size": 0}}, r"classifier\.batch_size: 0"),
-        ({"classifier": {"learning_rate": -1.0}}, r"classifier\.learning_rate: -1"),
-        ({"classifier": {"warmup": 1.0}}, r"classifier\.warmup: 1\.0"),
-        ({"classifier": {"crop_area": (0.5, 1.5)}}, r"classifier\.crop_area: .*at most 1"),
-        ({"classifier": {"mean": [124.0, 116.0, 104.0]}}, r"classifier\.mean: .*shares of 255"),
-        ({"saliency": {"size": 0}}, r"saliency\.size: 0"),
-        ({"saliency": {"scales": []}}, r"saliency\.scales: \[\]"),
-        ({"trainer": {"workers": -1}}, r"trainer\.workers: -1"),
+        ({"classifier": {"mean": [0.5]}}, r"classifier\.mean: \[0\.5\]\. Give three numbers"),
         ({"trainer": {"devices": 2}}, r"trainer\.devices=2"),
     ],
 )
@@ -85,7 +71,7 @@ def test_what_cannot_work_is_refused_before_any_work(make_run, settings, message
     assert not (run.folder / "classifier").exists()
 
 
-@pytest.mark.parametrize("settings", [{"devices": 2}, {"workers": -1}, {"accelerator": "gpu"}])
+@pytest.mark.parametrize("settings", [{"devices": 2}, {"accelerator": "gpu"}])
 def test_an_outdated_result_outlives_a_command_that_is_refused(copied, monkeypatch, settings):
     monkeypatch.setattr(context, "code_version", lambda _: "other code")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -124,7 +110,7 @@ def test_a_method_that_cannot_explain_the_network_is_named_before_the_training(m
     method = {"_target_": "tsgb.CAM", "layer": "backbone.layer1"}
     run = with_settings(make_run(), saliency={"method": method})
 
-    with pytest.raises(ConfigError, match=r"saliency\.method: CAM cannot explain test_resnet"):
+    with pytest.raises(ConfigError, match=r"CAM cannot explain timm/test_resnet: "):
         do(run, "masks")
 
     assert not (run.folder / "classifier").exists()

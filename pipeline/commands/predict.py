@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
 from pipeline.base.terminal import Terminal, print_error
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.inference.loading import Use, load
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
@@ -115,7 +116,7 @@ def _label(network: Network, outputs: Outputs, id_: str, path: Path) -> str | No
 
 def _use(wanted: argparse.Namespace) -> Use:
     tiling = None if wanted.tile is None else Tiling(wanted.tile, wanted.overlap)
-    return Use(wanted.scales, wanted.flip, wanted.refine, wanted.prior, tiling)
+    return Use(wanted.scales, wanted.flip, wanted.refine, wanted.prior, tiling, wanted.megapixels)
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -149,5 +150,7 @@ def parser() -> argparse.ArgumentParser:
     add("--prior", action=choice, help="multiply by the odds of the run's classifier")
     add("--tile", metavar="N", type=int, help="predict in tiles of N px, for large photos")
     add("--overlap", metavar="SHARE", type=float, default=0.25, help="of tiles; default: 0.25")
+    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
+        help=f"refuse larger files undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
     add("--device", default="auto", help="auto (default), cpu or cuda")
     return words

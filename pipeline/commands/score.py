@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.base.errors import DataError, PipelineError, at_most
 from pipeline.base.terminal import Terminal, printable
 from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.headers import MAX_MEGAPIXELS, check_size
 from pipeline.data.ids import plain_id
 from pipeline.data.palette import read_label_image
 from pipeline.means import scope
@@ -40,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     try:
         names = _names(wanted)
         pairs = matched(wanted.predictions, wanted.truth, wanted.ids)
-        scores = score(pairs, names, terminal)
+        scores = score(pairs, names, terminal, wanted.megapixels)
     except PipelineError as error:
         terminal.note(str(error), "tsgb score", "bold red")
         return 1
@@ -66,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     names.add_argument("--names", metavar="FILE", type=Path, help="the same, one name per line")
     add("--ids", metavar="FILE", type=Path,
         help="score the images of this list only, one id per line")  # fmt: skip
+    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
+        help=f"refuse larger files undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
     add("--json", action="store_true", help="print JSON")
     return words
 
@@ -131,13 +134,19 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def score(pairs: Pairs, names: Sequence[str], terminal: Terminal) -> Scores:
+def score(
+    pairs: Pairs,
+    names: Sequence[str],
+    terminal: Terminal,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Scores:
     """The scores of many images as plain data; one image at a time is in memory.
 
     Args:
         pairs: Files by id.
         names: Class names without background; empty: each value is its own name.
         terminal: Where the progress is shown.
+        max_megapixels: Larger files are refused before they are decoded.
 
     Raises:
         DataError: Some images cannot be scored; named after all were tried.
@@ -146,6 +155,8 @@ def score(pairs: Pairs, names: Sequence[str], terminal: Terminal) -> Scores:
     with terminal.progress("scoring", len(pairs)) as step:
         for count, (id_, (prediction, truth)) in enumerate(pairs.items(), start=1):
             try:
+                for path in (prediction, truth):
+                    check_size(path, max_megapixels, "--megapixels N")
                 matrix.update(read_label_image(prediction), read_label_image(truth))
             except DataError as error:
                 failures.append(f"{id_}: {error}")

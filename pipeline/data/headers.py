@@ -68,7 +68,7 @@ def read_header(data: bytes) -> Header | None:
         return None
 
 
-def check_size(path: Path, max_megapixels: float) -> None:
+def check_size(path: Path, max_megapixels: float, setting: str = "data.max_megapixels=N") -> None:
     """Refuse an image whose header announces more pixels than are allowed.
 
     A small file can unfold to gigabytes. A file that cannot be read is left to its reader, whose
@@ -77,6 +77,7 @@ def check_size(path: Path, max_megapixels: float) -> None:
     Args:
         path: An image or a label image.
         max_megapixels: Width x height allowed, in millions.
+        setting: How a person allows more.
 
     Raises:
         DataError: The image is larger.
@@ -90,7 +91,7 @@ def check_size(path: Path, max_megapixels: float) -> None:
         raise DataError(
             f"{path}: {width} x {height} pixels are {width * height / 1e6:.0f} megapixels, more "
             f"than the {max_megapixels:g} that are allowed. It was not decoded. Make it smaller, "
-            "or allow it with data.max_megapixels=N if the computer has memory for it."
+            f"or allow it with {setting} if the computer has memory for it."
         )
 
 

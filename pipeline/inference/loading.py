@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.config import GROUND_TRUTH
 from pipeline.base.errors import MissingArtifactError, at_most
+from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.tiles import Tiling
 from pipeline.masks.refine import Refinement, with_features
@@ -33,6 +34,7 @@ class Use:
         refine: Align the probabilities with edges, by the run's refinement.
         prior: Multiply by the odds that the run's classifier gives each class, at most 1.
         tiling: Predict in overlapping tiles.
+        max_megapixels: Larger files are refused before they are decoded.
     """
 
     scales: tuple[float, ...] | None = None
@@ -40,6 +42,7 @@ class Use:
     refine: bool | None = None
     prior: bool | None = None
     tiling: Tiling | None = None
+    max_megapixels: float = MAX_MEGAPIXELS
 
 
 def load(path: Path | str, use: Use | None = None, *, device: str = "auto") -> Network:
@@ -77,6 +80,7 @@ def _network(
         prior=ClassifierPrior(load_classifier(_made(record, "classifier").path)) if prior else None,
         refine=_refinement(record, device) if refine else None,
         device=device,
+        max_megapixels=use.max_megapixels,
         source=str(source),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.datasets import to_tensor
+from pipeline.data.headers import MAX_MEGAPIXELS, check_size
 from pipeline.data.images import read_image
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.tiles import Tiling, blended
@@ -50,6 +51,7 @@ class Network:
         prior: Factors of the classes by which the probabilities are multiplied.
         refine: Aligns the probabilities with the edges in the photo.
         device: Such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+        max_megapixels: Larger files are refused before they are decoded.
         source: Where the network comes from, for messages.
 
     Attributes:
@@ -67,11 +69,13 @@ class Network:
         prior: ClassifierPrior | None = None,
         refine: Refinement | None = None,
         device: str = "auto",
+        max_megapixels: float = MAX_MEGAPIXELS,
         source: str = "",
     ) -> None:
         self.passes = passes or Passes()
         self.prior = prior
         self.refine = refine
+        self.max_megapixels = max_megapixels
         self.source = source
         self.device = device_named(device)
         self.classes = tuple(segmenter.classes)
@@ -100,6 +104,8 @@ class Network:
         Raises:
             DataError: It is not a photo.
         """
+        if isinstance(photo, str | Path):
+            check_size(Path(photo), self.max_megapixels, "--megapixels N")
         image = as_array(photo)
         return Prediction(self.probabilities(image), self.classes, image)
 

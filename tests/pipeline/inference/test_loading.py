@@ -122,6 +122,16 @@ def test_what_is_no_photo_is_named(copied, tmp_path):
         network.predict(tmp_path / "x.jpg")
 
 
+def test_a_photo_that_would_fill_the_memory_is_refused_by_its_header(copied, tmp_path):
+    Image.new("L", (30_000, 30_000)).save(tmp_path / "bomb.png")
+
+    with pytest.raises(DataError, match=r"bomb\.png: 30000 x 30000 .*--megapixels N"):
+        load(copied.folder).predict(tmp_path / "bomb.png")
+    small = load(copied.folder, Use(max_megapixels=0.001))
+    with pytest.raises(DataError, match=r"more than the 0\.001"):
+        small.predict(copied.data.val.items[0].image)
+
+
 def test_a_device_that_is_not_there_is_named(copied):
     with pytest.raises(ConfigError, match="Choose auto, cpu or cuda"):
         load(copied.folder, device="tpu9")

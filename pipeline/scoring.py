@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,7 +17,6 @@ LABEL_ORACLE = "label oracle"  # marks the protocol of predictions that use imag
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
 
-_NAMED = 10  # classes left out of a mean that are named in a sentence
 _VALUES = 256  # label images are 8-bit
 _DEFAULT_THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 46))  # 0.02 ... 0.90
 
@@ -250,64 +249,6 @@ class ThresholdSweep:
         }
         thresholds = list(self.thresholds)
         return {"threshold": threshold, "mIoU": best, "thresholds": thresholds, "IoU": curves}
-
-
-def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
-    """Mean IoU over the background and the chosen classes, or over all classes if none is chosen.
-
-    Args:
-        scores: The result of ``ConfusionMatrix.as_dict``.
-        chosen: Class names without ``background``.
-
-    Example:
-        >>> scores = {"mIoU": 0.4, "IoU": {"background": 0.9, "cat": 0.5, "cow": 0.1}}
-        >>> miou(scores, ["cat"]), miou(scores, [])
-        (0.7, 0.4)
-    """
-    if chosen:
-        return mean_over(scores, ["background", *chosen])
-    value: float | None = scores["mIoU"]
-    return value
-
-
-def mean_over(scores: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    """Mean IoU of the given classes, without those whose IoU is undefined; None if all are.
-
-    Args:
-        scores: The result of ``ConfusionMatrix.as_dict``.
-        names: Class names; ``background`` counts only if it is among them.
-
-    Example:
-        >>> mean_over({"IoU": {"cat": 0.5, "dog": 0.7, "cow": None}}, ["cat", "cow"])
-        0.5
-    """
-    values = [scores["IoU"][name] for name in names]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def scope(scores: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
-    """In words, which classes a mean is over.
-
-    Args:
-        scores: The result of ``ConfusionMatrix.as_dict``.
-        chosen: As in ``miou``.
-
-    Example:
-        >>> scope({"IoU": {"background": 0.9, "cat": 0.5}})
-        '2 classes'
-        >>> scope({"IoU": {"background": 0.9, "cat": 0.5, "cow": None}})
-        '2 of 3 classes; neither in the ground truth nor predicted: cow'
-    """
-    names = ["background", *chosen] if chosen else list(scores["IoU"])
-    absent = [name for name in names if scores["IoU"][name] is None]
-    if not absent:
-        return f"{len(names)} {'class' if len(names) == 1 else 'classes'}"
-    listed = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else "")
-    return (
-        f"{len(names) - len(absent)} of {len(names)} classes; "
-        f"neither in the ground truth nor predicted: {listed}"
-    )
 
 
 def _strongest(

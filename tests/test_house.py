@@ -6,9 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # A module may import from its own floor and from those below it.
 FLOORS = {
-    "scripts": 7,
-    "pipeline.command": 7,
-    "pipeline.commands": 6,
+    "scripts": 8,
+    "pipeline.command": 8,
+    "pipeline.commands": 7,
+    "pipeline.inference": 6,
     "pipeline.run": 5,
     "pipeline.stages": 4,
     "pipeline.tasks": 3,
@@ -16,6 +17,7 @@ FLOORS = {
     "pipeline.networks": 2,
     "pipeline.masks": 2,
     "pipeline.scoring": 2,
+    "pipeline.means": 2,
     "pipeline.data": 1,
     "pipeline.base": 0,
     "tsgb": 0,

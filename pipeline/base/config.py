@@ -31,6 +31,7 @@ class Command(StrEnum):
     saliency_benchmark = "saliency_benchmark"
     compare = "compare"
     verify = "verify"
+    predict = "predict"
 
 
 class Library(StrEnum):
@@ -239,6 +240,19 @@ class EvaluateConfig:
 
 
 @dataclass
+class PredictConfig:
+    """Label images of new photos; how they are made is what ``evaluate`` says."""
+
+    images: Any = None  # a file, a folder, a .txt list of paths, or several of these
+    out: str | None = None  # folder of the results; None: <run>/predict/<name of the first>
+    overlay: bool = False  # also pictures of the labels over the photo
+    probabilities: bool = False  # also 16-bit images of each class
+    confidence: bool = False  # also 16-bit images of the probability of the chosen label
+    tile: int | None = None  # side of overlapping tiles, px, a multiple of 32; None: whole photos
+    overlap: float = 0.25  # share of a tile
+
+
+@dataclass
 class ExplainConfig:
     """One picture of the maps of some classes of one image."""
 
@@ -310,6 +324,7 @@ class RunConfig:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)

@@ -19,7 +19,7 @@ from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
 from pipeline.base.terminal import print_error
-from pipeline.commands import compare, explain, report, saliency_benchmark, verify
+from pipeline.commands import compare, explain, predict, report, saliency_benchmark, verify
 from pipeline.commands.remembered import remember
 from pipeline.run.executor import check, execute, steps_of
 from pipeline.run.provenance import made_by
@@ -33,6 +33,7 @@ _ON_TOP: dict[Command, Callable[[Run], None]] = {
     Command.saliency_benchmark: saliency_benchmark.run,
     Command.compare: compare.run,
     Command.verify: verify.run,
+    Command.predict: predict.run,
 }
 """Commands that read what stages made."""
 
@@ -109,6 +110,7 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
         execute(steps)
     if command is Command.all:
         report.run(run)
+        run.terminal.say("label new photos", predict.command_of(run))
 
 
 @contextmanager

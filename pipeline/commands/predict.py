@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base.errors import PipelineError, failure_of_image
+from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
 from pipeline.base.terminal import Terminal, print_error
 from pipeline.inference.loading import Use, load
@@ -14,6 +15,10 @@ from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
 from pipeline.inference.photos import Photos, find_photos
 from pipeline.inference.tiles import Tiling
+from pipeline.networks.device import device_of
+from pipeline.run.executor import Step, require
+from pipeline.run.run import Run
+from pipeline.run.table import STAGES
 from pipeline.stages.prediction import Failures, raise_if_any
 
 
@@ -35,6 +40,43 @@ def main(words: Sequence[str]) -> int:
         return 1
     terminal.summarise(str(wanted.out))
     return 0
+
+
+def command_of(run: Run) -> str:
+    """The words that label photos with the network of a run."""
+    return f"tsgb predict {shlex.quote(str(run.folder))} photos/ --out predictions/"
+
+
+def run(run: Run) -> None:
+    """Do what ``stage=predict`` asks for, with the settings of ``evaluate``.
+
+    Raises:
+        ConfigError: No images are named.
+        MissingArtifactError: The run has no finished network.
+    """
+    config = run.settings.predict
+    if not config.images:
+        raise ConfigError("predict.images: not given. Add predict.images=FOLDER.")
+    places = [config.images] if isinstance(config.images, str) else list(config.images)
+    photos = find_photos(places)
+    network = _network_of(run)
+    name = Path(places[0]).expanduser().absolute().stem
+    out = Path(config.out).expanduser() if config.out else run.folder / "predict" / name
+    kinds = Kinds(config.overlay, config.probabilities, config.confidence)
+    predict(network, photos, out, kinds, run.terminal)
+
+
+def _network_of(run: Run) -> Network:
+    """The network that these settings describe, used as ``evaluate`` says."""
+    config, evaluate = run.settings.predict, run.settings.evaluate
+    step = Step(run, STAGES["segmentation"])
+    if evaluate.checkpoint is None:
+        require(step)
+    place = evaluate.checkpoint or step.folder.path
+    tiling = None if config.tile is None else Tiling(config.tile, config.overlap)
+    scales, prior = tuple(evaluate.scales), evaluate.classifier_prior
+    use = Use(scales, evaluate.flip, evaluate.refine, prior, tiling)
+    return load(place, use, device=device_of(run.settings.trainer))
 
 
 def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal: Terminal) -> None:

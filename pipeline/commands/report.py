@@ -16,11 +16,13 @@ from omegaconf import OmegaConf
 from pipeline.base.arrays import Image
 from pipeline.base.config import Plane, SeedConfig
 from pipeline.base.files import write_bytes
+from pipeline.commands.predict import command_of
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.images import read_image
 from pipeline.data.truth import ground_truth
+from pipeline.means import miou, scope
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
@@ -28,7 +30,7 @@ from pipeline.run.executor import Step
 from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
-from pipeline.scoring import ConfusionMatrix, miou, scope
+from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
 from pipeline.stages.own_files import read_labels
@@ -333,6 +335,7 @@ def _facts(run: Run) -> dict[str, str]:
         "refinement": _described(config.refine),
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {segmenter.epochs} epochs of batches of {segmenter.batch_size}",
+        "label new photos": command_of(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import fingerprint
+from pipeline.means import mean_over, miou
 from pipeline.report.comparison import (
     COVERAGE,
     FRACTION,
@@ -21,7 +22,6 @@ from pipeline.report.comparison import (
     flattened,
 )
 from pipeline.run.lineage import Lineage, Record
-from pipeline.scoring import mean_over, miou
 
 Scores = Mapping[str, Any]
 

@@ -14,7 +14,8 @@ from pipeline.base.terminal import Terminal, printable
 from pipeline.data.class_names import read_classes, read_lines
 from pipeline.data.ids import plain_id
 from pipeline.data.palette import read_label_image
-from pipeline.scoring import ConfusionMatrix, scope
+from pipeline.means import scope
+from pipeline.scoring import ConfusionMatrix
 
 SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")
 RULE = (

@@ -21,7 +21,8 @@ from pipeline.data.catalogue import VOID, Catalogue, Item, Split
 from pipeline.data.contradictions import contradiction
 from pipeline.data.headers import Header, check_size, read_header
 from pipeline.data.ids import id_problem
-from pipeline.data.images import jpeg_damage, read_bytes, read_image
+from pipeline.data.images import not_whole, read_bytes, read_image
+from pipeline.data.jpeg_damage import jpeg_damage
 from pipeline.data.overview import Overview, Photo, overview, shown
 from pipeline.data.truth import ground_truth
 
@@ -233,17 +234,12 @@ def _photo(path: Path, max_megapixels: float) -> Photo:
     Raises:
         DataError: It is too large, cannot be read, or is damaged.
     """
-    data = read_bytes(path)
-    header = read_header(data)
     check_size(path, max_megapixels)
-    pixels = read_image(path)
-    damage = jpeg_damage(data)
-    if header is None or damage:
-        raise DataError(
-            f"{path}: damaged ({damage or 'no header'}); a part of the picture is not what it was. "
-            "Download the file again, or remove it from the list. If it looks right, save it anew."
-        )
-    return Photo(header, int(pixels.max()))
+    data = read_bytes(path)
+    header, damage = read_header(data), jpeg_damage(data)
+    if header is None or damage:  # before a decoder fills it up, or believes an unknown format
+        raise not_whole(path, data, damage)
+    return Photo(header, int(read_image(path).max()))
 
 
 def _mask(item: Item, header: Header | None, max_megapixels: float) -> LabelImage:

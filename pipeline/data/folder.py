@@ -114,17 +114,24 @@ def _find_images(folder: Path) -> dict[str, Path]:
 
 
 def _check_matching(folder: Path, csv: Path, files: set[str], rows: set[str]) -> None:
-    problems = [f"{id_}: an image without a line in {csv.name}" for id_ in sorted(files - rows)]
-    problems += [
-        f"{id_}: a line in {csv.name} without an image{suggestion(id_, sorted(files - rows))}"
+    no_line = [f"{id_}: an image without a line in {csv.name}" for id_ in sorted(files - rows)]
+    no_image = [
+        f"{id_}: a line in {csv.name} without an image{_meant(id_, files - rows)}"
         for id_ in sorted(rows - files)
     ]
-    if problems:
+    if no_line or no_image:
+        listed = "\n".join(at_most(problems, 10) for problems in (no_line, no_image) if problems)
         raise DataError(
-            f"{folder} and {csv} do not match: {len(problems)} id(s) are in only one of them.\n"
-            f"{at_most(problems)}\nCorrect the CSV file. An id is the path inside the folder "
-            f"without suffix. The folder contains {len(files)} images{other_files(folder)}."
+            f"{folder} and {csv} do not match: {len(no_line + no_image)} id(s) are in only one of "
+            f"them.\n{listed}\nCorrect the CSV file. An id is the path inside the folder without "
+            f"suffix. The folder contains {len(files)} images{other_files(folder)}."
         )
+
+
+def _meant(id_: str, files: set[str]) -> str:
+    """The end of a sentence that suggests an image of that name elsewhere, or of a similar one."""
+    elsewhere = [file for file in sorted(files) if Path(file).name == Path(id_).name]
+    return suggestion(id_, sorted(files)) or suggestion(Path(id_).name, elsewhere)
 
 
 def _held_out(ids: Sequence[str], val: float | Path | str, random_seed: int) -> set[str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from pipeline.base.errors import DataError
@@ -17,9 +16,8 @@ from pipeline.data.headers import chunks_fit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_JPEG = b"\xff\xd8"
 # First bytes of a file of each format, and the last bytes of a whole one.
-_ENDS = {_JPEG: b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
@@ -42,11 +40,23 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     data = read_bytes(path)
     decoded = _decode(data) if chunks_fit(data) else None
     if decoded is None or not _is_whole(data):
-        raise DataError(
-            f"{path}: not a whole image ({len(data)} bytes could not be decoded). "
-            "Download the file again, or remove it from the list."
-        )
+        raise not_whole(path, data)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def not_whole(path: Path, data: bytes, damage: str | None = None) -> DataError:
+    """The error for a file whose pixels are not those that were stored.
+
+    Args:
+        path: The file.
+        data: What it contains.
+        damage: What was found; None if it could not be decoded at all.
+    """
+    resave = " If it looks right, save it anew." if damage else ""
+    return DataError(
+        f"{path}: not a whole image ({damage or f'{len(data)} bytes could not be decoded'}). "
+        f"Download the file again, or remove it from the list.{resave}"
+    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -62,27 +72,6 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(
             f"{path}: cannot be read ({reason}). Add the file, or remove it from the list."
         ) from error
-
-
-def jpeg_damage(data: bytes) -> str | None:
-    """What libjpeg found wrong in the compressed data of a JPEG file; None for nothing.
-
-    Decoders fill what is missing with grey and go on, so that the pixels do not tell. Noticed
-    are missing and superfluous data and impossible codes: every file that was cut, and nine of
-    ten in which 200 bytes were overwritten with zeros, but only one flipped bit in four, because
-    most change values and not the number of codes. Other formats are None: their decoders stop.
-
-    Example:
-        >>> jpeg_damage(b"GIF89a") is None
-        True
-    """
-    if not data.startswith(_JPEG):
-        return None
-    try:  # one sample per 8 x 8 block: all codes are read, and little is computed
-        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _decode(data: bytes) -> Any | None:

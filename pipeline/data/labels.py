@@ -35,10 +35,11 @@ _ID_HEADERS = {
 }  # fmt: skip
 _INDEX_HEADERS = {"", "unnamed0", "index"}  # of the row numbers that pandas adds
 _CLASS_HEADERS = re.compile(r"(class|label|tag|categor|object|name|species|target)\w*|\d*")
-_FLAGS = {
-    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n", "-1", "-1.0"), False),
-    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "+1"), True),
+_WORDS = {
+    **dict.fromkeys(("false", "f", "no", "n"), False),
+    **dict.fromkeys(("true", "t", "yes", "y"), True),
 }
+_NUMBERS = {0.0: False, -1.0: False, 1.0: True}
 _LAYOUTS = (
     "It should be a UTF-8 CSV file, either with a header 'id,class,class' and 0/1 cells or with "
     "lines 'id,name,name'."
@@ -198,8 +199,7 @@ def _is_header(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
     if _letters(first[0]) in _ID_HEADERS | _INDEX_HEADERS:
         return True
     below = [cell for cells in rest for cell in cells[1:] if cell]
-    flags = all(cell.lower() in _FLAGS for cell in below) and bool(below)
-    return flags and not any(cell.lower() in _FLAGS for cell in first[1:])
+    return bool(below) and all(map(_is_flag, below)) and not any(map(_is_flag, first[1:]))
 
 
 def _has_index(header: Sequence[str], column: Sequence[str]) -> bool:
@@ -208,6 +208,23 @@ def _has_index(header: Sequence[str], column: Sequence[str]) -> bool:
         return False
     counted = [[str(k + start) for k in range(len(column))] for start in (0, 1)]
     return _letters(header[1]) in _ID_HEADERS and list(column) in counted
+
+
+def _flag(cell: str) -> bool | None:
+    """The truth value of a cell; None if it has none.
+
+    Example:
+        >>> _flag("-1"), _flag("1.00"), _flag("Yes"), _flag("0.7")
+        (False, True, True, None)
+    """
+    try:
+        return _NUMBERS.get(float(cell))
+    except ValueError:
+        return _WORDS.get(cell.lower())
+
+
+def _is_flag(cell: str) -> bool:
+    return _flag(cell) is not None
 
 
 def _letters(text: str) -> str:
@@ -221,8 +238,7 @@ def _is_table(header: Sequence[str], rows: Sequence[_Row], classes: Sequence[str
         return False
     if classes is not None and not set(header[1:]).isdisjoint(classes):
         return True
-    flags = sum(cell.lower() in _FLAGS for cell in cells)
-    return bool(cells) and 2 * flags >= len(cells)
+    return bool(cells) and 2 * sum(map(_is_flag, cells)) >= len(cells)
 
 
 def _columns(path: Path, header: Sequence[str], rows: Sequence[_Row]) -> list[str]:
@@ -258,6 +274,8 @@ def _table_classes(
 
 
 def _list_classes(path: Path, images: Counter[str]) -> tuple[str, ...]:
+    if not images:
+        raise DataError(f"{path}: names no class. Write the classes of each image behind its id.")
     _check_found(path, images)
     return read_classes(sorted(images))
 
@@ -280,7 +298,7 @@ def _table_problems(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
     ]
     whole = [row for row in rows if len(row.cells) == len(columns)]
     for k, name in enumerate(columns):
-        wrong = [row for row in whole if row.cells[k].lower() not in _FLAGS]
+        wrong = [row for row in whole if not _is_flag(row.cells[k])]
         if wrong and len(wrong) == len(whole) > 1:
             problems.append(
                 f"column {name!r} contains no truth value, for example {wrong[0].cells[k]!r} on "
@@ -312,7 +330,8 @@ def _column_problems(header: Sequence[str]) -> list[str]:
         return []
     other = [cell for cell in header[1:] if not _CLASS_HEADERS.fullmatch(_letters(cell))]
     return [
-        f"column {name!r}: does it hold names of classes? Remove it, or call it 'class'"
+        f"column {name!r}: does it hold names of classes? Then call it 'class'. If it is one class "
+        "of a table, write 0 or 1 into its cells; if it is something else, remove it"
         for name in other
     ]
 
@@ -330,7 +349,7 @@ def _list_problems(rows: Sequence[_Row], names: Sequence[str], *, given: bool) -
         f"line {row.line} ({row.id}): {cell!r} is a truth value, not the name of a class"
         for row in rows
         for cell in row.cells
-        if cell.lower() in _FLAGS
+        if _is_flag(cell)
     ]
 
 
@@ -345,7 +364,7 @@ def _repeated_ids(rows: Sequence[_Row]) -> list[str]:
 
 def _named_by_table(row: _Row, columns: Sequence[str]) -> list[str]:
     pairs = zip(columns, row.cells, strict=False)
-    return [name for name, cell in pairs if _FLAGS.get(cell.lower(), False)]
+    return [name for name, cell in pairs if _flag(cell)]
 
 
 def _indices(names: Iterable[str], index: dict[str, int]) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.palette import colourise
+from pipeline.means import mean_over, scope
 from pipeline.report.rendering import render_html
-from pipeline.scoring import mean_over, scope
 
 TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"

@@ -60,6 +60,8 @@ RANGES = {
     "benchmark.threshold": _ABOVE_0,
     "crop_area": _ABOVE_0,
     "colour_jitter": _SHARE,
+    "tile": Range(64),  # px
+    "overlap": Range(0, 0.9),
     "rotation": Range(0, 180),  # degrees
     "mean": _SHARE,
     "deviation": _POSITIVE,
@@ -116,7 +118,8 @@ def _out_of_range(node: Any, prefix: str = "") -> Iterator[str]:
         if is_dataclass(value):
             yield from _out_of_range(value, f"{key}.")
         limits = RANGES.get(key, RANGES.get(field.name))
-        if limits is not None and value is not None:
+        is_number = any(word in str(field.type) for word in ("int", "float"))
+        if limits is not None and value is not None and is_number:
             yield from _problem(key, value, limits, is_pair="tuple" in str(field.type))
 
 

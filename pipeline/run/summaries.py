@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.terminal import number
+from pipeline.means import miou, scope
 from pipeline.run.stage import Lines, Outcome
-from pipeline.scoring import miou, scope
 from pipeline.stages.predictions import predictions_folder
 from pipeline.stages.trained import CHECKPOINT
 

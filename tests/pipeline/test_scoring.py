@@ -11,7 +11,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.seed import label_image, normalise, with_background
-from pipeline.scoring import ConfusionMatrix, ThresholdSweep, mean_over, miou, scope
+from pipeline.means import mean_over, miou, scope
+from pipeline.scoring import ConfusionMatrix, ThresholdSweep
 
 CLASSES = 4
 LABELS = st.sampled_from([*range(CLASSES), 255])

@@ -190,6 +190,34 @@ def test_the_logits_are_those_of_the_network():
     torch.testing.assert_close(logits, net(images()).detach())
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_pointwise_classifier_in_one_pass(before):
+    """CAM takes its weights from the pass of TSGB; Grad-CAM's map is CAM's but for its size."""
+    torch.manual_seed(0)
+    mean, conv = nn.AdaptiveAvgPool2d(1), nn.Conv2d(7, 5, 1)
+    head = (mean, conv) if before else (conv, mean)
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.ReLU(), *head, nn.Flatten()).eval()
+    targets = torch.tensor([[0, 3], [4, -1]])
+
+    maps = Product(net).attribute(images(), targets)
+
+    coarse = partial(GradCAM, layer="1")
+    expected = Product(net, coarse=coarse).attribute(images(), targets)
+    torch.testing.assert_close(maps, expected)
+    assert (Product(net).attribute(images(), torch.tensor([-1, -1])) == 0).all()
+
+
+def test_a_classifier_of_windows_is_refused():
+    layers = nn.Conv2d(3, 7, 3), nn.ReLU(), nn.Conv2d(7, 5, 3), nn.AdaptiveAvgPool2d(1)
+    net = nn.Sequential(*layers, nn.Flatten()).eval()
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"^Product: conv2d: the classifier has windows of 3 x 3 with stride 1, .* Use Grad",
+    ):
+        Product(net).attribute(images(), torch.tensor([0, 3]))
+
+
 def test_what_either_method_refuses_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(320, 5)).eval()
 

@@ -10,10 +10,13 @@ from torch.nn import functional
 
 from tsgb._rules.arithmetic import safe_ratio
 from tsgb._rules.ports import materialise
-from tsgb._rules.rule_set import need_constant, pair
-from tsgb._rules.state import LinearLayer
+from tsgb._rules.rule_set import need_constant, pair, refuse
+from tsgb._rules.state import BalancedLayer, LinearLayer
+from tsgb._rules.window_sums import Window
 
 _Linear = Callable[[Tensor, Tensor], Tensor]
+
+_POINTWISE = Window((1, 1), (1, 1), (0, 0), (1, 1))
 
 
 class LinearRule(Function):
@@ -44,6 +47,7 @@ class PointwiseRule(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
         ctx.state = LinearLayer("a 1 x 1 convolution")
+        ctx.window = _POINTWISE
         return functional.conv2d(x, weight, bias)
 
     @staticmethod
@@ -94,10 +98,27 @@ def classifier_tensors(node: Any) -> tuple[Tensor, Tensor, Tensor | None]:
 
     [B, F, ...], [classes, F, 1, 1] and [classes]. The input is a map if it has four dimensions; of
     a Linear layer it may also be a vector or tokens.
+
+    Args:
+        node: Of a Linear layer, of a 1 x 1 convolution, or of a convolution under the rules of
+            TSGB after a sweep.
+
+    Raises:
+        UnsupportedModelError: It is another convolution.
     """
     x, weight, bias = node.saved_tensors
+    layer: BalancedLayer = node.state
+    if layer.features is not None:
+        x = layer.features
     if weight.dim() == 2:
         x, weight = x.movedim(-1, 1), weight[..., None, None]
+    elif node.window != _POINTWISE:
+        refuse(
+            "conv2d",
+            f"the classifier has windows of {' x '.join(map(str, node.window.kernel))} with stride "
+            f"{node.window.stride[0]}; its output is no sum over the channels of single pixels.",
+            "Use GradCAM in place of CAM.",
+        )
     return x.detach(), weight.detach(), bias
 
 

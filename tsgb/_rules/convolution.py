@@ -65,7 +65,7 @@ class ConvRule(Function):
         kind = "a convolution" if groups == 1 else "a convolution with groups"
         ctx.state = BalancedLayer(kind, can_be_head=groups == 1, prepared=prepared)
         signs = x if entry is None and not rectified else None
-        ctx.save_for_backward(signs, weight if prepared else None)
+        ctx.save_for_backward(signs, *((weight, bias) if prepared else (None, None)))
         ctx.set_materialize_grads(False)
         ctx.window, ctx.groups, ctx.size = window, shared_groups, x.shape
         ctx.entry_groups = None if entry is None else entry.shape[1]
@@ -100,7 +100,7 @@ def _share_out(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | Non
     if ctx.entry_groups is not None:
         fine_share = to_channels(share, ctx.absolute.shape[1])
         return None, group_sum(fine_share * ctx.absolute, ctx.entry_groups)
-    x, _ = ctx.saved_tensors
+    x, _, _ = ctx.saved_tensors
     share = to_channels(share, channels)
     return (share.expand(ctx.size) if x is None else x.sign() * share), None
 
@@ -113,7 +113,7 @@ def _balance(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
         raise RuntimeError("ConvRule: a gradient arrived at the output of a hidden convolution.")
     size = pair(features.shape[-2:])
     rows = g.ne(0).any(3).any(2).any(0).nonzero().squeeze(1)
-    _, weight = ctx.saved_tensors
+    _, weight, _ = ctx.saved_tensors
     gradient = balanced_gradient(
         features,
         weight[rows],

@@ -57,6 +57,7 @@ class CAM(Method):
 
     def _averaged(self, forward: Forward) -> tuple[Tensor, Tensor]:
         """The map that is averaged, [B, C, h, w], and the classifier's weights, [classes, C]."""
+        activation = self._layer_or_last_map(forward).detach()
         node = find_head(forward, self._name)
         features, weight, bias = classifier_tensors(node)
         pixels = features.flatten(2) if features.dim() > 2 else features[..., None]
@@ -65,7 +66,6 @@ class CAM(Method):
         is_map = features.dim() == 4 and pixels.shape[2] > 1
         if is_map and self._layer is None:
             return features, weight.flatten(1)
-        activation = self._layer_or_last_map(forward).detach()
         if pixels.shape[2] == 1:
             self._check_pooled(forward, pixels[..., 0], activation)
         elif not _same(pixels, activation.flatten(2)):

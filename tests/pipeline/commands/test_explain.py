@@ -17,10 +17,12 @@ from pipeline.base.config import ClassifierConfig, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.commands import explain
 from pipeline.commands.explained import library_model
+from pipeline.data.images import read_image
 from pipeline.networks.explained import fitted
 from pipeline.run.run import Run
 from pipeline.tasks.classifier import ClassifierTask
 from tsgb.explain.classifier import Classifier
+from tsgb.explain.images import read_photo
 
 
 @pytest.fixture
@@ -187,6 +189,36 @@ def test_the_command_and_the_stage_agree(run, tmp_path, photo, capsys, asked, ki
     stage, by_command = asked
     assert stage.shape[2] > stage.shape[3]  # upright
     assert torch.equal(stage, by_command)
+
+
+def grey_of_16_bits(_photo):
+    return Image.fromarray((np.arange(12, dtype=np.uint16) * 5900).reshape(3, 4))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        ("jpg", Image.fromarray),
+        ("png", Image.fromarray),
+        ("png", lambda photo: Image.fromarray(photo).convert("L")),
+        ("png", lambda photo: Image.fromarray(photo).convert("P")),
+        ("png", lambda photo: Image.fromarray(photo).convert("RGBA")),
+        ("png", grey_of_16_bits),
+        ("webp", Image.fromarray),
+    ],
+    ids=["jpeg", "png", "grey", "palette", "alpha", "16-bit", "webp"],
+)
+def test_the_library_reads_photos_as_the_pipeline_does(tmp_path, photo, suffix, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    kind(photo).save(path, exif=exif)
+
+    here, there = np.asarray(read_photo(path).image), read_image(path)
+
+    assert here.shape == there.shape
+    assert np.abs(here.astype(int) - there).max() <= (2 if suffix == "jpg" else 0)  # two decoders
 
 
 def test_the_command_refuses_a_checkpoint_of_another_network(tmp_path, capsys):

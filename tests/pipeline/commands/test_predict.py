@@ -1,16 +1,20 @@
 """`tsgb predict` as a person uses it."""
 
 import csv
+import re
 
 import cv2
 import numpy as np
 import pytest
 
 from pipeline import load
+from pipeline.base.errors import ConfigError
 from pipeline.commands.predict import main
 from pipeline.data.palette import read_label_image
 from pipeline.inference import outputs
 from pipeline.inference.tiles import Tiling
+from tests.conftest import ROOT
+from tests.pipeline.runs import do, with_settings
 
 
 @pytest.fixture
@@ -155,6 +159,49 @@ def test_photos_that_cannot_be_used_are_named(command, photos, tmp_path, capsys,
 
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_code_of_the_page_runs(copied, photos, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "predict.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "shapes").symlink_to(copied.folder)
+    (photos / "0.jpg").rename(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+
+    exec(code, names)
+
+    assert names["overlay"].shape == (64, 64, 3)
+    assert "(6, 64, 64)" in capsys.readouterr().out
+
+
+def test_a_stage_does_the_same_with_the_settings_of_the_run(copied, command, photos):
+    out = command("--flip", "--scales", "0.5,1.0")
+    run = with_settings(
+        copied,
+        predict={"images": str(photos), "confidence": True},
+        evaluate={"flip": True, "scales": [0.5, 1.0]},
+    )
+
+    do(run, "predict")
+
+    folder = copied.folder / "predict" / "photos"
+    for name in ("0", "1", "deep/2"):
+        path = f"labels/{name}.png"
+        assert (folder / path).read_bytes() == (out / path).read_bytes()
+    assert (folder / "predictions.csv").read_bytes() == (out / "predictions.csv").read_bytes()
+    assert len(list((folder / "confidence").rglob("*.png"))) == 3
+    with pytest.raises(ConfigError, match=r"predict\.images=FOLDER"):
+        do(with_settings(copied, predict={"images": None}), "predict")
+
+
+def test_a_whole_run_names_the_command_that_predicts(copied):
+    do(copied, "all")
+
+    said = dict(copied.terminal.lines)["label new photos"]
+    assert said == f"tsgb predict {copied.folder} photos/ --out predictions/"
+    assert said in (copied.folder / "report" / "index.html").read_text()
 
 
 def test_a_run_that_is_none_is_named(photos, tmp_path, capsys):

@@ -219,8 +219,10 @@ def test_an_orientation_that_the_size_cannot_tell_is_noted(good):
     assert "(c)" in note
 
 
-@pytest.mark.parametrize("damage", ["cut", "zeros"])
-def test_a_jpeg_that_is_damaged_inside_is_named(good, damage):
+@pytest.mark.parametrize(
+    ("damage", "words"), [("cut", "Corrupt JPEG data: premature end"), ("zeros", "")]
+)
+def test_a_jpeg_that_is_damaged_inside_is_named(good, damage, words):
     path = good.val.items[0].image
     data = bytearray(path.read_bytes())
     middle = len(data) * 2 // 3
@@ -230,7 +232,8 @@ def test_a_jpeg_that_is_damaged_inside_is_named(good, damage):
         data[middle : middle + 200] = bytes(200)
     path.write_bytes(data)
 
-    assert "c.jpg: damaged (Corrupt JPEG data" in problem(good)
+    assert f"c.jpg: not a whole image ({words}" in problem(good)
+    assert "save it anew" in problem(good)
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(good, monkeypatch):

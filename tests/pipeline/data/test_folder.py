@@ -261,6 +261,13 @@ def test_a_line_without_an_image_suggests_one(mine):
         load(mine)
 
 
+def test_a_line_with_the_folder_in_it_suggests_the_image(mine):
+    write_labels(mine, [f"data/train/images/{id_}" for id_ in IDS])
+
+    with pytest.raises(DataError, match=r"images/photo0: a line .* \(did you mean 'photo0'\?\)"):
+        load(mine)
+
+
 def test_the_object_may_have_another_value_in_masks_of_one_class(mine):
     (mine / "labels.csv").write_text("id,object\n" + "".join(f"{id_},1\n" for id_ in IDS))
     (mine / "masks").mkdir()

@@ -1,6 +1,5 @@
 """Photos: upright everywhere, and refused before they fill the memory."""
 
-import io
 import struct
 import zlib
 
@@ -10,7 +9,7 @@ from PIL import Image, ImageOps
 
 from pipeline.base.errors import DataError
 from pipeline.data.headers import check_size, chunks_fit, read_header
-from pipeline.data.images import jpeg_damage, read_image
+from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
@@ -21,14 +20,6 @@ def oriented(path, orientation, **options):
     exif[0x0112] = orientation
     Image.fromarray(PIXELS).save(path, exif=exif, **options)
     return path
-
-
-def photo(**options):
-    """A JPEG file of noise."""
-    stream = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
-    Image.fromarray(noise).save(stream, "JPEG", **options)
-    return stream.getvalue()
 
 
 def chunk(kind, content, length=None):
@@ -90,35 +81,6 @@ def test_values_of_sixteen_bits_are_divided_by_256(tmp_path):
 
     assert read_image(tmp_path / "x.png")[0, :, 0].tolist() == [0, 0, 1, 15, 255]
     assert read_header((tmp_path / "x.png").read_bytes()).bits == 16
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_a_whole_jpeg_has_no_damage(options):
-    assert jpeg_damage(photo(**options)) is None
-    assert jpeg_damage(photo(**options) + b"written by a camera") is None
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_a_jpeg_without_colours_or_for_print_has_no_damage(mode):
-    stream = io.BytesIO()
-    Image.new(mode, (40, 30), 7 if mode == "L" else (7, 80, 9, 10)).save(stream, "JPEG")
-
-    assert jpeg_damage(stream.getvalue()) is None
-
-
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
-def test_a_jpeg_that_was_cut_and_ended_properly_is_damaged(share):
-    data = photo()
-
-    assert "Corrupt JPEG data" in jpeg_damage(data[: int(share * len(data))] + b"\xff\xd9")
-
-
-def test_most_jpegs_with_zeros_inside_are_damaged():
-    data = photo()
-    places = range(2000, len(data) - 400, len(data) // 40)
-    found = [jpeg_damage(data[:at] + bytes(200) + data[at + 200 :]) for at in places]
-
-    assert sum(damage is not None for damage in found) > 0.7 * len(places)
 
 
 def test_a_small_file_of_many_pixels_is_refused_by_its_header(tmp_path):

@@ -159,6 +159,7 @@ def test_unusable_class_names_are_refused(names, message):
         pytest.param("id,cat,dog\na,-1,1\nb,1,-1\n", id="minus-one-and-one"),
         pytest.param("id,cat,dog\na,no,yes\nb,Yes,NO\n", id="yes-and-no"),
         pytest.param("id,cat,dog\na,FALSE,True\nb,t,f\n", id="true-and-false"),
+        pytest.param("id,cat,dog\na,0.00,1.\nb,+1,-1.0\n", id="numbers"),
         pytest.param("id,cat,dog\na,n,y\nb,Y,N\n", id="letters"),
         pytest.param("image_name,cat,dog\na,0,1\nb,1,0\n", id="image_name"),
         pytest.param("File Name,cat,dog\na.jpg,0,1\nb.jpg,1,0\n", id="file-name"),
@@ -216,6 +217,12 @@ def test_one_column_of_truth_values_is_one_class(csv_file):
         ),
         pytest.param(
             "a,cat\nb,no\nc,dog\n", r"line 2 \(b\): 'no' is a truth value", id="no-as-class"
+        ),
+        pytest.param("a\nb\n", r"names no class", id="ids-only"),
+        pytest.param(
+            "id,cat,dog\na,x,\nb,,x\n",
+            r"column 'cat': .* write 0 or 1 into its cells",
+            id="crosses",
         ),
         pytest.param('{"images": []}', r"this is JSON, as COCO and many", id="coco"),
         pytest.param("PK\x03\x04", r"this is an Excel workbook", id="excel"),

@@ -72,18 +72,26 @@ def _content(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: image labels cannot be read ({error}). It should be a COCO file in JSON."
         ) from error
-    for part, keys in _KEYS.items():
-        entries = content.get(part) if isinstance(content, dict) else None
-        whole = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
-        lacking = [key for key in keys if whole and not all(key in entry for entry in entries)]
-        if not whole or lacking:
-            what = f"an entry of {part!r} has no {lacking[0]!r}" if whole else f"no list {part!r}"
-            raise DataError(
-                f"{path}: is not a COCO file of boxes or polygons: {what}. Export it as 'COCO' "
-                "from the labelling tool (results and captions lack the classes), or write a CSV "
-                "file of labels."
-            )
+    problems = (_part_problem(content, part, keys) for part, keys in _KEYS.items())
+    problem = next(filter(None, problems), None)
+    if problem is not None:
+        raise DataError(
+            f"{path}: is not a COCO file of boxes or polygons: {problem}. Export it as 'COCO' from "
+            "the labelling tool (results and captions lack the classes), or write a CSV file of "
+            "labels."
+        )
     return dict(content)
+
+
+def _part_problem(content: Any, part: str, keys: Sequence[str]) -> str | None:
+    """Why a list of the file cannot be read; None if it can."""
+    entries = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return f"no list {part!r}"
+    usable = (int, float, str)
+    lacking = (k for k in keys for entry in entries if not isinstance(entry.get(k), usable))
+    key = next(lacking, None)
+    return f"an entry of {part!r} has no {key!r}" if key else None
 
 
 def _check_references(
@@ -116,7 +124,7 @@ def _classes(
     """The given classes, which must be categories, or all categories in the order of their ids."""
     found = [
         str(category["name"]).strip()
-        for category in sorted(content["categories"], key=lambda category: category["id"])
+        for category in sorted(content["categories"], key=_place)
         if category["id"] in used or not _is_heading(category, content["categories"])
     ]
     if classes is None:
@@ -129,6 +137,11 @@ def _classes(
             f"{at_most(problems)}\nIts categories are {', '.join(found)}."
         )
     return names
+
+
+def _place(category: dict[str, Any]) -> tuple[bool, Any]:
+    """For sorting: numbers before words."""
+    return isinstance(category["id"], str), category["id"]
 
 
 def _is_heading(category: dict[str, Any], categories: Sequence[dict[str, Any]]) -> bool:

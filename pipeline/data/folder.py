@@ -154,8 +154,8 @@ def _check_matching(folder: Path, labels: Path, files: set[str], rows: set[str])
         listed = "\n".join(at_most(problems, 10) for problems in (no_line, no_image) if problems)
         raise DataError(
             f"{folder} and {labels} do not match: {len(no_line + no_image)} id(s) are in only one "
-            f"of them.\n{listed}\nCorrect {labels.name}. An id is the path inside the folder without "
-            f"suffix. The folder contains {len(files)} images{other_files(folder)}."
+            f"of them.\n{listed}\nCorrect {labels.name}. An id is the path inside the folder "
+            f"without suffix. The folder contains {len(files)} images{other_files(folder)}."
         )
 
 

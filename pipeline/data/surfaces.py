@@ -55,7 +55,9 @@ def _material(rng: np.random.Generator, fine: int) -> Floats:
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 14) * OVERSAMPLING
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     pattern = _MATERIALS[rng.integers(len(_MATERIALS))]
-    surface = pattern(np.float32(u / period), np.float32(v / period)) * rng.uniform(0.15, 0.4)
+    surface = pattern(
+        (u / period).astype(np.float32), (v / period).astype(np.float32)
+    ) * rng.uniform(0.15, 0.4)
     surface += rng.uniform(0.1, 0.3) * (textures.noise(rng, fine, (24, 48, 96)) - 0.5)
     body = rng.uniform(0.3, 0.6)
     return np.asarray(dark + (light - dark) * (body + surface)[..., None], dtype=np.float32)

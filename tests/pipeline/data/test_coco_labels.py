@@ -95,6 +95,8 @@ def test_a_category_without_annotations_stays_a_class(saved):
         ({"images": [], "annotations": [], "categories": {}}, None, r"no list 'categories'"),
         (coco(annotations=[{"image_id": 7, "caption": "a cat"}]), None,
          r"an entry of 'annotations' has no 'category_id'"),
+        (coco(categories=[{"id": None, "name": "cat"}]), None, r"of 'categories' has no 'id'"),
+        (coco(images=[{"id": [7], "file_name": "a.jpg"}]), None, r"of 'images' has no 'id'"),
         (coco(annotations=[{"image_id": 1, "category_id": 3}]), None, r"image 1 is not listed"),
         (coco(annotations=[{"image_id": 7, "category_id": 5}]), None,
          r"image 7: category 5 is not listed"),

@@ -95,13 +95,9 @@ def _agreement(found: Agreement, learned: str) -> Lines:
     yield f"names, {learned}: named where predicted", f"{total['both']} of {total['predicted']}"
     never = [name for name, n in found.items() if n["named"] and not n["predicted"]]
     if never:
-        yield (
-            f"predicted in no image, {learned}",
-            (
-                f"{', '.join(never)}, although labels name them. Look at the training masks, and train "
-                "longer (segmenter.epochs)"
-            ),
-        )
+        remedy = "Look at the training masks, and train longer (segmenter.epochs)"
+        value = f"{', '.join(never)}, although labels name them. {remedy}"
+        yield f"predicted in no image, {learned}", value
 
 
 def label_scores(summary: Mapping[str, Any], seeds: str) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from pipeline.run.stage import Lines, Outcome
 from pipeline.stages.agreement import Agreement
 from pipeline.stages.predictions import predictions_folder
 from pipeline.stages.trained import CHECKPOINT
-from pipeline.stages.training import FEW_STEPS
+
+_FEW_STEPS = 100  # of the optimiser; a network has hardly moved from where it began
 
 
 def of_classifier(done: Outcome) -> Lines:
@@ -75,15 +76,11 @@ def of_evaluate(done: Outcome) -> Lines:
 def _few_steps(done: Outcome, network: str, epochs: int) -> Lines:
     """A line if the training was too short to learn anything."""
     steps = done.summary["steps"]
-    if steps < FEW_STEPS:
-        enough = math.ceil(FEW_STEPS * epochs / max(steps, 1))
-        yield (
-            f"{network}: too short a training",
-            (
-                f"{steps} steps; with fewer than {FEW_STEPS} a network hardly learns. Set "
-                f"{network}.epochs={enough} or more, or a smaller {network}.batch_size"
-            ),
-        )
+    if steps < _FEW_STEPS:
+        enough = math.ceil(_FEW_STEPS * epochs / max(steps, 1))
+        remedy = f"Set {network}.epochs={enough} or more, or a smaller {network}.batch_size"
+        value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
+        yield f"{network}: too short a training", value
 
 
 def _agreement(found: Agreement, learned: str) -> Lines:

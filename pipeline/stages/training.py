@@ -18,9 +18,6 @@ from pipeline.stages.trained import CHECKPOINT
 from pipeline.stages.trainer import loggers, make_trainer
 from pipeline.tasks.checkpoints import check_whole, previous
 
-FEW_STEPS = 100
-"""Optimiser steps below which a network has hardly moved from where it began."""
-
 
 def seed_everything(job: Job) -> None:
     """Seed Python, numpy and torch, so that a network begins with the same weights."""

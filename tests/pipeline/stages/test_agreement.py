@@ -77,6 +77,6 @@ def test_a_training_of_few_steps_says_how_many_there_were(copied):
         do(copied, name)
 
     said = dict(copied.terminal.lines)
-    # ten images in batches of four
-    assert said["classifier: too short a training"].startswith("3 steps; with fewer than 100")
-    assert "segmenter.epochs=34 or more" in said["segmenter: too short a training"]
+    # ten images are two whole batches of four
+    assert said["classifier: too short a training"].startswith("2 steps; with fewer than 100")
+    assert "segmenter.epochs=50 or more" in said["segmenter: too short a training"]

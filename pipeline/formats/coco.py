@@ -25,7 +25,7 @@ from pipeline.formats.masks import (
     safe_id,
 )  # fmt: skip
 from pipeline.formats.photos import Photo
-from pipeline.formats.polygons import Ring, filled, outline
+from pipeline.formats.polygons import checked, filled, outline
 
 _KIND = "COCO instances"
 
@@ -149,7 +149,7 @@ def _read(
 def _pixels(annotation: Any, shape: tuple[int, int], about: str) -> BoolImage:
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list) and segmentation:
-        parts = [filled(_ring(numbers), shape) for numbers in segmentation]
+        parts = [filled(checked(numbers), shape) for numbers in segmentation]
         return np.asarray(np.logical_or.reduce(parts), np.bool_)
     if not isinstance(segmentation, dict):
         raise DataError(f"{about}: an object without a mask. Draw masks, not boxes.")
@@ -157,17 +157,11 @@ def _pixels(annotation: Any, shape: tuple[int, int], about: str) -> BoolImage:
         raise DataError(f"{about}: a mask of the size {segmentation['size']}, not {list(shape)}.")
     counts = segmentation["counts"]
     lengths = np.array(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    if (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
+    total = shape[0] * shape[1]
+    if ((lengths < 0) | (lengths > total)).any() or lengths.sum() != total:
         raise DataError(f"{about}: the run lengths of a mask do not fill {shape[1]} x {shape[0]}.")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(shape, order="F")
-
-
-def _ring(numbers: Sequence[float]) -> Ring:
-    ring = np.array(numbers, np.float64).reshape(-1, 2)
-    if len(ring) < 3 or not np.isfinite(ring).all():
-        raise ValueError("a polygon needs three corners")
-    return ring
 
 
 def _unpacked(text: str) -> list[int]:

@@ -34,6 +34,7 @@ from pipeline.formats.photos import Photo
 LABEL_MAP = "labelmap.txt"
 _CLASSES, _OBJECTS = "SegmentationClass", "SegmentationObject"
 _LIST = "ImageSets/Segmentation/default.txt"
+_MAX_BYTES = 2**28  # of a file in an archive, which can be packed a thousandfold
 _KIND = "a segmentation mask of CVAT"
 _UNFIT = re.compile(r"[:\r\n]|^#")  # in a class name: they separate, or begin a comment
 
@@ -133,7 +134,7 @@ class Archive:
 
 def _from_zip(path: Path, name: str) -> bytes:
     with zipfile.ZipFile(path) as archive:
-        check_bytes(f"{path}: {name}", archive.getinfo(name).file_size)
+        check_bytes(f"{path}: {name}", archive.getinfo(name).file_size, _MAX_BYTES)
         return archive.read(name)
 
 
@@ -152,7 +153,8 @@ def read_cvat(path: Path, classes: Sequence[str] | None, max_megapixels: float) 
     archive = Archive.opened(path)
     if LABEL_MAP not in archive.names:
         raise DataError(
-            f'{path}: has no {LABEL_MAP}. Export the task from CVAT as "Segmentation mask 1.1".'
+            f'{path}: has no {LABEL_MAP}. Export the task from CVAT as "Segmentation mask 1.1", or '
+            "unpack what is in another format."
         )
     with explained(path, _KIND):
         colours = _colours(archive.read(LABEL_MAP).decode("utf-8-sig"))

@@ -28,11 +28,12 @@ from pipeline.formats.masks import (
     safe_id,
 )  # fmt: skip
 from pipeline.formats.photos import Photo
-from pipeline.formats.polygons import filled
+from pipeline.formats.polygons import checked, filled
 
 _KIND = "tasks of Label Studio"
 _FROM, _TO = "label", "image"  # names in the labelling configuration
 _LOCAL = "/data/local-files/?d="  # how Label Studio addresses files of its own machine
+_ID = "tsgb_id"  # of a photo, whatever address its file gets
 _CHANNELS = 4  # red, green, blue, opacity
 _WORD = 8  # bits of a value
 _SIZES = (3, 4, 8, 16)  # bits of a length, of which a run takes the shortest that suffices
@@ -74,7 +75,7 @@ class LabelStudioWriter:
             }
             for number, one in enumerate(objects)
         ]
-        data = {"image": f"{_LOCAL}images/{quote(photo.name)}", "id": photo.id}
+        data = {"image": f"{_LOCAL}images/{quote(photo.name)}", _ID: photo.id}
         data |= {"width": width, "height": height}
         predictions = [{"model_version": "tsgb", "result": results}]
         self._tasks.append({"data": data, "predictions": predictions})
@@ -158,7 +159,7 @@ def decoded(data: Sequence[int], shape: tuple[int, int]) -> BoolImage:
     Raises:
         ValueError: The bytes are no mask of this size.
     """
-    stream, total = _Bits(bytes(data)), shape[0] * shape[1] * _CHANNELS
+    stream, total = _Bits(bytes(list(data))), shape[0] * shape[1] * _CHANNELS
     count, word = stream.read(32), stream.read(5) + 1
     if count != total or word > _WORD:
         raise ValueError(f"a mask of {count} values of {word} bits, not {total} of {_WORD}")
@@ -195,15 +196,15 @@ def read_labelstudio(
     """
     with explained(path, _KIND):
         tasks = [(_id(path, task["data"]), task["data"], _results(task)) for task in content]
-        names = {_name(result) for _, _, results in tasks for result in results}
+        names = {_name(path, result) for _, _, results in tasks for result in results}
         values = Values(path, sorted(names), classes)
         readers = ((i, partial(_read, path, d, r, values, max_megapixels)) for i, d, r in tasks)
         return Masks(values.classes, by_id(path, readers))
 
 
 def _id(path: Path, data: Any) -> str:
-    if "id" in data:
-        return safe_id(path, data["id"])
+    if _ID in data:
+        return safe_id(path, data[_ID])
     address = urlsplit(str(data["image"]))
     local = parse_qs(address.query).get("d", [""])[0].removeprefix("images/")
     return safe_id(path, local or _UPLOAD.sub("", PurePosixPath(unquote(address.path)).name))
@@ -221,13 +222,13 @@ def _is_drawn(result: Any) -> bool:
     return kind.endswith("labels") or kind in ("brush", "polygon")
 
 
-def _name(result: Any) -> str:
+def _name(path: Path, result: Any) -> str:
     value = result["value"]
     names = value.get("brushlabels") or value.get("polygonlabels") or value.get("labels")
     if not names:
         raise DataError(
-            f"a region of type {result['type']!r} cannot be read as a mask with a class. Draw "
-            "with the brush or as a polygon, and give every region a label."
+            f"{path}: a region of type {result['type']!r} is no mask with a class. Draw with the "
+            "brush or as a polygon, and give every region a label."
         )
     return str(names[0])
 
@@ -237,14 +238,11 @@ def _read(path: Path, data: Any, results: Sequence[Any], values: Values, most: f
         sizes = [(one["original_height"], one["original_width"]) for one in results]
         sizes = sizes or [(data["height"], data["width"])]
         shape = check_shape(f"{path}: {data['image']}", sizes[0], most)
-        objects = ((values[_name(one)], _pixels(one["value"], shape)) for one in results)
+        objects = ((values[_name(path, one)], _pixels(one["value"], shape)) for one in results)
         return painted(shape, objects)
 
 
 def _pixels(value: Any, shape: tuple[int, int]) -> BoolImage:
     if "rle" in value:
         return decoded(value["rle"], shape)
-    percent: NDArray[np.float64] = np.array(value["points"], np.float64).reshape(-1, 2)
-    if len(percent) < 3 or not np.isfinite(percent).all():
-        raise ValueError("a polygon needs three corners")
-    return filled(percent / 100 * shape[::-1], shape)
+    return filled(checked(value["points"], (shape[1] / 100, shape[0] / 100)), shape)

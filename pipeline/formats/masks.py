@@ -77,11 +77,15 @@ def read_json_file(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
-def check_bytes(path: Path | str, size: int) -> None:
-    """Refuse what would fill the memory."""
-    if size > MAX_BYTES:
+def check_bytes(path: Path | str, size: int, most: int = MAX_BYTES) -> None:
+    """Refuse what would fill the memory.
+
+    Raises:
+        DataError: The size is above ``most``.
+    """
+    if size > most:
         raise DataError(
-            f"{path}: {size / 2**20:.0f} MiB, more than the {MAX_BYTES / 2**20:.0f} that are read. "
+            f"{path}: {size / 2**20:.0f} MiB, more than the {most / 2**20:.0f} that are read. "
             "Export fewer images at once."
         )
 

@@ -15,6 +15,8 @@ Ring = NDArray[np.float64]
 """Corners x, y of a closed line, [N, 2]; pixel (row, column) covers [column, column + 1] in x."""
 
 _Point = tuple[int, int]
+_AT_ONCE = 2**22  # crossings of edges and rows in memory; a file can have any number
+_FARTHEST = 1e7  # from the image, px
 
 
 def rings(pixels: BoolImage) -> list[Ring]:
@@ -116,6 +118,26 @@ def bridged(outlines: Sequence[Ring]) -> Ring:
     return whole
 
 
+def checked(numbers: Sequence[float], sides: tuple[float, float] = (1.0, 1.0)) -> Ring:
+    """Corners out of a file.
+
+    Args:
+        numbers: x, y, x, y...
+        sides: What a coordinate of 1 means in x and y, px.
+
+    Raises:
+        ValueError: They are no polygon.
+
+    Example:
+        >>> checked([0, 0, 1, 0, 1, 0.5], (8, 4)).tolist()
+        [[0.0, 0.0], [8.0, 0.0], [8.0, 2.0]]
+    """
+    ring = np.array(numbers, np.float64).reshape(-1, 2) * sides
+    if len(ring) < 3 or not (np.abs(ring) < _FARTHEST).all():
+        raise ValueError("a polygon has three corners or more, near its image")
+    return np.asarray(ring, np.float64)
+
+
 def filled(ring: Ring, shape: tuple[int, int]) -> BoolImage:
     """Pixels whose centre is inside of a closed line, by the even-odd rule.
 
@@ -128,9 +150,20 @@ def filled(ring: Ring, shape: tuple[int, int]) -> BoolImage:
         [[1, 1, 0], [0, 0, 0]]
     """
     height, width = shape
+    flips = np.zeros(height * (width + 1), np.int64)
     ends = np.stack([ring, np.roll(ring, -1, axis=0)], axis=1)
     upwards = ends[:, 0, 1] > ends[:, 1, 1]  # so that a line there and back is the same one twice
     ends[upwards] = ends[upwards, ::-1]
+    for start in range(0, len(ends), _AT_ONCE // height + 1):
+        crossed = _crossed(ends[start : start + _AT_ONCE // height + 1], shape)
+        flips += np.bincount(crossed, minlength=len(flips))
+    inside = np.cumsum(flips.reshape(height, width + 1), axis=1) % 2 == 1
+    return np.asarray(inside[:, :width], np.bool_)
+
+
+def _crossed(ends: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Places in rows of width + 1 at which edges [N, 2, 2], each upwards, cross pixel centres."""
+    height, width = shape
     (x0, y0), (x1, y1) = ends[:, 0].T, ends[:, 1].T
     first = np.clip(np.ceil(y0 - 0.5), 0, height).astype(np.int64)
     counts = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64) - first
@@ -139,6 +172,4 @@ def filled(ring: Ring, shape: tuple[int, int]) -> BoolImage:
     slope = (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
     crossings = x0[edge] + (rows + 0.5 - y0[edge]) * slope
     columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)
-    flips = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1))
-    inside = np.cumsum(flips.reshape(height, width + 1), axis=1) % 2 == 1
-    return np.asarray(inside[:, :width], np.bool_)
+    return np.asarray(rows * (width + 1) + columns, np.int64)

@@ -15,6 +15,8 @@ from pipeline.formats.photos import Photos
 from pipeline.formats.png import read_png
 from pipeline.formats.yolo import DESCRIPTION, read_yolo
 
+_FILES = ("*.json", "annotations/*.json", "*.zip")  # that a tool leaves alone in a folder
+
 
 def read_masks(
     path: Path | str,
@@ -55,8 +57,8 @@ def read_masks(
         return read_cvat(path, classes, max_megapixels)
     if suffix == ".json":
         return _json(path, classes, max_megapixels)
-    if path.name == DESCRIPTION:
-        return read_yolo(path.parent, classes, Photos.within(images), max_megapixels)
+    if suffix in (".yaml", ".yml"):
+        return read_yolo(path, classes, Photos.within(images), max_megapixels)
     raise DataError(
         f"{path}: no masks of a known format. Give a .json of COCO or Label Studio, a .zip of "
         f"CVAT, {DESCRIPTION} of YOLO, or a folder."
@@ -65,10 +67,10 @@ def read_masks(
 
 def _folder(path: Path, classes: Sequence[str] | None, images: Path | None, most: float) -> Masks:
     if (path / DESCRIPTION).is_file():
-        return read_yolo(path, classes, Photos.within(images), most)
+        return read_yolo(path / DESCRIPTION, classes, Photos.within(images), most)
     if (path / LABEL_MAP).is_file():
         return read_cvat(path, classes, most)
-    files = sorted(path.glob("*.json")) + sorted(path.glob("*.zip"))
+    files = [file for kind in _FILES for file in sorted(path.glob(kind))]
     if len(files) == 1:
         return read_masks(files[0], classes, max_megapixels=most)
     if files:

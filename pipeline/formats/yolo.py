@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from pipeline.base.arrays import LabelImage
@@ -25,7 +24,7 @@ from pipeline.formats.masks import (
     safe_id,
 )  # fmt: skip
 from pipeline.formats.photos import Photo, Photos
-from pipeline.formats.polygons import Ring, filled, outline
+from pipeline.formats.polygons import Ring, checked, filled, outline
 
 DESCRIPTION = "data.yaml"
 _SPLITS = ("train", "val", "test")
@@ -72,12 +71,12 @@ class YoloWriter:
 
 
 def read_yolo(
-    folder: Path, classes: Sequence[str] | None, photos: Photos, max_megapixels: float
+    description: Path, classes: Sequence[str] | None, photos: Photos, max_megapixels: float
 ) -> Masks:
     """The label images of a data set in the layout of Ultralytics.
 
     Args:
-        folder: With ``data.yaml`` and ``labels/``.
+        description: ``data.yaml``, beside ``labels/``.
         classes: Names of the values 1, 2, 3...; None takes the file's own.
         photos: The photos, since polygons are shares of their sides; those in ``images/`` are
             known too.
@@ -87,11 +86,13 @@ def read_yolo(
         DataError: The description is malformed or has other classes. Malformed label files are
             found when they are read.
     """
-    names = _names(folder / DESCRIPTION)
-    values = Values(folder / DESCRIPTION, names.values(), classes)
+    folder, names = description.parent, _names(description)
+    values = Values(description, names.values(), classes)
     value_of = {number: values[name] for number, name in names.items()}
-    readers = _readers(folder, photos, value_of, max_megapixels)
-    return Masks(values.classes, by_id(folder, readers))
+    readers = by_id(folder, _readers(folder, photos, value_of, max_megapixels))
+    if not readers:
+        raise DataError(f"{folder}: has no label file labels/<split>/<id>.txt.")
+    return Masks(values.classes, readers)
 
 
 def _names(path: Path) -> dict[int, str]:
@@ -138,7 +139,4 @@ def _read(
 def _object(path: Path, words: Sequence[str], shape: tuple[int, int]) -> tuple[int, Ring]:
     if len(words) == 5:
         raise DataError(f"{path}: has boxes, not polygons. Export the data set as segmentation.")
-    shares = np.array([float(word) for word in words[1:]]).reshape(-1, 2)
-    if len(shares) < 3 or not np.isfinite(shares).all():
-        raise ValueError("a polygon needs three corners")
-    return int(words[0]), shares * shape[::-1]
+    return int(words[0]), checked([float(word) for word in words[1:]], shape[::-1])

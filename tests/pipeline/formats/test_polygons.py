@@ -94,12 +94,13 @@ def by_ultralytics(ring, shape):
     return pixels > 0
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 @pytest.mark.parametrize(
     ("fill", "mean", "lowest"),
     [
         pytest.param(filled, 1.0, 1.0, id="ours"),
-        pytest.param(by_pycocotools, 1.0, 0.999, id="pycocotools"),
-        pytest.param(by_ultralytics, 0.97, 0.85, id="ultralytics"),
+        pytest.param(by_pycocotools, 1.0, 1.0, id="pycocotools"),
+        pytest.param(by_ultralytics, 0.95, 0.80, id="ultralytics"),
     ],
 )
 def test_what_other_readers_lose(fill, mean, lowest):
@@ -108,7 +109,6 @@ def test_what_other_readers_lose(fill, mean, lowest):
     for pixels in ellipses():
         one = next(instances(pixels))
         found.append(iou(fill(outline(one), pixels.shape), one.within(pixels.shape)))
-    print(np.mean(found), np.min(found))  # noqa: T201
 
-    assert np.mean(found) >= mean
-    assert np.min(found) >= lowest
+    assert round(np.mean(found), 2) == mean
+    assert round(np.min(found), 2) == lowest

@@ -122,8 +122,10 @@ class Values:
     def __init__(self, path: Path, names: Iterable[str], classes: Sequence[str] | None) -> None:
         found = [str(name) for name in names]
         own = [n for n in found if n.lower() not in (*_BACKGROUNDS, VOID_NAME)]
-        with explained(path, "a list of classes"):
+        try:
             self.classes = read_classes(own) if classes is None else tuple(classes)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
         self._path = path
         problems = [f"{n!r}{suggestion(n, self.classes)}" for n in own if n not in self.classes]
         if problems:

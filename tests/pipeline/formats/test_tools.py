@@ -118,11 +118,12 @@ def test_cvat_in_folders_colours_and_other_orders(tmp_path):
     assert np.array_equal(read_masks(tmp_path / "unpacked", NAMES)["deep/a"], RING)
 
 
+LINES = "1 0 0 0.5 0 0.5 1 0 1\n\n0 0.75 0 1 0 1 1 0.75 1"
+
+
 def test_yolo_of_other_programs(tmp_path):
     photo_file(tmp_path / "images" / "train", "a", (2, 4))
-    written(
-        tmp_path / "labels" / "train" / "a.txt", "1 0 0 0.5 0 0.5 1 0 1\n\n0 0.75 0 1 0 1 1 0.75 1"
-    )
+    written(tmp_path / "labels" / "train" / "a.txt", LINES)
     written(tmp_path / "my.yaml", "path: /elsewhere\nnames: [dog, cat]")
 
     found = read_masks(tmp_path / "my.yaml", ["cat", "dog"])

@@ -33,9 +33,12 @@ def rings(pixels: BoolImage) -> list[Ring]:
         [[[0, 0], [1, 0], [1, 1], [0, 1]]]
     """
     ways = _edges(pixels)
-    found = []
-    while ways:
-        found.append(np.array(_corners(_walk(ways)), np.float64))
+    # The leftmost point that is left is never one where two pixels touch by a corner.
+    found = [
+        np.array(_corners(_walk(ways, start)), np.float64)
+        for start in sorted(ways)
+        if start in ways
+    ]
     return sorted(found, key=lambda ring: -np.ptp(ring, axis=0).prod())
 
 
@@ -56,12 +59,12 @@ def _edges(pixels: BoolImage) -> dict[_Point, list[_Point]]:
     return ways
 
 
-def _walk(ways: dict[_Point, list[_Point]]) -> list[_Point]:
-    """Take the edges of one closed line out of ``ways``.
+def _walk(ways: dict[_Point, list[_Point]], start: _Point) -> list[_Point]:
+    """Take the edges of the closed line through ``start`` out of ``ways``.
 
     Where two pixels touch by a corner, the left turn goes on with the other pixel.
     """
-    start = here = min(ways)
+    here = start
     came = (0, 0)
     line = []
     while True:

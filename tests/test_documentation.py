@@ -18,7 +18,7 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands import predict, score
+from pipeline.commands import masks, predict, score
 from pipeline.commands.command_line import existing
 from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
@@ -152,8 +152,10 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
-    if words[0] in ("score", "predict"):
-        {"score": score, "predict": predict}[words[0]].parser().parse_args(words[1:])
+    if words[0] in ("score", "predict", "masks"):
+        {"score": score, "predict": predict, "masks": masks}[words[0]].parser().parse_args(
+            words[1:]
+        )
         return
     wanted = parsed(words)
     if words[0] == "explain":

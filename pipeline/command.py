@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tsgb.explain.classifier import Classifier
 
 _COMMANDS = {
+    "export": "the network of a run as ONNX, safetensors or TorchScript",
     "predict": "label images of new photos, by a trained network",
     "score": "IoU and mIoU of two folders of label images",
 }

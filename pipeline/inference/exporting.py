@@ -268,7 +268,8 @@ def _to_onnx(program: nn.Module, images: Tensor, stream: io.BytesIO) -> None:
     spatial = {0: "batch", 2: "height", 3: "width"}
     planes = {0: "batch"} if isinstance(program, _Classifier) else spatial
     torch.onnx.export(
-        program, (images,), stream, dynamo=False, opset_version=_OPSET,
+        program, (images,), stream,  # type: ignore[arg-type]  # takes streams too
+        dynamo=False, opset_version=_OPSET,
         input_names=["image"], output_names=["probabilities"],
         dynamic_axes={"image": spatial, "probabilities": planes},
     )  # fmt: skip

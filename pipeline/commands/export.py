@@ -19,10 +19,11 @@ def main(words: Sequence[str]) -> int:
         words: What follows ``tsgb export``.
     """
     wanted, terminal = parser().parse_args(words), Terminal()
+    place, out = wanted.run.expanduser(), wanted.out and wanted.out.expanduser()
     try:
-        with storage_explained(wanted.out or wanted.run):
-            source = find_source(wanted.run.expanduser(), classifier=wanted.classifier)
-            for path in export(source, Format(wanted.format), wanted.out):
+        with storage_explained(out or place):
+            source = find_source(place, classifier=wanted.classifier)
+            for path in export(source, Format(wanted.format), out):
                 terminal.say(path.name, str(path))
     except PipelineError as error:
         print_error(error)

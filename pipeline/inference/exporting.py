@@ -117,9 +117,7 @@ def export(source: Source, kind: Format, out: Path | None = None) -> list[Path]:
             f"format: {kind} is for segmenters. Export a classifier as onnx; `tsgb explain` and "
             "pipeline.tasks.classifier read its last.ckpt."
         )
-    out, suffix = out or source.folder, _SUFFIXES[kind]
-    name = "classifier" if is_classifier else "model"
-    path = out if out.suffix == suffix and not out.is_dir() else out / f"{name}{suffix}"
+    path = _target(out or source.folder, "classifier" if is_classifier else "model", kind)
     files = {path: _WRITERS[kind](source)}
     if kind is Format.safetensors:
         files[path.with_name("config.json")] = _config(source)
@@ -129,6 +127,16 @@ def export(source: Source, kind: Format, out: Path | None = None) -> list[Path]:
     for target, content in files.items():
         write_bytes(target, content)
     return list(files)
+
+
+def _target(out: Path, name: str, kind: Format) -> Path:
+    """The file that a person names by its folder or by its own name."""
+    suffix = _SUFFIXES[kind]
+    if out.suffix in _SUFFIXES.values() and not out.is_dir():
+        if out.suffix != suffix:
+            raise ConfigError(f"out: {out}, but {kind} files end in {suffix}. Rename it.")
+        return out
+    return out / f"{name}{suffix}"
 
 
 def _card(path: Path, source: Source) -> dict[Path, bytes]:

@@ -219,6 +219,12 @@ def test_a_checkpoint_alone_is_exported_and_says_what_it_does_not_know(copied, t
     assert "unknown (exported from a checkpoint alone)" in (tmp_path / "README.md").read_text()
 
 
+def test_a_name_of_another_format_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"but onnx files end in \.onnx"):
+        export(segmenter(), Format.onnx, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
 class Differs(nn.Module):
     """Adds 1 to the logits of the first label where the photo is wider than 150 px."""
 

@@ -19,6 +19,8 @@ from torch import nn
 import tsgb
 from pipeline.base.errors import PipelineError
 from pipeline.commands import export, predict, score
+from pipeline.commands.command_line import existing
+from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
 from pipeline.run.folders import StageFolder
@@ -192,7 +194,8 @@ def check_setting(setting, context=()):
     errors = []
     for source in sources:
         try:
-            plain(composed(*source, *(c for c in chosen if c != setting), setting))
+            given = str(existing(read_word(setting)))
+            plain(composed(*source, *(c for c in chosen if c != setting), given))
         except (ConfigCompositionException, PipelineError) as error:
             errors.append(str(error))
         else:
@@ -222,10 +225,14 @@ def test_the_table_of_the_command_names_every_option():
     page = (ROOT / "docs" / "command_line.md").read_text()
     explain = vars(parsed(["explain", "x", "--model", "y"])).keys() - {"answer", "image"}
     scored = vars(score.parser().parse_args(["x", "y"])).keys() - {"predictions", "truth"}
+    predicted = vars(predict.parser().parse_args(["x", "y", "--out", "z"])).keys()
+    own_page = (ROOT / "docs" / "predict.md").read_text()
 
     named = re.findall(r"^\| `--([a-z]+)", page, re.MULTILINE)
 
     assert sorted(named) == sorted([*explain, *scored])
+    for option in predicted - {"run", "photos"}:
+        assert f"--{option}" in own_page
 
 
 def classes_of(page):

@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,13 @@ def test_maps_are_no_pickles(tmp_path, command):
     assert not (tmp_path / "done").exists()
 
 
+def test_no_maps_of_an_image_without_classes_are_read_too(tmp_path):
+    item, path = of_two_classes(tmp_path)
+    np.savez_compressed(path, maps=np.zeros((0, 64, 64), np.float16))
+
+    assert read_maps(tmp_path, replace(item, labels=())).shape == (0, 64, 64)
+
+
 def test_a_file_that_is_none_brings_no_advice_to_trust_it(tmp_path):
     item, path = of_two_classes(tmp_path)
     path.write_bytes(bytes(1000))
@@ -118,7 +126,7 @@ def test_maps_that_unfold_to_more_than_an_image_are_not_read(tmp_path, monkeypat
     np.savez_compressed(path, maps=np.zeros((2, 64, 64), np.float32))
     assert read_maps(tmp_path, item).shape == (2, 64, 64)
 
-    monkeypatch.setattr("pipeline.stages.maps._MOST", 64 * 64 * 4 - 1)
+    monkeypatch.setattr("pipeline.stages.maps._MOST", 64 * 64 * 4 // 2)
 
     with pytest.raises(DamagedFileError, match=r"32\d\d\d bytes for 2 classes"):
         read_maps(tmp_path, item)

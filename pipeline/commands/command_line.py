@@ -55,12 +55,12 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     given = [read_word(text, sweep=is_sweep(flags)) for text in texts]
     remembered = Remembered.of(given)
     words = [*(remembered.without(given) if remembered else ()), *given]
-    words = [_existing(word) for word in words]
+    words = [existing(word) for word in words]
     _compose(words)
     return CommandLine([*flags, *map(str, words)], remembered, lasting(words))
 
 
-def _existing(word: Word) -> Word:
+def existing(word: Word) -> Word:
     """The word, if what it names exists; Hydra needs `++` for keys that no YAML file lists.
 
     Raises:

@@ -60,11 +60,6 @@ def check_settings(run: Run) -> list[Path]:
         ConfigError: A folder that does not exist, or an order that cannot be.
     """
     config = run.settings.compare
-    if config.pictures < 0:
-        raise ConfigError(
-            f"compare.pictures: {config.pictures} is below 0. Nothing could be made of it. "
-            "Choose a whole number from there."
-        )
     given = [Path(path).expanduser() for path in config.runs or []] or [run.folder]
     folders = list(dict.fromkeys(given))
     missing = [str(folder) for folder in folders if not folder.is_dir()]

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.base.arrays import Image
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
+from pipeline.base.spelling import named
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.images import read_image
@@ -108,18 +108,6 @@ def check_settings(run: Run) -> dict[str, Settings]:
         ConfigError: A method, a split or a number that does not exist or cannot work.
     """
     config = run.settings.benchmark
-    if not 0 < config.threshold <= 1:
-        raise ConfigError(
-            f"benchmark.threshold: {config.threshold} is no share of a maximum. Every pixel or "
-            "none would be foreground. Choose a number above 0 and at most 1."
-        )
-    for name, least in {"images": 1, "faithfulness_images": 0, "steps": 1, "pictures": 0}.items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ConfigError(
-                f"benchmark.{name}: {value} is below {least}. Nothing could be made of it. "
-                "Choose a whole number from there."
-            )
     if not config.methods:
         raise ConfigError(
             "benchmark.methods: empty. There is nothing to compare. "
@@ -135,11 +123,9 @@ def _settings(run: Run, name: str) -> Settings:
     path = Path(name).expanduser() if name.endswith(".yaml") else METHODS / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in METHODS.glob("*.yaml"))
-        close = get_close_matches(name, known)
-        hint = f"Did you mean {', '.join(close)}? " if close else ""
         raise ConfigError(
-            f"benchmark.methods: {name!r} is neither a method nor a .yaml file. {hint}"
-            f"Methods are {', '.join(known)}."
+            f"benchmark.methods: {name!r} is neither a method nor a .yaml file. "
+            f"{named(name, known)}"
         )
     try:
         values = {**asdict(run.settings), "saliency": OmegaConf.load(path)}

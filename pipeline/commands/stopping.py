@@ -25,6 +25,8 @@ def stop_at_once() -> None:
 
     def stop(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:  # and not in a worker that inherited the handler
+            if hasattr(signal, "SIGCHLD"):  # at which torch would raise for each worker that ends
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for worker in multiprocessing.active_children():
                 worker.kill()
             console = Console(stderr=True)

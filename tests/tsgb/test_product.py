@@ -213,7 +213,7 @@ def test_a_classifier_of_windows_is_refused():
 
     with pytest.raises(
         UnsupportedModelError,
-        match=r"^Product: conv2d: the classifier has windows of 3 x 3 with stride 1, .* Use Grad",
+        match=r"^Product: conv2d: the classifier has windows of 3 x 3 with stride 1; .* Use Grad",
     ):
         Product(net).attribute(images(), torch.tensor([0, 3]))
 

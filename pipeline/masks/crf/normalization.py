@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-from torch import Tensor
+if TYPE_CHECKING:
+    from typing import TypeVar
 
-Sums = TypeVar("Sums", NDArray, Tensor)  # type: ignore[type-arg]  # of float32
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Sums = TypeVar("Sums", NDArray, Tensor)  # type: ignore[type-arg]  # of float32
 
 _TINY = 1e-20  # keeps the factor of an isolated point finite
 

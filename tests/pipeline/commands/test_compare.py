@@ -389,7 +389,7 @@ def test_nothing_finished_is_an_error_that_says_what_there_is(tmp_path, make_run
     [
         ("compare.by=fraction", "no run has a number for 'fraction'"),
         ("compare.runs=[nowhere]", "compare.runs: no folder nowhere"),
-        ("compare.pictures=-1", "compare.pictures: -1"),
+        ("compare.pictures=-1", "compare.pictures=-1: out of range"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path, make_run, words, message):

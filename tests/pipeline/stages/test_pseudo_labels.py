@@ -113,7 +113,6 @@ def test_classes_compete_at_the_finest_scale_of_the_maps(copied):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"power": 0.0}, r"seed\.power: 0\.0\. Choose a power above 0"),
         ({"foreground": 0.3}, "foreground=0.3 are not in order"),
         ({"background": 0.0}, "background=0.0, threshold=0.5"),
         ({"competition": -1.0}, r"compete: temperature is -1\.0"),

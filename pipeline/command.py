@@ -105,6 +105,10 @@ def _main_of(name: str) -> Callable[[Sequence[str]], int]:
         from pipeline.commands.export import main as export
 
         return export
+    if name == "masks":
+        from pipeline.commands.masks import main as masks
+
+        return masks
     if name == "predict":
         from pipeline.commands.predict import main as predict
 

@@ -18,6 +18,7 @@ FLOORS = {
     "pipeline.masks": 2,
     "pipeline.scoring": 2,
     "pipeline.means": 2,
+    "pipeline.formats": 2,
     "pipeline.data": 1,
     "pipeline.base": 0,
     "tsgb": 0,

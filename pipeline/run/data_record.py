@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import DataError
+from pipeline.base.errors import DataError, MissingArtifactError
 from pipeline.base.files import read_sealed, write_sealed
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.checks import data_fingerprint, describe
@@ -36,6 +36,24 @@ class DataRecord:
     def knows(self, data: Catalogue) -> bool:
         """True if the same data passed the check before."""
         return bool(self._content.get("fingerprint") == data_fingerprint(data))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names without background.
+
+        Raises:
+            MissingArtifactError: No data were checked in this folder.
+        """
+        if not self._content:
+            raise MissingArtifactError(
+                f"{self._run}: has no {_RECORD}, so no run was here. Name the folder of a run."
+            )
+        return tuple(self._content["classes"])
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """Name of the data, and images in each split; empty if no data passed the check."""
+        return dict(self._content.get("contents", {}))
 
     @property
     def notes(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""Label images as files of labelling tools, and back."""

@@ -100,6 +100,10 @@ def _own(name: str, words: Sequence[str]) -> int:
 
 def _main_of(name: str) -> Callable[[Sequence[str]], int]:
     """The function of a command; imports are statements, which fingerprints follow."""
+    if name == "masks":
+        from pipeline.commands.masks import main as masks
+
+        return masks
     if name == "predict":
         from pipeline.commands.predict import main as predict
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tsgb.explain.classifier import Classifier
 
 _COMMANDS = {
+    "export": "the network of a run as ONNX, safetensors or TorchScript",
     "masks": "masks of a run out to labelling tools, and back",
     "predict": "label images of new photos, by a trained network",
     "score": "IoU and mIoU of two folders of label images",
@@ -100,6 +101,10 @@ def _own(name: str, words: Sequence[str]) -> int:
 
 def _main_of(name: str) -> Callable[[Sequence[str]], int]:
     """The function of a command; imports are statements, which fingerprints follow."""
+    if name == "export":
+        from pipeline.commands.export import main as export
+
+        return export
     if name == "masks":
         from pipeline.commands.masks import main as masks
 

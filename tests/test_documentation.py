@@ -18,7 +18,7 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands import masks, predict, score
+from pipeline.commands import export, masks, predict, score
 from pipeline.commands.command_line import existing
 from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
@@ -107,7 +107,7 @@ def namespace_of(page):
 
 @pytest.mark.parametrize(
     "page",
-    # predict.md needs a trained network; test_predict.py runs its code.
+    # predict.md needs a trained network; test_predict.py and test_export.py run its code.
     [page for page in PAGES if blocks(page, "python") and page.name != "predict.md"],
     ids=lambda page: page.name,
 )
@@ -152,10 +152,9 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
-    if words[0] in ("score", "predict", "masks"):
-        {"score": score, "predict": predict, "masks": masks}[words[0]].parser().parse_args(
-            words[1:]
-        )
+    own = {"score": score, "predict": predict, "export": export, "masks": masks}
+    if words[0] in own:
+        own[words[0]].parser().parse_args(words[1:])
         return
     wanted = parsed(words)
     if words[0] == "explain":

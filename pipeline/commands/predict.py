@@ -138,7 +138,11 @@ def parser() -> argparse.ArgumentParser:
         epilog="Options that are not given are those that the run was evaluated with.",
     )
     add, choice = words.add_argument, argparse.BooleanOptionalAction
-    add("run", metavar="RUN", help="folder of a run or of its network, or a checkpoint")
+    add(
+        "run",
+        metavar="RUN",
+        help="folder of a run or of its network, a checkpoint, or an exported .safetensors",
+    )
     add("photos", metavar="PHOTO", nargs="+", help="image files, folders, or .txt lists of paths")
     add("--out", metavar="DIR", type=Path, required=True, help="where the results go")
     add("--overlay", action="store_true", help="also pictures of the labels over the photo")

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import yaml
+
 from pipeline.base.errors import DataError, at_most
 from pipeline.base.spelling import nearest
 
@@ -22,12 +24,16 @@ _TIMES_RARER = 10  # of a misspelt name, if it occurs more than once
 
 
 def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
-    """Class names without the background, from a list or from a text file with one name per line.
+    """Class names without the background, from a list or from a file.
+
+    A text file has one name per line; a ``.yaml`` file has YOLO's ``names``, a list or numbered.
 
     Raises:
         DataError: The file is missing, or a name is empty, repeated, or the background.
     """
-    if isinstance(classes, (str, Path)):
+    if isinstance(classes, (str, Path)) and Path(classes).suffix.lower() in (".yaml", ".yml"):
+        origin, lines = str(classes), _yaml_names(Path(classes).expanduser())
+    elif isinstance(classes, (str, Path)):
         origin, lines = str(classes), read_lines(classes, "class names, one per line")
     else:
         origin, lines = "classes", [str(name).strip() for name in classes]
@@ -48,6 +54,23 @@ def read_classes(classes: Sequence[str] | Path | str) -> tuple[str, ...]:
             "List every class exactly once."
         )
     return names
+
+
+def _yaml_names(path: Path) -> list[str]:
+    """The ``names`` of a YAML file; numbers must count from 0."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: the class names cannot be read ({error}).") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
+        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+    if not isinstance(names, list):
+        raise DataError(
+            f"{path}: has no 'names' of classes. They should be a list, or numbered from 0 "
+            "without gaps, as in YOLO's data.yaml."
+        )
+    return [str(name).strip() for name in names]
 
 
 def read_lines(path: Path | str, content: str) -> list[str]:

@@ -1,18 +1,21 @@
-"""Your own images: a folder of pictures and one CSV file of image labels."""
+"""Your own images: a folder of pictures, and image labels in one of four forms."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, at_most
 from pipeline.data.catalogue import Catalogue, Item, Split, check_object_value
 from pipeline.data.class_names import read_classes, read_lines, suggestion
+from pipeline.data.coco_labels import read_coco_labels
+from pipeline.data.folder_labels import FOLDERS, read_folder_labels
 from pipeline.data.found_files import MASK_SUFFIXES, files_by_id, folders_beside, other_files
 from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.data.ids import IMAGE_SUFFIXES, plain_id
 from pipeline.data.labels import Labels, read_csv_labels
+from pipeline.data.yolo_labels import read_yolo_labels
 
 
 def load_folder(
@@ -22,6 +25,7 @@ def load_folder(
     val: float | Path | str = 0.2,
     masks: Path | str | None = None,
     classes: Sequence[str] | Path | str | None = None,
+    negative: str | Sequence[str] | None = None,
     object_value: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
     random_seed: int = 0,
@@ -35,24 +39,30 @@ def load_folder(
 
     Args:
         images: Folder with ``.jpg .jpeg .png .bmp .webp`` files.
-        labels: CSV file of image labels in either layout of ``read_csv_labels``.
+        labels: CSV file of image labels in either layout of ``read_csv_labels``; the word
+            ``folders`` for one folder per class; a COCO file (``.json``); or a folder of YOLO's
+            text files. See ``read_folder_labels``, ``read_coco_labels``, ``read_yolo_labels``.
         val: Share of the images to hold out, in (0, 1), or a text file with one id per line.
         masks: Folder of ground-truth PNGs (or TIFF, BMP) named by id: 0 background, class
             k at k + 1, 255 void. Only the fully supervised twin learns from them.
         classes: Class names in the order of the mask values, or a text file with one per line;
-            None means the names in the CSV file in alphabetical order.
+            None means the names that the labels have: of a CSV file and of folders in alphabetical
+            order, of COCO and YOLO in the order of their numbers.
+        negative: With ``labels="folders"``, the folder or folders of images without any class;
+            None means good, ok, normal, negative and background.
         object_value: Value of the object in masks of a single class, such as 255.
         max_megapixels: Larger images and masks are refused before they are decoded.
         random_seed: Seed of the random choice of held-out images.
         name: Name of the catalogue.
 
     Raises:
-        ConfigError: ``val`` is a share outside (0, 1), or ``object_value`` cannot be.
+        ConfigError: ``val`` is a share outside (0, 1), or ``object_value`` or ``negative``
+            cannot be.
         DataError: Images and labels do not match, two files have the same id, or an id of the
             list ``val`` is unknown.
     """
     files = _find_images(Path(images))
-    known, class_names = _read_labels(labels, classes)
+    known, class_names, found = _read_labels(labels, files, classes, negative)
     _check_matching(Path(images), Path(labels), set(files), set(known))
     held_out = _held_out(list(files), val, random_seed)
     check_object_value(object_value, class_names)
@@ -71,17 +81,37 @@ def load_folder(
         scored=split("train", [id_ for id_ in train if id_ in truth]),
         val=split("val", kept),
         max_megapixels=max_megapixels,
-        notes=notes,
+        notes=(*found, *notes),
     )
 
 
 def _read_labels(
-    path: Path | str, classes: Sequence[str] | Path | str | None
-) -> tuple[Labels, tuple[str, ...]]:
-    """Labels and class names; without ``classes`` the names in the file, sorted."""
+    labels: Path | str,
+    files: Collection[str],
+    classes: Sequence[str] | Path | str | None,
+    negative: str | Sequence[str] | None,
+) -> tuple[Labels, tuple[str, ...], tuple[str, ...]]:
+    """Labels, class names and notes, whatever the form of the labels."""
+    if str(labels) == FOLDERS:
+        return read_folder_labels(files, classes, negative)
+    if negative is not None:
+        raise ConfigError(
+            f"data.negative={negative}: names folders for data.labels={FOLDERS}, but "
+            f"data.labels={labels}. Leave out one of the two."
+        )
+    path = Path(labels).expanduser()
+    if path.is_dir():
+        return read_yolo_labels(path, files, classes)
+    if path.suffix.lower() == ".json":
+        return *read_coco_labels(path, files, classes), ()
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise DataError(
+            f"{path}: is not a file of image labels. For YOLO pass the folder of its .txt files "
+            f"as data.labels, and data.classes={path} if that file is not beside or above it."
+        )
     if classes is None:
         classes = sorted(read_csv_labels(path)[1])
-    return read_csv_labels(path, read_classes(classes))
+    return *read_csv_labels(path, read_classes(classes)), ()
 
 
 def _find_images(folder: Path) -> dict[str, Path]:
@@ -113,18 +143,19 @@ def _find_images(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def _check_matching(folder: Path, csv: Path, files: set[str], rows: set[str]) -> None:
-    no_line = [f"{id_}: an image without a line in {csv.name}" for id_ in sorted(files - rows)]
+def _check_matching(folder: Path, labels: Path, files: set[str], rows: set[str]) -> None:
+    entry = "a file" if labels.is_dir() else "an entry" if labels.suffix == ".json" else "a line"
+    no_line = [f"{id_}: an image without {entry} in {labels.name}" for id_ in sorted(files - rows)]
     no_image = [
-        f"{id_}: a line in {csv.name} without an image{_meant(id_, files - rows)}"
+        f"{id_}: {entry} in {labels.name} without an image{_meant(id_, files - rows)}"
         for id_ in sorted(rows - files)
     ]
     if no_line or no_image:
         listed = "\n".join(at_most(problems, 10) for problems in (no_line, no_image) if problems)
         raise DataError(
-            f"{folder} and {csv} do not match: {len(no_line + no_image)} id(s) are in only one of "
-            f"them.\n{listed}\nCorrect the CSV file. An id is the path inside the folder without "
-            f"suffix. The folder contains {len(files)} images{other_files(folder)}."
+            f"{folder} and {labels} do not match: {len(no_line + no_image)} id(s) are in only one "
+            f"of them.\n{listed}\nCorrect {labels.name}. An id is the path inside the folder "
+            f"without suffix. The folder contains {len(files)} images{other_files(folder)}."
         )
 
 

@@ -50,8 +50,7 @@ _FOREIGN = {
     b"\xff\xfe": "text in UTF-16. Save it as 'CSV UTF-8'",
     b"\xfe\xff": "text in UTF-16. Save it as 'CSV UTF-8'",
     b"<": "XML or a web page. For VOC's XML files use data=voc",
-    b"{": "JSON, as COCO and many labelling tools write it. Write a line 'id,class,class' for "
-    "each image: the file_name and the names of the categories of its annotations",
+    b"{": "JSON, as COCO and many labelling tools write it. Give a COCO file the suffix .json",
     b"[": "JSON. Write a line 'id,class,class' for each image",
 }  # how files of other formats begin
 

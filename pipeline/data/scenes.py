@@ -24,7 +24,7 @@ from pipeline.data.textures import Pattern
 Contours = list[NDArray[np.float64]]
 Outline = Callable[[np.random.Generator], Contours]
 
-_OVERSAMPLING = 2
+OVERSAMPLING = 2
 _FRACTION_BITS = 4  # sub-pixel bits of the polygon corners
 _HIDDEN_MAX = 0.45
 
@@ -141,7 +141,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         rng: Source of all random choices.
         size: Side of the square picture in pixels.
     """
-    fine = size * _OVERSAMPLING
+    fine = size * OVERSAMPLING
     while True:
         palette = textures.random_palette(rng)
         things = [_distractor(rng, fine, palette) for _ in range(rng.integers(1, 4))]
@@ -155,7 +155,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     for thing in things:
         _paint(canvas, thing)
     values = np.array([*(thing.value for thing in things), BACKGROUND], np.uint8)[owners]
-    return _finish(canvas, values, size)
+    return finish(canvas, values, size)
 
 
 def _objects(rng: np.random.Generator, fine: int, palette: Floats) -> list[_Thing]:
@@ -203,7 +203,7 @@ def _thing(
     inside = _fill(corners, window)
     depth = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
     u, v = _object_coordinates(window, pose)
-    period = np.clip(0.36 * radius, 6 * _OVERSAMPLING, 9 * _OVERSAMPLING) / radius
+    period = np.clip(0.36 * radius, 6 * OVERSAMPLING, 9 * OVERSAMPLING) / radius
     period *= rng.uniform(0.85, 1.15)
     surface = pattern(u / period, v / period) * _patterned_part(rng, depth, u, v)
     body, mark = textures.dark_and_light(rng, palette)
@@ -263,7 +263,7 @@ def _patterned_part(rng: np.random.Generator, depth: Floats, u: Floats, v: Float
 def _light(depth: Floats, u: Floats, v: Floats, pose: _Pose) -> Floats:
     """Brightness of the body: lit from above, with a darker line along the edge."""
     upward = u * np.sin(pose.angle) + v * np.cos(pose.angle)
-    edge = np.clip(depth / (1.2 * _OVERSAMPLING), 0, 1) * 0.35 + 0.65
+    edge = np.clip(depth / (1.2 * OVERSAMPLING), 0, 1) * 0.35 + 0.65
     return np.asarray((1 - 0.16 * np.clip(upward, -1, 1)) * edge, dtype=np.float32)
 
 
@@ -284,24 +284,24 @@ def _is_visible(owners: NDArray[np.int8], number: int, thing: _Thing) -> bool:
 
 def _paint(canvas: Floats, thing: _Thing) -> None:
     """Paint a thing and its soft shadow over the canvas."""
-    reach = 3 * _OVERSAMPLING
+    reach = 3 * OVERSAMPLING
     rows, columns = (slice(max(0, s.start - reach), s.stop + 2 * reach) for s in thing.window)
     below = canvas[rows, columns]
     shadow = np.zeros(below.shape[:2], np.float32)
     top, left = thing.window[0].start - rows.start, thing.window[1].start - columns.start
     height, width = thing.inside.shape
     shadow[top : top + height, left : left + width] = thing.inside
-    fall = np.array([[1, 0, _OVERSAMPLING // 2], [0, 1, _OVERSAMPLING]], np.float32)
+    fall = np.array([[1, 0, OVERSAMPLING // 2], [0, 1, OVERSAMPLING]], np.float32)
     shadow = cv2.warpAffine(shadow, fall, shadow.shape[::-1])
-    below *= 1 - 0.45 * cv2.GaussianBlur(shadow, (0, 0), 1.4 * _OVERSAMPLING)[..., None]
+    below *= 1 - 0.45 * cv2.GaussianBlur(shadow, (0, 0), 1.4 * OVERSAMPLING)[..., None]
     canvas[thing.window][thing.inside] = thing.colour[thing.inside]
 
 
-def _finish(canvas: Floats, values: NDArray[np.uint8], size: int) -> Scene:
+def finish(canvas: Floats, values: NDArray[np.uint8], size: int) -> Scene:
     """Reduce to the final size; mark the border between two values void, as VOC does."""
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     image = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
-    mask = np.ascontiguousarray(values[1::_OVERSAMPLING, 1::_OVERSAMPLING])
+    mask = np.ascontiguousarray(values[1::OVERSAMPLING, 1::OVERSAMPLING])
     border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
     mask[border] = VOID
     shown = set(np.unique(mask).tolist()) - {BACKGROUND, VOID}

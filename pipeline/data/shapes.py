@@ -1,4 +1,4 @@
-"""The built-in data set: drawn pictures with image labels and masks, made in seconds.
+"""The built-in data sets: drawn pictures with image labels and masks, made in seconds.
 
 It needs no download, no licence and no GPU; every stage can be tried and tested on it.
 """
@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -22,23 +24,60 @@ from pipeline.base.errors import ConfigError, DataError, StorageError
 from pipeline.data import scenes, textures
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.palette import encode_label_image
-from pipeline.data.scenes import CLASSES, draw_scene
+from pipeline.data.scenes import CLASSES, Scene, draw_scene
 from pipeline.data.voc import load_voc
 
-_MANIFEST = "shapes.json"
 _SIZE_MIN = 32
 _JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """Everything that the pictures depend on; ``drawing`` is a hash of the drawing code."""
+class Drawing:
+    """A kind of pictures that the project draws.
 
+    Attributes:
+        name: The option of the group ``data``.
+        classes: Class names in the order of the mask values.
+        draw: Draws one picture of a size in px.
+        modules: The drawing code; pictures of another version of it are replaced.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    draw: Callable[[np.random.Generator, int], Scene]
+    modules: tuple[ModuleType, ...]
+
+    @property
+    def version(self) -> str:
+        """A hash of the drawing code."""
+        sources = (Path(str(module.__file__)).read_bytes() for module in self.modules)
+        return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+
+
+_SHAPES = Drawing(
+    "shapes", tuple(CLASSES), lambda rng, size: draw_scene(rng, size), (scenes, textures)
+)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Everything that the pictures depend on."""
+
+    drawing: Drawing
     random_seed: int
     train: int
     val: int
     size: int
-    drawing: str
+
+    @property
+    def manifest(self) -> str:
+        """The name of the file that says what the pictures depend on."""
+        return f"{self.drawing.name}.json"
+
+    def facts(self) -> dict[str, object]:
+        """Plain values, so that they can be stored."""
+        numbers = {name: getattr(self, name) for name in ("random_seed", "train", "val", "size")}
+        return {**numbers, "drawing": self.drawing.version}
 
 
 def load_shapes(
@@ -69,14 +108,32 @@ def load_shapes(
         DataError: ``root`` contains something else.
         StorageError: The pictures cannot be written.
     """
-    root = Path(root)
-    if train < 1 or val < 1 or size < _SIZE_MIN:
+    return load_drawn(_SHAPES, root, (random_seed, train, val, size), name)
+
+
+def load_drawn(
+    drawing: Drawing, root: Path | str, numbers: tuple[int, int, int, int], name: str
+) -> Catalogue:
+    """Pictures of any kind as a catalogue; see ``load_shapes``.
+
+    Args:
+        drawing: The kind.
+        root: Folder for the data set and nothing else.
+        numbers: Random seed, pictures to learn from, held-out pictures, side in px.
+        name: Name of the catalogue.
+
+    Raises:
+        ConfigError: Numbers of pictures that are not positive, or a size that is too small.
+        DataError: ``root`` contains something else.
+        StorageError: The pictures cannot be written.
+    """
+    root, recipe = Path(root), _Recipe(drawing, *numbers)
+    if recipe.train < 1 or recipe.val < 1 or recipe.size < _SIZE_MIN:
         raise ConfigError(
-            f"shapes: train={train}, val={val}, size={size}. "
+            f"{drawing.name}: train={recipe.train}, val={recipe.val}, size={recipe.size}. "
             f"Choose train and val >= 1 and size >= {_SIZE_MIN}."
         )
-    recipe = _Recipe(random_seed, train, val, size, _drawing_version())
-    if _recipe_of(root) != asdict(recipe):
+    if _facts_in(root / recipe.manifest) != recipe.facts():
         _make(root, recipe)
     return load_voc(
         root,
@@ -90,34 +147,28 @@ def load_shapes(
     )
 
 
-def _drawing_version() -> str:
-    """A hash of the drawing code, so that pictures drawn by another version are replaced."""
-    sources = (Path(str(module.__file__)).read_bytes() for module in (scenes, textures))
-    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-
-
-def _recipe_of(root: Path) -> dict[str, object] | None:
-    """The recipe of the data set in ``root``, or None if the set is missing or incomplete."""
+def _facts_in(manifest: Path) -> dict[str, object] | None:
+    """What the pictures beside a manifest depend on; None if they are missing or incomplete."""
     try:
-        recipe = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
+        facts = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return recipe if isinstance(recipe, dict) else None
+    return facts if isinstance(facts, dict) else None
 
 
 def _make(root: Path, recipe: _Recipe) -> None:
     """Draw into a temporary sibling of ``root``, then rename it."""
-    if root.exists() and _recipe_of(root) is None and any(root.iterdir()):
+    if root.exists() and _facts_in(root / recipe.manifest) is None and any(root.iterdir()):
         raise DataError(
             f"{root}: is neither empty nor a folder of built-in pictures, and its files are kept. "
-            "Choose another root for data=shapes."
+            f"Choose another root for data={recipe.drawing.name}."
         )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
             made = Path(temporary) / "new"
             _write(made, recipe)
-            _put_in_place(made, root, Path(temporary) / "old")
+            _put_in_place(made, root, Path(temporary) / "old", recipe.manifest)
     except OSError as error:
         raise StorageError(
             f"{root}: the built-in pictures cannot be written ({error}). "
@@ -125,40 +176,47 @@ def _make(root: Path, recipe: _Recipe) -> None:
         ) from error
 
 
-def _put_in_place(made: Path, root: Path, aside: Path) -> None:
+def _put_in_place(made: Path, root: Path, aside: Path, manifest: str) -> None:
     """Rename; if another process has put the same pictures there first, keep those."""
     if root.exists():
-        if _recipe_of(root) == _recipe_of(made):
+        if _facts_in(root / manifest) == _facts_in(made / manifest):
             return
         root.rename(aside)
     try:
         made.rename(root)
     except OSError:
-        if _recipe_of(root) != _recipe_of(made):
+        if _facts_in(root / manifest) != _facts_in(made / manifest):
             raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(folder: Path, recipe: _Recipe) -> None:
-    voc = folder / "VOCdevkit" / "VOC2012"
+    voc, drawing = folder / "VOCdevkit" / "VOC2012", recipe.drawing
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (voc / part).mkdir(parents=True)
-    rows = ["id," + ",".join(CLASSES)]
+    rows = ["id," + ",".join(drawing.classes)]
+    write = partial(_write_picture, voc, drawing.draw, recipe.size)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for number, (split, count) in enumerate((("train", recipe.train), ("val", recipe.val))):
             ids = [f"{split}_{index:05d}" for index in range(count)]
             keys = [(recipe.random_seed, number, index) for index in range(count)]
-            labels = pool.map(_write_picture, [voc] * count, ids, keys, [recipe.size] * count)
-            rows += [_row(id_, shown) for id_, shown in zip(ids, labels, strict=True)]
+            labels = pool.map(write, ids, keys)
+            rows += [_row(i, s, drawing.classes) for i, s in zip(ids, labels, strict=True)]
             _write_lines(voc / "ImageSets" / "Segmentation" / f"{split}.txt", ids)
     _write_lines(folder / "image_labels.csv", rows)
-    _write_lines(folder / "classes.txt", list(CLASSES))
-    _write_lines(folder / _MANIFEST, [json.dumps(asdict(recipe), indent=2)])
+    _write_lines(folder / "classes.txt", drawing.classes)
+    _write_lines(folder / recipe.manifest, [json.dumps(recipe.facts(), indent=2)])
 
 
-def _write_picture(voc: Path, id_: str, key: Sequence[int], size: int) -> tuple[int, ...]:
+def _write_picture(
+    voc: Path,
+    draw: Callable[[np.random.Generator, int], Scene],
+    size: int,
+    id_: str,
+    key: Sequence[int],
+) -> tuple[int, ...]:
     """Draw and write one picture and its mask; ``key`` seeds it, so that the order is free."""
-    scene = draw_scene(np.random.default_rng(key), size)
+    scene = draw(np.random.default_rng(key), size)
     bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     (voc / "JPEGImages" / f"{id_}.jpg").write_bytes(jpeg.tobytes())
@@ -166,8 +224,8 @@ def _write_picture(voc: Path, id_: str, key: Sequence[int], size: int) -> tuple[
     return scene.labels
 
 
-def _row(id_: str, labels: Sequence[int]) -> str:
-    return ",".join([id_, *(str(int(k in labels)) for k in range(len(CLASSES)))])
+def _row(id_: str, labels: Sequence[int], classes: Sequence[str]) -> str:
+    return ",".join([id_, *(str(int(k in labels)) for k in range(len(classes)))])
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:

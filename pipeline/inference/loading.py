@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.config import GROUND_TRUTH
-from pipeline.base.errors import MissingArtifactError, at_most
+from pipeline.base.errors import DataError, MissingArtifactError, at_most
 from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.inference.exported import PROGRAMS, SUFFIX, read_exported
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.tiles import Tiling
 from pipeline.masks.refine import Refinement, with_features
@@ -49,27 +50,46 @@ def load(path: Path | str, use: Use | None = None, *, device: str = "auto") -> N
     """The trained network of a run.
 
     Args:
-        path: Folder of a run, folder of its stage `segmentation`, or a checkpoint that it wrote.
+        path: Folder of a run, folder of its stage `segmentation`, a checkpoint that it wrote, or
+            a file ``.safetensors`` that `tsgb export` wrote.
         use: How the network is used.
         device: Such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
 
     Raises:
         ConfigError: This machine has no such device.
-        DataError: The checkpoint is damaged, or none of a segmenter.
+        DataError: The file is damaged, or none of a segmenter.
         MissingArtifactError: There is no finished network, there are several, or ``use`` needs a
             stage that is gone.
     """
     place, use = Path(path).expanduser(), use or Use()
     if place.is_file():
-        return _network(SegmenterTask.from_checkpoint(place), None, use, device, place)
-    record = _record(place)
-    return _network(load_segmenter(record.path), record, use, device, record.path)
+        segmenter, known = _in_file(place)
+        return _network(segmenter, known, use, device, place)
+    record = network_record(place)
+    segmenter = load_segmenter(record.path)
+    return _network(segmenter, evaluated(record), use, device, record.path, record)
+
+
+def _in_file(path: Path) -> tuple[SegmenterTask, Mapping[str, Any]]:
+    """The segmenter in a checkpoint or an exported file, and how it was evaluated, if known."""
+    if path.suffix == SUFFIX:
+        return read_exported(path)
+    if path.suffix in PROGRAMS:
+        raise DataError(
+            f"{path}: a program, which this project does not execute. {PROGRAMS[path.suffix]}; or "
+            "name the run, or a file of `tsgb export --format safetensors`."
+        )
+    return SegmenterTask.from_checkpoint(path), {}
 
 
 def _network(
-    segmenter: SegmenterTask, record: Record | None, use: Use, device: str, source: Path
+    segmenter: SegmenterTask,
+    known: Mapping[str, Any],
+    use: Use,
+    device: str,
+    source: Path,
+    record: Record | None = None,
 ) -> Network:
-    known = _evaluated(record)
     scales = tuple(known.get("scales", (1.0,))) if use.scales is None else use.scales
     flip = bool(known.get("flip")) if use.flip is None else use.flip
     prior = bool(known.get("classifier_prior")) if use.prior is None else use.prior
@@ -77,7 +97,7 @@ def _network(
     return Network(
         segmenter,
         Passes(scales, flip, use.tiling),
-        prior=ClassifierPrior(load_classifier(_made(record, "classifier").path)) if prior else None,
+        prior=ClassifierPrior(load_classifier(made(record, "classifier").path)) if prior else None,
         refine=_refinement(record, device) if refine else None,
         device=device,
         max_megapixels=use.max_megapixels,
@@ -85,13 +105,13 @@ def _network(
     )
 
 
-def _evaluated(record: Record | None) -> Mapping[str, Any]:
+def evaluated(record: Record) -> Mapping[str, Any]:
     """The settings of the last evaluation of a network; empty if there is none."""
-    scored = _evaluations(record) if record else []
+    scored = evaluations(record)
     return scored[-1].settings["evaluate"] if scored else {}
 
 
-def _evaluations(record: Record) -> list[Record]:
+def evaluations(record: Record) -> list[Record]:
     """Finished evaluations of a network in its run, the last one at the end."""
     from pipeline.run.lineage import stages_in
 
@@ -105,7 +125,7 @@ def _evaluations(record: Record) -> list[Record]:
     return sorted(found, key=lambda stage: stage.manifest.began if stage.manifest else 0.0)
 
 
-def _record(place: Path) -> Record:
+def network_record(place: Path) -> Record:
     """The one finished segmenter in a folder that learned from weak labels."""
     from pipeline.run.lineage import stages_in  # and Hydra with it
 
@@ -140,17 +160,17 @@ def _only(place: Path, networks: list[Record], *, began: bool) -> Record:
 
 
 def _score(record: Record) -> str:
-    scored = [stage.summary.get("scores") or {} for stage in _evaluations(record)]
+    scored = [stage.summary.get("scores") or {} for stage in evaluations(record)]
     known = [scores for scores in scored if scores.get("mIoU") is not None]
     return f"mIoU {known[-1]['mIoU']:.3f} on {known[-1]['split']}" if known else "not scored"
 
 
-def _made(record: Record | None, kind: str) -> Record:
+def made(record: Record | None, kind: str) -> Record:
     """The stage of a kind that a network was made from."""
     stages = [stage for stage in record.ancestors() if stage.kind == kind] if record else []
     if stages:
         return stages[0]
-    where = record.path if record else "a checkpoint alone"
+    where = record.path if record else "a single file"
     raise MissingArtifactError(
         f"{where}: the run's {kind} is not there, which prior and refinement need. Name the whole "
         "folder of the run, or leave both out."
@@ -161,13 +181,13 @@ def _refinement(record: Record | None, device: str) -> Refinement:
     """The refinement of the run's evaluation, or else that of its pseudo-masks."""
     from pipeline.run.shipped import build_recorded
 
-    scored = [stage.settings["refine"] for stage in _evaluations(record)] if record else []
+    scored = [stage.settings["refine"] for stage in evaluations(record)] if record else []
     node = next((refine for refine in reversed(scored) if refine), None)
-    node = node or _made(record, "pseudo_labels").settings["refine"]
+    node = node or made(record, "pseudo_labels").settings["refine"]
 
     @cache
     def features() -> NetworkFeatures:
-        task = load_classifier(_made(record, "classifier").path)
+        task = load_classifier(made(record, "classifier").path)
         return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
 
     return with_features(build_recorded(node, f"{record.path if record else ''}: refine"), features)

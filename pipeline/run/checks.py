@@ -32,7 +32,8 @@ from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
-_TOY, _TOY_DATA = "test_resnet", "pipeline.data.shapes.load_shapes"
+_TOY = "test_resnet"
+_DRAWN = ("pipeline.data.shapes.load_shapes", "pipeline.data.defects.load_defects")
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
 
@@ -79,7 +80,7 @@ class Checks:
     def _warn_of_toy_recipe(self) -> None:
         """The defaults are made for the built-in pictures; on photos they are a toy."""
         config, data = self.settings.classifier, self.run.data
-        if config.backbone == _TOY and self.settings.data["_target_"] != _TOY_DATA:
+        if config.backbone == _TOY and self.settings.data["_target_"] not in _DRAWN:
             self.run.terminal.warn(
                 f"the recipe is that of the built-in pictures: classifier.backbone={_TOY} learns "
                 f"from noise at {config.size} px. For photos such as those of {data.name}, add "

@@ -51,6 +51,11 @@ class DataRecord:
         return tuple(self._content["classes"])
 
     @property
+    def contents(self) -> dict[str, Any]:
+        """Name of the data, and images in each split; empty if no data passed the check."""
+        return dict(self._content.get("contents", {}))
+
+    @property
     def notes(self) -> list[str]:
         """Possible mistakes in the data that the check found."""
         return list(self._content["notes"])

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.terminal import number
 from pipeline.means import miou, scope
 from pipeline.run.stage import Lines, Outcome
+from pipeline.stages.agreement import Agreement
 from pipeline.stages.predictions import predictions_folder
 from pipeline.stages.trained import CHECKPOINT
+
+_FEW_STEPS = 100  # of the optimiser; a network has hardly moved from where it began
 
 
 def of_classifier(done: Outcome) -> Lines:
     """Average precision and where the checkpoint is."""
     yield "classifier mAP (val, classes that occur)", number(done.summary["mAP"])
     yield "classifier", str(done.folder / CHECKPOINT)
+    yield from _few_steps(done, "classifier", done.settings.classifier.epochs)
 
 
 def of_saliency(done: Outcome) -> Lines:
@@ -51,6 +57,7 @@ def of_relabel(done: Outcome) -> Lines:
 def of_segmentation(done: Outcome) -> Lines:
     """Where the checkpoint is."""
     yield f"segmenter ({_learned(done)})", str(done.folder / CHECKPOINT)
+    yield from _few_steps(done, "segmenter", done.settings.segmenter.epochs)
 
 
 def of_evaluate(done: Outcome) -> Lines:
@@ -61,7 +68,33 @@ def of_evaluate(done: Outcome) -> Lines:
         yield from _means(done, {"mIoU": scores})
     else:
         yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
+    if "agreement" in done.summary:
+        yield from _agreement(done.summary["agreement"], _learned(done))
     yield "predictions", str(predictions_folder(config, done.folder))
+
+
+def _few_steps(done: Outcome, network: str, epochs: int) -> Lines:
+    """A line if the training was too short to learn anything."""
+    steps = done.summary["steps"]
+    if steps < _FEW_STEPS:
+        enough = math.ceil(_FEW_STEPS * epochs / max(steps, 1))
+        remedy = f"Set {network}.epochs={enough} or more, or a smaller {network}.batch_size"
+        value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
+        yield f"{network}: too short a training", value
+
+
+def _agreement(found: Agreement, learned: str) -> Lines:
+    """How far predictions show what the labels name; classes that are predicted nowhere."""
+    total = Counter[str]()
+    for counts in found.values():
+        total.update(counts)
+    yield f"names, {learned}: predicted where named", f"{total['both']} of {total['named']}"
+    yield f"names, {learned}: named where predicted", f"{total['both']} of {total['predicted']}"
+    never = [name for name, n in found.items() if n["named"] and not n["predicted"]]
+    if never:
+        remedy = "Look at the training masks, and train longer (segmenter.epochs)"
+        value = f"{', '.join(never)}, although labels name them. {remedy}"
+        yield f"predicted in no image, {learned}", value
 
 
 def label_scores(summary: Mapping[str, Any], seeds: str) -> dict[str, dict[str, Any]]:

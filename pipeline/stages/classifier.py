@@ -30,11 +30,11 @@ def work(job: Job) -> Summary:
     )  # fmt: skip
     seed, classes = job.settings.random_seed, len(data.classes)
     images = LabelledImages(data.train.items, transform, seed, classes)
-    fit(
+    trainer = fit(
         job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
         max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
-    return _validate(job, task)
+    return {**_validate(job, task), "steps": trainer.global_step}
 
 
 def _validate(job: Job, task: ClassifierTask) -> Summary:

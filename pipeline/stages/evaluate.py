@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.base.arrays import LabelImage
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.images import read_image
-from pipeline.data.palette import encode_label_image
+from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import label_image
+from pipeline.stages.agreement import agreement
 from pipeline.stages.job import Job, Summary
+from pipeline.stages.own_files import read_own
 from pipeline.stages.prediction import predict, raise_if_any
 from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.refinement import refinement
@@ -29,7 +32,17 @@ def work(job: Job) -> Summary:
     config, split = job.settings.evaluate, evaluated_split(job.settings.evaluate, job.data)
     if config.masks is None:
         _predict(job, split)
-    return {"images": len(split.items)}
+    if config.label_oracle:  # which lets no prediction differ from the names
+        return {"images": len(split.items)}
+    found = agreement(split.items, job.data.classes, lambda item: _predicted(job, item))
+    return {"images": len(split.items), "agreement": found}
+
+
+def _predicted(job: Job, item: Item) -> LabelImage:
+    """The label image that was predicted, or given, for an image."""
+    config = job.settings.evaluate
+    path = prediction_path(config, job.folder, item)
+    return read_label_image(path) if config.masks is not None else read_own(path, read_label_image)
 
 
 def _predict(job: Job, split: Split) -> None:

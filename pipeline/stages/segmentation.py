@@ -44,7 +44,8 @@ def work(job: Job) -> Summary:
     )  # fmt: skip
     loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already
     last = None if loss is None else float(loss)
-    return {"labels": config.labels, "images": len(items), "last_loss": last}
+    facts = {"images": len(items), "steps": trainer.global_step, "last_loss": last}
+    return {"labels": config.labels, **facts}
 
 
 def training_labels(config: SegmenterConfig, inputs: Mapping[str, Path], item: Item) -> LabelImage:

@@ -81,7 +81,7 @@ def test_a_chain_takes_any_preset_of_the_crf(chain):
     assert list(chain_settings["steps"]) == [chain.removesuffix("_crf"), "crf"]
 
 
-@pytest.mark.parametrize("data", ["shapes", "folder"])
+@pytest.mark.parametrize("data", ["shapes", "defects", "folder"])
 def test_another_random_seed_has_the_same_data(data):
     words = [f"data={data}", *NEEDED.get(("data", data), [])]
 

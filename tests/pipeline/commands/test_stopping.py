@@ -15,22 +15,21 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SECONDS = 15  # to stop, on a busy machine
 # Each would go on for minutes.
 LONG = {
-    "classifier": ("stage=classifier", "classifier.epochs=2000"),
     "one validation batch": ("stage=classifier", "classifier.epochs=2000", "trainer.workers=1"),
     "masks": ("stage=pseudo_labels", "refine.iterations=100000"),
     "segmentation": ("stage=segmentation", "segmenter.epochs=2000"),
 }
 LEFT = {  # a file that appears while a stage is at work
-    "classifier": "classifier/*/last.ckpt",
     "one validation batch": "classifier/*/last.ckpt",
     "masks": "pseudo_labels/*/manifest.json",
     "segmentation": "segmentation/*/last.ckpt",
 }
 
 
-def wait_for(process, folder, pattern):
+def wait_for(process, folder, pattern, done):
+    """Wait until a file appears that was not there before."""
     end = time.monotonic() + 120
-    while not list(folder.glob(pattern)):
+    while not set(folder.glob(pattern)) - done:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end, "the stage never began"
         time.sleep(0.05)
@@ -45,37 +44,40 @@ def started(words):
 @pytest.mark.parametrize(
     ("stage", "number"),
     [
-        ("classifier", signal.SIGTERM),
         ("one validation batch", signal.SIGINT),
         ("masks", signal.SIGINT),
-        ("masks", signal.SIGTERM),
         ("segmentation", signal.SIGTERM),
     ],
 )
-def test_a_signal_ends_a_command_with_its_code(tmp_path, shapes_root, stage, number):
-    base = (*TINY, f"data.root={shapes_root}", f"run_dir={tmp_path}")
-    for before in ("classifier", "pseudo_labels"):
-        if stage in ("masks", "segmentation")[before == "pseudo_labels" :]:
-            assert command(*base, f"stage={before}").returncode == 0
-    with started([*base, *LONG[stage]]) as process:
-        wait_for(process, tmp_path, LEFT[stage])
-        process.send_signal(number)
-        sent = time.monotonic()
-        said = process.communicate(timeout=120)[1]
+def test_a_signal_ends_a_command_with_its_code(copied, stage, number):
+    """What comes before the stage is there already, and reused."""
+    done = set(copied.folder.glob(LEFT[stage]))
+    words = [*TINY, f"data.root={copied.settings.data['root']}", f"run_dir={copied.folder}"]
+    with started([*words, *LONG[stage]]) as process:
+        wait_for(process, copied.folder, LEFT[stage], done)
+        said = stopped(process, number)
 
-    assert process.returncode == CODES[number]
-    assert time.monotonic() - sent < SECONDS
     assert "the same command goes on" in said
     assert "Traceback" not in said
 
 
+def stopped(process, number):
+    """Send a signal; what the command says, once it has ended in time and with its code."""
+    process.send_signal(number)
+    sent = time.monotonic()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == CODES[number]
+    assert time.monotonic() - sent < SECONDS
+    return said
+
+
 def test_what_was_stopped_goes_on(tmp_path, shapes_root):
     words = (*TINY, f"data.root={shapes_root}", f"run_dir={tmp_path}", "stage=classifier")
-    with started([*words, "classifier.epochs=30"]) as process:
-        wait_for(process, tmp_path, LEFT["classifier"])
-        process.terminate()
+    with started([*words, "classifier.epochs=12"]) as process:
+        wait_for(process, tmp_path, "classifier/*/last.ckpt", set())
+        stopped(process, signal.SIGTERM)
 
-    again = command(*words, "classifier.epochs=30")
+    again = command(*words, "classifier.epochs=12")
 
     assert again.returncode == 0, again.stderr
     assert "going on" in again.stderr

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.data.class_names import doubtful_names, suggestion
+from pipeline.base.errors import DataError
+from pipeline.data.class_names import doubtful_names, read_classes, suggestion
 from pipeline.data.voc import VOC_CLASSES
 
 
@@ -43,3 +44,25 @@ def test_names_in_doubt(names, about):
 def test_a_suggestion_ignores_case():
     assert suggestion("CAT", ["dog", "cat"]) == " (did you mean 'cat'?)"
     assert suggestion("zebra", ["dog", "cat"]) == ""
+
+
+@pytest.mark.parametrize("text", ["names: [cat, 7]", "names: {1: 7, 0: cat}"])
+def test_names_of_a_yaml_file_are_in_the_order_of_their_numbers(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+
+    assert read_classes(tmp_path / "data.yaml") == ("cat", "7")
+
+
+@pytest.mark.parametrize("text", ["nc: 2", "- cat", "names: {1: cat, 3: dog}", "names: cat"])
+def test_a_yaml_file_without_names_is_refused(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+
+    with pytest.raises(DataError, match=r"has no 'names' of classes"):
+        read_classes(tmp_path / "data.yaml")
+
+
+def test_a_yaml_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [")
+
+    with pytest.raises(DataError, match=r"the class names cannot be read"):
+        read_classes(tmp_path / "data.yaml")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -291,3 +293,75 @@ def test_a_value_that_no_object_can_have_is_refused(mine, value):
 def test_the_value_of_the_object_is_for_one_class(mine):
     with pytest.raises(ConfigError, match=r"data.object_value=255 with 2 classes"):
         load(mine, object_value=255)
+
+
+def labels_of(catalogue):
+    return {item.id: item.labels for item in (*catalogue.train.items, *catalogue.val.items)}
+
+
+def test_one_folder_per_class_needs_no_file(tmp_path):
+    for id_ in ("good/1", "good/2", "bad/1"):
+        (tmp_path / id_).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{id_}.jpg")
+
+    catalogue = load_folder(tmp_path, "folders", val=0.5)
+
+    assert catalogue.classes == ("bad",)
+    assert labels_of(catalogue) == {"good/1": (), "good/2": (), "bad/1": (0,)}
+    assert "'good' show no class" in catalogue.notes[0]
+    assert load_folder(tmp_path, "folders", negative="bad").classes == ("good",)
+
+
+def test_a_coco_file_is_read_as_image_labels(mine):
+    content = {
+        "images": [{"id": k, "file_name": f"{id_}.png"} for k, id_ in enumerate(IDS)],
+        "annotations": [{"image_id": k, "category_id": k % 2} for k in range(0, 40, 2)],
+        "categories": [{"id": 0, "name": "dog"}, {"id": 1, "name": "cat"}],
+    }
+    (mine / "all.json").write_text(json.dumps(content))
+
+    catalogue = load_folder(mine / "images", mine / "all.json")
+
+    assert catalogue.classes == ("dog", "cat")
+    assert labels_of(catalogue) == {id_: () if k % 2 else (0,) for k, id_ in enumerate(IDS)}
+
+
+def test_an_image_that_a_coco_file_lacks_is_named(mine):
+    content = {"images": [{"id": 1, "file_name": "photo1.png"}], "annotations": []}
+    content["categories"] = [{"id": 0, "name": "dog"}]
+    (mine / "all.json").write_text(json.dumps(content))
+
+    with pytest.raises(DataError, match=r"(?s)photo0: an image without an entry in all\.json"):
+        load_folder(mine / "images", mine / "all.json")
+
+
+def test_a_folder_of_yolo_files_is_read_as_image_labels(mine):
+    (mine / "labels").mkdir()
+    (mine / "labels" / "classes.txt").write_text("cat\ndog\n")
+    for id_ in IDS[:7]:
+        (mine / "labels" / f"{id_}.txt").write_text("1 0.5 0.5 0.1 0.1\n")
+
+    catalogue = load_folder(mine / "images", mine / "labels")
+
+    assert catalogue.classes == ("cat", "dog")
+    assert labels_of(catalogue) == {id_: (1,) if k < 7 else () for k, id_ in enumerate(IDS)}
+    assert "33 of 40 images have no file" in catalogue.notes[0]
+
+
+def test_a_yolo_file_without_image_is_named(mine):
+    (mine / "labels").mkdir()
+    for id_ in ("photo1", "ghost"):
+        (mine / "labels" / f"{id_}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+
+    with pytest.raises(DataError, match=r"ghost: a file in labels without an image"):
+        load_folder(mine / "images", mine / "labels", classes=["cat"])
+
+
+def test_a_yaml_file_in_place_of_labels_is_refused(mine):
+    with pytest.raises(DataError, match=r"pass the folder of its \.txt files"):
+        load_folder(mine / "images", mine / "data.yaml")
+
+
+def test_negative_folders_need_folders(mine):
+    with pytest.raises(ConfigError, match=r"data\.negative=good: .*data\.labels=folders"):
+        load(mine, negative="good")

@@ -22,6 +22,7 @@ from pipeline.masks.seed import label_image
 
 SUFFIXES = (".tif", ".tiff")
 _UPRIGHT = "1"
+_CACHE = 256  # MiB of decoded blocks that GDAL keeps; by default 5 % of the memory
 _BLOCK = 256  # side of the blocks of the file that is written, px
 
 
@@ -77,7 +78,8 @@ def label_large(network: Network, photo: Path, target: Path) -> Totals:
         )
     totals = Totals(len(network.classes) + 1)
     tiling = network.passes.tiling or Tiling()
-    with _opened(photo) as source, atomic_path(target) as temporary:
+    limited = _rasterio().Env(GDAL_CACHEMAX=_CACHE)
+    with limited, _opened(photo) as source, atomic_path(target) as temporary:
         size = (source.height, source.width)
         planes = bands(*size, tiling, _Reader(source).read, network.whole, totals.labels)
         with _created(temporary, size) as written:

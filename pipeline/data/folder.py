@@ -91,7 +91,7 @@ def _read_labels(
     classes: Sequence[str] | Path | str | None,
     negative: str | Sequence[str] | None,
 ) -> tuple[Labels, tuple[str, ...], tuple[str, ...]]:
-    """Labels, class names and notes, whatever the form of the labels."""
+    """Read the labels in any of their forms: labels, class names and notes."""
     if str(labels) == FOLDERS:
         return read_folder_labels(files, classes, negative)
     if negative is not None:

@@ -67,7 +67,7 @@ class Splitter:
     Attributes:
         min_pixels: Smaller objects are dropped; they become background.
         void: Whether void is an object like any other; it is left out otherwise.
-        counts: Of all images so far.
+        counts: Numbers of objects and pixels, summed over the images so far.
     """
 
     min_pixels: int = 0

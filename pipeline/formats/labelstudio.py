@@ -33,10 +33,10 @@ from pipeline.formats.polygons import checked, filled
 _KIND = "tasks of Label Studio"
 _FROM, _TO = "label", "image"  # names in the labelling configuration
 _LOCAL = "/data/local-files/?d="  # how Label Studio addresses files of its own machine
-_ID = "tsgb_id"  # of a photo, whatever address its file gets
+_ID = "tsgb_id"  # names the photo, also where the tool changes the address of its file
 _CHANNELS = 4  # red, green, blue, opacity
 _WORD = 8  # bits of a value
-_SIZES = (3, 4, 8, 16)  # bits of a length, of which a run takes the shortest that suffices
+_SIZES = (3, 4, 8, 16)  # bits of the length of a run; each run uses the fewest that suffice
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded
 
 

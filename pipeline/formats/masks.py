@@ -52,7 +52,7 @@ class Masks(Mapping[str, LabelImage]):
 
 @contextmanager
 def explained(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a malformed file provokes into an error that names the file.
+    """Turn every exception that a malformed file causes into an error that names the file.
 
     Raises:
         DataError: The block met something that a file of this kind does not have.

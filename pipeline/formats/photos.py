@@ -42,7 +42,7 @@ class Photos:
         """Every photo in a folder and its sub-folders; none for None.
 
         Raises:
-            DataError: There is no such folder.
+            DataError: The folder does not exist.
         """
         if folder is None:
             return cls({})

@@ -1,4 +1,4 @@
-"""Label images out of whatever a labelling tool exported."""
+"""Reads the exports of labelling tools as label images."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def find_source(place: Path, *, classifier: bool) -> Source:
 
     Raises:
         DataError: The checkpoint is damaged, or of another kind.
-        MissingArtifactError: There is no such network, or it is not finished.
+        MissingArtifactError: The network does not exist or is not finished.
     """
     if place.is_file():
         kind = ClassifierTask if classifier else SegmenterTask

@@ -161,7 +161,7 @@ def device_named(name: str) -> torch.device:
     """The device that a person names.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: This machine does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,7 +18,7 @@ class Prediction:
     """Labels and probabilities of one photo, at its own size.
 
     Attributes:
-        probabilities: Of background and all classes, float32 [classes + 1, H, W], sum 1.
+        probabilities: Float32 [classes + 1, H, W] of background and all classes, sum 1.
         classes: Names of the classes, without the background; value k + 1 is class k.
         image: The photo, RGB uint8 [H, W, 3], upright.
 

@@ -58,7 +58,7 @@ def ramp(length: int, *, rises: int, falls: int) -> Floats:
     """Weights of a tile along one side: they rise from and fall to almost 0 where tiles overlap.
 
     Args:
-        length: Of the tile, px.
+        length: Length of the tile, px.
         rises: Pixels shared with the tile before; 0 for the first one.
         falls: Pixels shared with the tile after; 0 for the last one.
 
@@ -91,8 +91,8 @@ def bands(
     Memory is bounded by a row of tiles, not by the photo.
 
     Args:
-        height: Of the photo, px.
-        width: Of the photo, px.
+        height: Height of the photo, px.
+        width: Width of the photo, px.
         tiling: How it is cut.
         read: The pixels of some rows and columns.
         probabilities: Those of a tile, float32 [planes, h, w].

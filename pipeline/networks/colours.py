@@ -63,9 +63,9 @@ def with_colours(config: Config, start: ClassifierConfig | None = None) -> Confi
     """A configuration with its network's own mean and deviation where none are given.
 
     Args:
-        config: Of a classifier or of a segmenter.
-        start: Of the run's classifier. A segmenter whose encoder starts from it sees the same
-            colours.
+        config: Configuration of a classifier or a segmenter.
+        start: Configuration of the run's classifier. A segmenter whose encoder starts from it sees
+            the same colours.
 
     Raises:
         ConfigError: What is given are not three numbers.

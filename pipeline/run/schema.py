@@ -34,7 +34,7 @@ def named_after(folder: str) -> str:
     """A name for the data in a folder: the last part of its path that is no common word.
 
     Example:
-        >>> named_after("/work/weld seams/images")
+        >>> named_after("weld seams/images")
         'weld_seams'
     """
     path = os.path.normpath(Path(folder).expanduser().absolute())  # no name is ".."

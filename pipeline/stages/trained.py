@@ -38,7 +38,7 @@ def given_classifier(checkpoint: str, setting: str) -> ClassifierTask:
     """The classifier in a file that a setting names.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: It is no checkpoint of a classifier.
     """
     return ClassifierTask.from_checkpoint(_given(checkpoint, setting, "classifier"))
@@ -48,7 +48,7 @@ def given_segmenter(checkpoint: str, setting: str, data: Catalogue) -> Segmenter
     """The segmenter in a file that a setting names.
 
     Raises:
-        ConfigError: There is no such file, or the segmenter has other classes than the data.
+        ConfigError: The file does not exist, or the segmenter has other classes than the data.
         DataError: It is no checkpoint of a segmenter.
     """
     task = SegmenterTask.from_checkpoint(_given(checkpoint, setting, "segmentation"))

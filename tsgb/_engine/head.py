@@ -34,7 +34,7 @@ def find_head(forward: Forward, who: str) -> Node:
     The rules of all operations after it are told that they are above it.
 
     Raises:
-        UnsupportedModelError: There is no such layer, or something goes round it.
+        UnsupportedModelError: The layer does not exist, or something bypasses it.
     """
     found = []
     for node in ancestors(forward.logits, until=_is_end):

@@ -44,7 +44,7 @@ def read_photo(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photo:
         max_megapixels: Width x height allowed, in millions; a larger one is not decoded.
 
     Raises:
-        ImageError: There is no such file, or it cannot be read.
+        ImageError: The file does not exist or cannot be read.
         MissingPackageError: Pillow is not installed.
         TooLargeError: It has more pixels.
 

@@ -11,6 +11,7 @@ from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
 from pipeline.base.terminal import Terminal, print_error
 from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.inference.large import check_large, is_large
 from pipeline.inference.loading import Use, load
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
@@ -87,6 +88,8 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
         ConfigError: The folder has other predictions.
         StageIncompleteError: Some photos could not be labelled; the others were.
     """
+    for path in filter(is_large, photos.values()):
+        check_large(network, path, labels_only=kinds == Kinds())
     outputs, failures = Outputs(out, network, kinds), Failures()
     missing = {id_: path for id_, path in photos.items() if not outputs.is_done(id_, path)}
     if len(missing) < len(photos):

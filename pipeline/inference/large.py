@@ -59,6 +59,30 @@ class Totals:
         ]
 
 
+def check_large(network: Network, photo: Path, *, labels_only: bool) -> None:
+    """Refuse, before any work, what cannot be done by windows.
+
+    Args:
+        network: The network that is to label the photo.
+        photo: A TIFF file.
+        labels_only: Whether nothing but the label image is wanted.
+
+    Raises:
+        ConfigError: The network refines, other files are wanted, or rasterio is not installed.
+    """
+    _rasterio()
+    if network.refine is not None:
+        raise ConfigError(
+            f"{photo}: refinement needs the whole photo, and TIFF files are read by windows. Give "
+            "--no-refine, or a PNG or JPEG file."
+        )
+    if not labels_only:
+        raise ConfigError(
+            f"{photo}: TIFF files get label images alone, no overlay, probabilities or "
+            "confidence. Leave these options out for them."
+        )
+
+
 def label_large(network: Network, photo: Path, target: Path) -> Totals:
     """Write the label image of a TIFF file as another one; memory holds one row of tiles.
 
@@ -68,14 +92,9 @@ def label_large(network: Network, photo: Path, target: Path) -> Totals:
         target: The label image: tiled, compressed, with the palette of VOC.
 
     Raises:
-        ConfigError: rasterio is not installed, or the network refines, which needs the whole photo.
+        ConfigError: rasterio is not installed.
         DataError: The file cannot be read.
     """
-    if network.refine is not None:
-        raise ConfigError(
-            f"{photo}: refinement needs the whole photo, and TIFF files are read by windows. Give "
-            "--no-refine, or a PNG or JPEG file."
-        )
     totals = Totals(len(network.classes) + 1)
     tiling = network.passes.tiling or Tiling()
     limited = _rasterio().Env(GDAL_CACHEMAX=_CACHE)

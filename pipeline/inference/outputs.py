@@ -111,11 +111,6 @@ class Outputs:
             DataError: The photo cannot be read.
         """
         if is_large(photo):
-            if self.kinds != Kinds():
-                raise ConfigError(
-                    f"{photo}: TIFF files get label images alone, no overlay, probabilities or "
-                    "confidence. Leave these options out for them."
-                )
             totals = label_large(network, photo, self.label_path(id_, photo))
             lines = totals.rows(("background", *network.classes))
         else:

@@ -209,6 +209,19 @@ def test_a_run_that_is_none_is_named(photos, tmp_path, capsys):
     assert "no such file or folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--overlay", "--refine"])
+def test_what_a_tiff_cannot_have_is_refused_before_any_photo_is_labelled(
+    command, photos, tmp_path, capsys, option
+):
+    pytest.importorskip("rasterio")
+    (photos / "z.tif").touch()
+
+    command(option, code=1)
+
+    assert "TIFF files" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("values", ["uint8", "uint16", "grey"])
 def test_a_tiff_is_labelled_by_windows(copied, tmp_path, values):
     rasterio = pytest.importorskip("rasterio")

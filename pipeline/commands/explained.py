@@ -38,7 +38,16 @@ def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
 
 
 def classifier_of(task: ClassifierTask) -> Classifier:
-    """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it."""
+    """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it.
+
+    Raises:
+        ConfigError: It was trained on bands, which these commands do not read.
+    """
+    if task.bands is not None:
+        raise ConfigError(
+            f"explain: this classifier sees {task.bands.words}, and explanations are made of "
+            "photos. Its maps are in the report of its run: tsgb run run_dir=RUN stage=report."
+        )
     size = task.settings.size
     return Classifier(
         name=task.title,

@@ -87,6 +87,17 @@ def check_size(path: Path, max_megapixels: float, setting: str = "data.max_megap
             width, height = image.size
     except (OSError, SyntaxError, ValueError, struct.error):
         return
+    check_pixels(path, width, height, max_megapixels, setting)
+
+
+def check_pixels(
+    path: Path,
+    width: int,
+    height: int,
+    max_megapixels: float,
+    setting: str = "data.max_megapixels=N",
+) -> None:
+    """Refuse a file by the size that is known of it, see :func:`check_size`."""
     if width * height > max_megapixels * 1e6:
         raise DataError(
             f"{path}: {width} x {height} pixels are {width * height / 1e6:.0f} megapixels, more "

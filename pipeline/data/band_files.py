@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,15 +13,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import TiffImagePlugin
 
 from pipeline.base.arrays import Pixels
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.bands import Bands
+from pipeline.data.headers import ORIENTATION
+from pipeline.data.ids import BAND_SUFFIXES
 
 ARRAY = ".npy"
 # float32 holds every value of these, or they are floats themselves.
 _VALUES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
-_UPRIGHT = "1"
+_BIG = (b"+\0", b"\0+")  # the version of BigTIFF, whose header has 16 bytes
 _OPENING = Lock()  # filters of warnings belong to all threads
 
 
@@ -58,6 +62,22 @@ def read_band_header(path: Path) -> BandHeader:
     with _pages(path) as pages:
         first, channels = pages[0], sum(page.count for page in pages)
         return BandHeader(first.height, first.width, channels, first.dtypes[0])
+
+
+def described_bands(folder: Path) -> str:
+    """A sentence about the first file of bands in a folder, with the setting that reads it.
+
+    Empty if there is none, or if it cannot be read here.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in BAND_SUFFIXES)
+    try:
+        found = read_band_header(paths[0])
+    except (IndexError, ConfigError, DataError):
+        return ""
+    return (
+        f"{paths[0].name} has {found.channels} bands of {found.values}: set "
+        f"data.channels={found.channels} if all have. "
+    )
 
 
 def check_bands(path: Path, found: BandHeader, bands: Bands) -> None:
@@ -188,9 +208,23 @@ def open_raster(path: Path | str) -> Iterator[Any]:
     except library.errors.RasterioError as error:
         raise DataError(f"{path}: cannot be read ({error}). Save it again.") from error
     with source:
-        if source.tags().get("TIFFTAG_ORIENTATION", _UPRIGHT) != _UPRIGHT:
+        if isinstance(path, Path) and path.suffix.lower() != ".png" and _is_turned(path):
             raise DataError(f"{path}: is turned by its orientation tag. Save it upright.")
         yield source
+
+
+def _is_turned(path: Path) -> bool:
+    """Whether the orientation tag of a TIFF file turns or mirrors it, which GDAL does not tell."""
+    with path.open("rb") as stream:
+        header = stream.read(8)
+        header += stream.read(8) if header[2:4] in _BIG else b""
+        try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            stream.seek(tags.next)
+            tags.load(stream)
+        except (OSError, SyntaxError, ValueError, struct.error):  # of which GDAL knows more
+            return False
+    return bool(tags.get(ORIENTATION, 1) != 1)
 
 
 def rasterio() -> Any:

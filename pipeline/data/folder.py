@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, at_most
+from pipeline.data.band_files import described_bands
 from pipeline.data.bands import Bands
 from pipeline.data.catalogue import Catalogue, Item, Split, check_object_value
 from pipeline.data.class_names import read_classes, read_lines, suggestion
@@ -148,6 +149,7 @@ def _find_images(folder: Path, bands: Bands | None) -> dict[str, Path]:
     if not files:
         raise DataError(
             f"{folder}: contains no image ({' '.join(suffixes)}){other_files(folder, suffixes)}. "
+            f"{described_bands(folder) if bands is None else ''}"
             "Pass the folder that contains the images."
         )
     return dict(sorted(files.items()))

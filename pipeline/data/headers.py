@@ -16,7 +16,7 @@ MAX_MEGAPIXELS = 100.0
 # Pillow's own limit is fixed and knows no file names; `check_size` takes its place.
 Image.MAX_IMAGE_PIXELS = None
 
-_ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION = 0x0112  # EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH_OF_PNG = 24  # place of the byte
 
@@ -125,5 +125,5 @@ def chunks_fit(data: bytes) -> bool:
 def _orientation(image: Image.Image, data: bytes) -> int:
     if data.startswith(_PNG) and b"eXIf" not in data:  # Pillow would decode it to be sure
         return 1
-    found = image.getexif().get(_ORIENTATION, 1)
+    found = image.getexif().get(ORIENTATION, 1)
     return found if found in range(1, 9) else 1

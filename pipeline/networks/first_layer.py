@@ -1,8 +1,8 @@
 """The first layer of a network for images of another number of channels than three.
 
 Pretrained weights are kept by the rule of timm, which segmentation-models-pytorch shares: those of
-red, green and blue are repeated over the channels and divided by how often each occurs, so that
-outputs keep their size; for one channel they are summed.
+red, green and blue are repeated over N channels and multiplied by 3 / N, so that outputs keep about
+their size; for one channel they are summed.
 """
 
 from __future__ import annotations

@@ -148,12 +148,18 @@ class Network:
         Args:
             image: RGB uint8 [H, W, 3], or bands float32 [H, W, C].
         """
-        if self.passes.tiling is None:
-            planes = self.whole(image)
-        else:
-            size = (len(self.classes) + 1, *image.shape[:2])
-            planes = blended(image, self.passes.tiling, self.whole, size)
+        return self.refined(image, self.unrefined(image))
+
+    def refined(self, image: Pixels, planes: Floats) -> Floats:
+        """Probabilities aligned with the edges in the photo, if the network is used like that."""
         return planes if self.refine is None else self.refine(image, [planes])[0]
+
+    def unrefined(self, image: Pixels) -> Floats:
+        """Probabilities as the passes leave them, float32 [classes + 1, H, W]."""
+        if self.passes.tiling is None:
+            return self.whole(image)
+        size = (len(self.classes) + 1, *image.shape[:2])
+        return blended(image, self.passes.tiling, self.whole, size)
 
     def whole(self, image: Pixels) -> Floats:
         """Probabilities of a photo, or of a tile, that is predicted at once and not refined."""

@@ -198,7 +198,7 @@ def test_commands_about_photos_say_so(finished_bands, command):
     image = str(finished_bands.data.val.items[0].image)
     run = with_settings(finished_bands, explain={"image": image})
 
-    with pytest.raises(ConfigError, match=r"5 bands of uint16|explain\.image"):
+    with pytest.raises(ConfigError, match="5 bands"):
         do(run, command)
 
 

@@ -71,8 +71,9 @@ class Checks:
         """Network, weights, layers."""
         config = self.settings.classifier
         self._warn_of_toy_recipe()
-        with_colours(config)  # which checks what is given
         self._check_measured()
+        self._warn_of_frozen_first_layer()
+        with_colours(config, bands=self.run.data.bands)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
             library_network(config.library, config.backbone, config.weights)
@@ -109,6 +110,16 @@ class Checks:
             raise ConfigError(
                 f"{', '.join(given)}: with data.channels, mean and deviation are measured on the "
                 "training images. Leave these settings out."
+            )
+
+    def _warn_of_frozen_first_layer(self) -> None:
+        """A first layer that was made for bands has to learn what they show."""
+        config, bands = self.settings.classifier, self.run.data.bands
+        if bands is not None and config.weights != "none" and config.freeze_until:
+            self.run.terminal.warn(
+                f"classifier.freeze_until={config.freeze_until} keeps the first layer as it is, and "
+                f"its weights for {bands.channels} bands are copies of those for red, green and "
+                "blue. Let it learn: classifier.freeze_until='' classifier.freeze_batchnorm=false"
             )
 
     def saliency(self) -> None:

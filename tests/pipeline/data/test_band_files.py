@@ -11,9 +11,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from pipeline.base.errors import DataError
 from pipeline.data.band_files import read_band_header, read_bands
 from pipeline.data.bands import Bands
-from pipeline.data.checks import check_catalogue
+from pipeline.data.checks import check_catalogue, data_fingerprint
 from pipeline.data.folder import load_folder
 from pipeline.data.pixels import picture_of, read_pixels, stored_size
+from pipeline.formats.photos import Photos
 
 
 def values(channels=4, dtype=np.uint16, size=(30, 40), seed=0):
@@ -188,8 +189,14 @@ def test_without_channels_a_folder_of_tiffs_is_refused_with_the_remedy(tmp_path)
     assert "data.channels=4" in str(error.value)
 
 
+def test_label_tools_get_names_and_sizes_of_files_of_bands(tmp_path):
+    photos = Photos.within(labelled(tmp_path))
+
+    assert {photos.named(id_).name for id_ in "abcd"} == {"a.npy", "b.tif", "c.npy", "d.tif"}
+    assert photos.shape("a", 1) == photos.shape("b", 1) == (30, 40)
+
+
 def test_the_data_are_others_if_other_bands_are_shown(tmp_path):
-    from pipeline.data.checks import data_fingerprint
 
     labelled(tmp_path)
 

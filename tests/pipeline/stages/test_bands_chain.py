@@ -3,11 +3,14 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 import rasterio
+import timm
+import torch
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -143,7 +146,8 @@ def test_the_command_labels_files_of_bands_whole_or_by_windows(finished_bands, t
     assert main([run, str(photos), "--out", str(out / "whole"), "--overlay"]) == 0
     assert main([run, str(photos), "--out", str(out / "tiles"), "--tile", "64"]) == 0
 
-    assert Image.open(out / "whole/overlays/a.jpg").size == large.shape[1::-1]
+    with Image.open(out / "whole/overlays/a.jpg") as overlay:
+        assert overlay.size == large.shape[1::-1]
     expected = load(run, Use(tiling=Tiling(64))).predict(photos / "a.tif").labels
     with Image.open(out / "tiles/labels/a.tif") as written:
         assert np.array_equal(np.asarray(written), expected)
@@ -151,9 +155,9 @@ def test_the_command_labels_files_of_bands_whole_or_by_windows(finished_bands, t
 
 @pytest.mark.parametrize("refine", ["walk_crf", "par"])
 def test_refiners_see_pictures_and_features_see_all_bands(finished_bands, refine, tmp_path):
-    node = plain(composed(*TINY, f"refine={refine}")).refine
-    run = with_settings(finished_bands, refine={**node})
-    run.settings.refine.pop("iterations", None)
+    words = [word for word in TINY if not word.startswith("refine.")]
+    node = plain(composed(*words, f"refine={refine}")).refine
+    run = Run(replace(finished_bands.settings, refine=node), finished_bands.folder)
 
     folder = do(run, "pseudo_labels").path
 
@@ -200,6 +204,16 @@ def test_commands_about_photos_say_so(finished_bands, command):
 
     with pytest.raises(ConfigError, match="5 bands"):
         do(run, command)
+
+
+def test_a_first_layer_that_cannot_learn_is_noted(finished_bands, tmp_path, capsys):
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet").state_dict(), weights)
+    settings = {"weights": str(weights), "freeze_until": "backbone.layer2"}
+
+    check(with_settings(finished_bands, classifier=settings), "classifier")
+
+    assert "copies of those for red, green and" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("group", ["classifier", "segmenter"])

@@ -117,7 +117,7 @@ class Checks:
         config, bands = self.settings.classifier, self.run.data.bands
         if bands is not None and config.weights != "none" and config.freeze_until:
             self.run.terminal.warn(
-                f"classifier.freeze_until={config.freeze_until} keeps the first layer as it is, and "
+                f"classifier.freeze_until={config.freeze_until} keeps the first layer, and "
                 f"its weights for {bands.channels} bands are copies of those for red, green and "
                 "blue. Let it learn: classifier.freeze_until='' classifier.freeze_batchnorm=false"
             )

@@ -41,7 +41,10 @@ def find_photos(places: Sequence[Path | str], suffixes: Sequence[str]) -> Photos
             "Correct the paths; give photos of one name in several commands, each with its --out."
         )
     if not found:
-        raise DataError(f"{', '.join(map(str, places))}: no photo ({', '.join(suffixes)}).")
+        raise DataError(
+            f"{', '.join(map(str, places))}: no photo ({', '.join(suffixes)}). "
+            "Give image files, or folders that have some."
+        )
     return found
 
 

@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline import Use, load
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.commands.predict import main
+from pipeline.command import main
 from pipeline.data.palette import read_label_image
 from pipeline.data.pixels import read_pixels
 from pipeline.inference.exporting import Format, export, find_source
@@ -143,8 +143,8 @@ def test_the_command_labels_files_of_bands_whole_or_by_windows(finished_bands, t
     write_tif(photos / "a.tif", large)
     run, out = str(finished_bands.folder), tmp_path / "out"
 
-    assert main([run, str(photos), "--out", str(out / "whole"), "--overlay"]) == 0
-    assert main([run, str(photos), "--out", str(out / "tiles"), "--tile", "64"]) == 0
+    assert main(["predict", run, str(photos), "--out", str(out / "whole"), "--overlay"]) == 0
+    assert main(["predict", run, str(photos), "--out", str(out / "tiles"), "--tile", "64"]) == 0
 
     with Image.open(out / "whole/overlays/a.jpg") as overlay:
         assert overlay.size == large.shape[1::-1]

@@ -10,6 +10,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import read_sealed, write_sealed
 from pipeline.command import main
 from pipeline.commands.remembered import SETTINGS
+from pipeline.data.images import read_image
 from pipeline.inference import reviewing
 from pipeline.inference.signals import SIGNALS
 from pipeline.run.manifest import LAYOUT
@@ -105,14 +106,13 @@ def test_the_same_command_looks_at_what_is_missing_and_changed(copied, command, 
 
 def test_one_bad_image_is_named_and_the_others_are_ranked(copied, command, monkeypatch):
     bad = copied.data.train.items[4]
-    whole = reviewing.read_image
 
     def read(path):
         if path == bad.image:
             raise DataError(f"{path}: not a whole image")
-        return whole(path)
+        return read_image(path)
 
-    monkeypatch.setattr(reviewing, "read_image", read)
+    monkeypatch.setattr("pipeline.data.pixels.read_image", read)
 
     said = command(code=1)
 

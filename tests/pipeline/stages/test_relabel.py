@@ -198,7 +198,7 @@ def test_images_that_fail_are_named_and_the_others_are_done(damaged, monkeypatch
 
     monkeypatch.setattr(relabel._Maker, "make", failing)
     monkeypatch.setattr(relabel, "on_gpu", lambda _: on_gpu)
-    monkeypatch.setattr("pipeline.data.datasets.read_image", read)
+    monkeypatch.setattr("pipeline.data.pixels.read_image", read)
     with pytest.raises(StageIncompleteError, match="2 of 10 images failed") as caught:
         do(damaged, "relabel")
 

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
+from pipeline.base.errors import ConfigError, MissingArtifactError, PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
 from pipeline.base.terminal import Terminal, print_error
 from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.inference.large import check_large, is_large
-from pipeline.inference.loading import Use, load
+from pipeline.inference.loading import Use, load, network_record
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
 from pipeline.inference.photos import Photos, find_photos
@@ -45,8 +45,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def command_of(run: Run) -> str:
-    """The words that label photos with the network of a run."""
-    return f"tsgb predict {shlex.quote(str(run.folder))} photos/ --out predictions/"
+    """The words that label photos with the network of a run; its own folder if there are others."""
+    place, own = run.folder, run.stage("segmentation")
+    try:
+        network_record(place)
+    except MissingArtifactError:
+        place = own.path if own.is_done else place
+    return f"tsgb predict {shlex.quote(str(place))} photos/ --out predictions/"
 
 
 def run(run: Run) -> None:

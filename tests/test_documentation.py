@@ -18,7 +18,8 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands import export, masks, predict, score
+from pipeline.command import main
+from pipeline.commands import export, masks, predict, review, score
 from pipeline.commands.command_line import existing
 from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
@@ -152,7 +153,9 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
-    own = {"score": score, "predict": predict, "export": export, "masks": masks}
+    own = {
+        "score": score, "predict": predict, "export": export, "masks": masks, "review": review,
+    }  # fmt: skip
     if words[0] in own:
         own[words[0]].parser().parse_args(words[1:])
         return
@@ -219,6 +222,16 @@ SETTINGS = sorted(
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_settings_in_the_text_exist(setting):
     check_setting(setting)
+
+
+def test_the_table_of_commands_names_every_command(capsys):
+    page = (ROOT / "docs" / "command_line.md").read_text()
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(re.findall(r"^\| `tsgb (\w+)` \|", page, re.MULTILINE)) == sorted(commands)
 
 
 def test_the_table_of_the_command_names_every_option():

@@ -22,12 +22,13 @@ from pipeline.data.catalogue import VOID
 from pipeline.data.class_names import read_classes
 from pipeline.data.found_files import files_by_id
 from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.data.ids import read_ids
 from pipeline.formats.instances import Counts, Splitter
 from pipeline.formats.masks import VOID_NAME, Masks
 from pipeline.formats.photos import Photos
 from pipeline.formats.png import PngWriter, read_png
 from pipeline.formats.reading import read_masks
-from pipeline.formats.writing import FORMATS, Writer, writer
+from pipeline.formats.writing import FORMATS, KEEP_VOID, Writer, writer
 from pipeline.run.data_record import DataRecord
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.manifest import MANIFEST
@@ -61,7 +62,7 @@ def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
 
     Raises:
         ConfigError: The format cannot hold the names, or there are files in the folder already.
-        DataError: The folder of the photos is missing.
+        DataError: The folder of the photos is missing, or ``--only`` names a photo without mask.
         MissingArtifactError: The run has no such label images, or several.
         StageIncompleteError: Some could not be read; the others were written.
     """
@@ -70,6 +71,7 @@ def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
     names = dict(enumerate(DataRecord(stage.path.parents[1]).classes, start=1))
     folder = stage.path / _FOLDERS[stage.kind]
     masks = read_png(folder, list(names.values()), wanted.megapixels)
+    masks = masks if wanted.only is None else masks.only(read_ids(wanted.only))
     if wanted.format == "png":
         _refuse_others(wanted.out, ".png", masks)
     elif wanted.format == "yolo":
@@ -157,7 +159,7 @@ def _say(counts: Counts, wanted: argparse.Namespace, terminal: Terminal) -> None
             f"{counts.dropped} objects, {counts.dropped_pixels} pixels, now background",
         )
     if counts.void_pixels:
-        kept = "kept" if wanted.void or wanted.format == "png" else "left out"
+        kept = "kept" if wanted.void or wanted.format in KEEP_VOID else "left out"
         share = 100 * counts.void_pixels / counts.pixels
         terminal.say(f"void, {kept}", f"{counts.void_pixels} pixels, {share:.2f} %")
 
@@ -253,6 +255,8 @@ def _export_words(words: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, required=True, help="what the tool reads")
     add("--split", choices=SPLITS, default="train", help="which images; default: train")
     add("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    add("--only", metavar="FILE", type=Path,
+        help="these images alone: one id per line, as `tsgb review` lists them")  # fmt: skip
     add("--predictions", action="store_true",
         help="what the network predicted in the evaluation, in place of pseudo-masks")  # fmt: skip
     add("--images", metavar="DIR", type=Path,

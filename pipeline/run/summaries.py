@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ def of_classifier(done: Outcome) -> Lines:
     """Average precision and where the checkpoint is."""
     yield "classifier mAP (val, classes that occur)", number(done.summary["mAP"])
     yield "classifier", str(done.folder / CHECKPOINT)
-    yield from _few_steps(done, "classifier", done.settings.classifier.epochs)
+    yield from known("classifier", done)
 
 
 def of_saliency(done: Outcome) -> Lines:
@@ -58,7 +57,7 @@ def of_relabel(done: Outcome) -> Lines:
 def of_segmentation(done: Outcome) -> Lines:
     """Where the checkpoint is."""
     yield f"segmenter ({_learned(done)})", str(done.folder / CHECKPOINT)
-    yield from _few_steps(done, "segmenter", done.settings.segmenter.epochs)
+    yield from known("segmentation", done)
 
 
 def of_evaluate(done: Outcome) -> Lines:
@@ -69,17 +68,28 @@ def of_evaluate(done: Outcome) -> Lines:
         yield from _means(done, {"mIoU": scores})
     else:
         yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
-    if "agreement" in done.summary:
-        yield from _agreement(done.summary["agreement"], _learned(done))
+    yield from known("evaluate", done)
     yield "predictions", str(predictions_folder(config, done.folder))
 
 
-def _few_steps(done: Outcome, network: str, epochs: int) -> Lines:
+def known(stage: str, done: Outcome) -> Lines:
+    """What is known of a network without ground truth: nothing for most stages.
+
+    Too short a training; how far predictions show what the labels name; what is never predicted.
+    """
+    if stage == "classifier":
+        yield from _few_steps(done, "classifier")
+    elif stage == "segmentation":
+        yield from _few_steps(done, "segmenter")
+    elif stage == "evaluate" and "agreement" in done.summary:
+        yield from _agreement(done.summary["agreement"], _learned(done))
+
+
+def _few_steps(done: Outcome, network: str) -> Lines:
     """A line if the training was too short to learn anything."""
     steps = done.summary["steps"]
     if steps < _FEW_STEPS:
-        enough = math.ceil(_FEW_STEPS * epochs / max(steps, 1))
-        remedy = f"Set {network}.epochs={enough} or more, or a smaller {network}.batch_size"
+        remedy = f"Set {network}.min_steps={_FEW_STEPS} or more"
         value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
         yield f"{network}: too short a training", value
 
@@ -93,7 +103,7 @@ def _agreement(found: Agreement, learned: str) -> Lines:
     yield f"names, {learned}: named where predicted", f"{total['both']} of {total['predicted']}"
     never = [name for name, n in found.items() if n["named"] and not n["predicted"]]
     if never:
-        remedy = "Look at the training masks, and train longer (segmenter.epochs)"
+        remedy = "Look at the training masks, and train longer (segmenter.min_steps)"
         value = f"{', '.join(never)}, although labels name them. {remedy}"
         yield f"predicted in no image, {learned}", value
 

@@ -45,13 +45,18 @@ def main(words: Sequence[str]) -> int:
 
 
 def command_of(run: Run) -> str:
-    """The words that label photos with the network of a run; its own folder if there are others."""
+    """The words that label photos with the network of a run."""
+    return f"tsgb predict {shlex.quote(str(network_place(run)))} photos/ --out predictions/"
+
+
+def network_place(run: Run) -> Path:
+    """What names the network of a run: its folder, or the network's own if there are others."""
     place, own = run.folder, run.stage("segmentation")
     try:
         network_record(place)
     except MissingArtifactError:
         place = own.path if own.is_done else place
-    return f"tsgb predict {shlex.quote(str(place))} photos/ --out predictions/"
+    return place
 
 
 def run(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from pipeline.base.arrays import LabelImage
 from pipeline.base.config import CORRECTED
 from pipeline.base.errors import DataError, PipelineError, at_most, failure_of_image
 from pipeline.base.files import fingerprint
-from pipeline.data.catalogue import Catalogue, Item
+from pipeline.data.catalogue import BACKGROUND, Catalogue, Item
 from pipeline.data.checks import check_mask_shape
 from pipeline.data.contradictions import Shown, contradiction, deviations
 from pipeline.data.headers import read_header
@@ -28,6 +28,7 @@ from pipeline.formats.photos import Photos
 from pipeline.formats.reading import read_masks
 
 _SETTING = f"data.{CORRECTED}"
+_LISTED = 3  # ids in a note
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,40 @@ def read_corrected(path: Path, data: Catalogue) -> Corrected:
         raise DataError(f"{_SETTING}: {error}") from error
     names, notes = _in_training(path, _matched(path, masks, data), data)
     items = [item for item in data.train.items if item.id in names]
-    seen = _look(path, masks, names, items)
-    shown = [one for one, _ in seen]
+    seen, more = _drawn(path, _look(path, masks, names, items))
+    notes += [*more, *_against_labels(path, list(seen), data)]
+    names = {one.id: names[one.id] for one in seen}
+    version = fingerprint([[one.id, content] for one, content in seen.items()])
+    return Corrected(masks, names, version, tuple(f"{_SETTING}: {note}" for note in notes))
+
+
+def _drawn(path: Path, seen: Mapping[Shown, str]) -> tuple[dict[Shown, str], list[str]]:
+    """The masks without those that nobody has drawn, and a note about these.
+
+    A tool exports all images; one without any object, although its label names some, was not
+    labelled.
+    """
+    empty = [one for one in seen if one.labels and one.values == (BACKGROUND,)]
+    drawn = {one: content for one, content in seen.items() if one not in empty}
+    if not drawn:
+        raise DataError(
+            f"{_SETTING}={path}: none of the {len(seen)} masks shows an object, although the image "
+            "labels name some. Export masks that were drawn."
+        )
+    listed = ", ".join(one.id for one in empty[:_LISTED])
+    return drawn, [
+        f"{len(empty)} of {len(seen)} masks show no object, although the image labels name some "
+        f"({listed}...): taken for images that nobody has labelled, and left out"
+    ] if empty else []  # fmt: skip
+
+
+def _against_labels(path: Path, shown: Sequence[Shown], data: Catalogue) -> list[str]:
+    """A note about single masks that show other classes than the labels; refused as a whole."""
     wrong = contradiction(shown, data.classes, setting=_SETTING)
     if wrong:
         raise DataError(f"{_SETTING}={path}: {wrong}")
     differing = deviations(shown, data.classes)
-    notes += [f"{_SETTING}: {differing}"] if differing else []
-    version = fingerprint([[one.id, content] for one, content in seen])
-    return Corrected(masks, names, version, tuple(notes))
+    return [differing] if differing else []
 
 
 def _endings(id_: str) -> Iterator[str]:
@@ -126,8 +152,8 @@ def _by_ending(data: Catalogue) -> dict[str, list[Item]]:
 
 def _photos(data: Catalogue) -> Photos:
     """The images, for formats that do not have their sizes."""
-    return Photos({end: items[0].image for end, items in _by_ending(data).items()
-                   if len(items) == 1 or items[0].id == end})  # fmt: skip
+    found = {end: items[0].image for end, items in _by_ending(data).items() if len(items) == 1}
+    return Photos({**found, **{i.id: i.image for i in (*data.train.items, *data.val.items)}})
 
 
 def _matched(path: Path, masks: Masks, data: Catalogue) -> dict[str, str]:
@@ -172,17 +198,17 @@ def _in_training(
         )
     if not held_out:
         return used, []
-    listed = ", ".join(held_out[:3])
+    listed = ", ".join(held_out[:_LISTED])
     return used, [
-        f"{_SETTING}: {len(held_out)} of {len(names)} masks are of held-out images ({listed}...) "
+        f"{len(held_out)} of {len(names)} masks are of held-out images ({listed}...) "
         "and are left out, since nothing that is scored may be learned"
     ]
 
 
 def _look(
     path: Path, masks: Masks, names: Mapping[str, str], items: list[Item]
-) -> list[tuple[Shown, str]]:
-    """What each mask shows, and a hash of it.
+) -> dict[Shown, str]:
+    """What each mask shows, with a hash of it.
 
     Raises:
         DataError: Lists masks that cannot be read or do not have the size of their image.
@@ -192,7 +218,7 @@ def _look(
     problems = [one for one in found if isinstance(one, str)]
     if problems:
         raise DataError(f"{_SETTING}={path}: {len(problems)} problem(s).\n{at_most(problems)}")
-    return [one for one in found if not isinstance(one, str)]
+    return dict(one for one in found if not isinstance(one, str))
 
 
 def _look_at(masks: Masks, names: Mapping[str, str], item: Item) -> tuple[Shown, str] | str:

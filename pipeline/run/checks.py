@@ -146,7 +146,7 @@ class Checks:
         learned = tuple(own.names) if own else ()
         if given is not None:
             learned = corrected_in(Path(given).expanduser())
-        if not without(split, learned).items:
+        if split.items and not without(split, learned).items:
             raise ConfigError(
                 f"evaluate.split: the network learns corrected masks of all {len(split.items)} "
                 f"images of {split.name!r}, so that none is left to score. Choose another split."

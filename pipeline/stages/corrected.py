@@ -6,7 +6,6 @@ images that such a segmenter made of its training images carry the list to the n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from pipeline.base.arrays import LabelImage
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, EvaluateConfig, SegmenterConfig
 from pipeline.base.errors import DataError
-from pipeline.base.files import write_bytes, write_json
+from pipeline.base.files import read_sealed, write_bytes, write_sealed
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.palette import encode_label_image
 from pipeline.data.void import void_is_background
@@ -24,7 +23,7 @@ from pipeline.stages.job import Job
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.tasks.segmenter import corrected_in
 
-_LIST = "corrected.json"
+_LIST, _LAYOUT = "corrected.json", 1
 
 
 def corrected_path(folder: Path, id_: str) -> Path:
@@ -77,13 +76,14 @@ def learned_before(config: SegmenterConfig) -> list[str]:
     if config.labels in (PSEUDO, GROUND_TRUTH):
         return []
     path = Path(config.labels).expanduser().parent / _LIST
-    return list(json.loads(path.read_text())) if path.is_file() else []
+    remedy = "Make the label images anew with stage=relabel"
+    return list(read_sealed(path, _LAYOUT, remedy)["images"]) if path.is_file() else []
 
 
 def pass_on(folder: Path, ids: Sequence[str]) -> None:
     """Note beside label images whose corrected masks taught the segmenter that made them."""
     if ids:
-        write_json(folder / _LIST, list(ids))
+        write_sealed(folder / _LIST, {"layout": _LAYOUT, "images": list(ids)})
 
 
 def learned_corrected(job: Job) -> tuple[str, ...]:

@@ -160,6 +160,19 @@ def test_single_masks_that_contradict_the_labels_are_counted_and_named(tmp_path,
     assert "house/0 (mask: dog; labels: cat)" in found.notes[0]
 
 
+def test_masks_that_nobody_has_drawn_are_left_out_and_counted(tmp_path, data):
+    items = data.train.items
+    masks = {i.id: np.zeros((4, 6), np.uint8) for i in items} | {items[2].id: mask_of(items[2])}
+
+    found = read_corrected(folder_of(tmp_path, masks), data)
+
+    assert set(found.names) == {items[2].id}
+    assert "5 of 6 masks show no object" in found.notes[0]
+    with pytest.raises(DataError, match="none of the 5 masks shows an object"):
+        (tmp_path / "corrected" / f"{items[2].id}.png").unlink()
+        read_corrected(tmp_path / "corrected", data)
+
+
 def test_masks_with_exchanged_classes_are_refused(tmp_path, data):
     items = data.train.items
     masks = {i.id: (3 - mask_of(i)) * (mask_of(i) > 0) for i in items}

@@ -168,8 +168,8 @@ def test_masks_that_nobody_has_drawn_are_left_out_and_counted(tmp_path, data):
 
     assert set(found.names) == {items[2].id}
     assert "5 of 6 masks show no object" in found.notes[0]
+    (tmp_path / "corrected" / f"{items[2].id}.png").unlink()
     with pytest.raises(DataError, match="none of the 5 masks shows an object"):
-        (tmp_path / "corrected" / f"{items[2].id}.png").unlink()
         read_corrected(tmp_path / "corrected", data)
 
 

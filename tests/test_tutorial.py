@@ -1,14 +1,18 @@
 """The commands of the tutorial, run as they stand, on built-in pictures."""
 
+import io
 import re
 import shlex
 import shutil
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pipeline.data.palette import encode_label_image
+from pipeline.command import main
+from pipeline.data.palette import encode_label_image, read_label_image
 from tests.conftest import ROOT
 from tests.pipeline.test_experiments import NOTHING_LEARNED, SMALL
 

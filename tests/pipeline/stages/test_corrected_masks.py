@@ -9,7 +9,7 @@ import torch
 
 import pipeline
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.commands.masks import main as masks_command
+from pipeline.command import main
 from pipeline.commands.results import result_of
 from pipeline.commands.run_results import RunResults
 from pipeline.data.palette import encode_label_image, read_label_image
@@ -130,12 +130,13 @@ def test_a_segmenter_that_learns_relabelled_masks_inherits_the_number(copied, co
 
 def test_masks_that_came_back_unchanged_do_not_count(copied, corrected, tmp_path):
     out = tmp_path / "out"
-    words = ["export", str(copied.folder), "--format", "coco", "--out", str(out)]
-    assert masks_command(words) == 0
+    words = ["masks", "export", str(copied.folder), "--format", "coco", "--out", str(out)]
+    assert main(words) == 0
     with pytest.raises(DataError, match="all 10 masks are those that the network would learn"):
         do(given(copied, out), "segmentation")
     png = tmp_path / "png"
-    assert masks_command(["import", str(out), "--run", str(copied.folder), "--out", str(png)]) == 0
+    words = ["masks", "import", str(out), "--run", str(copied.folder), "--out", str(png)]
+    assert main(words) == 0
     shutil.copytree(corrected, png, dirs_exist_ok=True)
 
     stage = do(given(copied, png), "segmentation")

@@ -38,7 +38,7 @@ def _classifier(run: RunContext) -> Choices:
     # Which layers are read later makes no difference to what is learned.
     config = replace(run.settings.classifier, middle_layer="", last_layer="")
     weights = _weights_version(config.weights)
-    config = with_colours(replace(config, weights=weights))
+    config = with_colours(replace(config, weights=weights), bands=run.data.bands)
     return {"classifier": config, **_numerics(run)}
 
 
@@ -62,7 +62,7 @@ def _segmentation(run: RunContext) -> Choices:
     labels = config.labels if config.labels in (PSEUDO, GROUND_TRUTH) else "given"
     known, corrected = _corrected(run)
     learned = fingerprint([learned, known]) if known else learned
-    config = with_colours(config, run.settings.classifier)
+    config = with_colours(config, run.settings.classifier, run.data.bands)
     plain = replace(
         config, weights=_weights_version(config.weights), labels=labels, twin=False,
         corrected_repeats=1,

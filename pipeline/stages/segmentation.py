@@ -26,12 +26,13 @@ def work(job: Job) -> Summary:
     """Train to the last epoch; that checkpoint is the result, however it scores."""
     seed_everything(job)
     items = job.data.train.items
-    config = with_colours(job.settings.segmenter, job.settings.classifier)
-    task = SegmenterTask.from_config(config, job.data.classes)
+    bands = job.data.bands
+    config = with_colours(job.settings.segmenter, job.settings.classifier, bands)
+    task = SegmenterTask.from_config(config, job.data.classes, bands)
     task.loss = job.build(config.loss, "segmenter.loss")
     _initialise(job, task, config)
     transform = segmenter_transform(
-        config.size, config.scale, config.colour_jitter, task.colours.mean
+        config.size, config.scale, config.colour_jitter, task.colours.mean, bands
     )
     real = keep_corrected(job, partial(training_labels, config, job.inputs))
     learned = list(dict.fromkeys([*real, *learned_before(config)]))

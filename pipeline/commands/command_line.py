@@ -10,11 +10,13 @@ from typing import Any, get_args, get_type_hints
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.base.spelling import named, nearest
+from pipeline.commands.processes import wanted
 from pipeline.commands.remembered import Remembered, lasting
 from pipeline.commands.words import Word, is_sweep, read_word, split_flags
 from pipeline.run.schema import CONFIGS, register_schema
@@ -35,11 +37,13 @@ class CommandLine:
         arguments: For Hydra: flags, the settings of the run, the settings that were given.
         remembered: Settings that the run has already.
         lasting: What later commands of the run take over.
+        processes: How many this one has to start; 1 if it does the work itself.
     """
 
     arguments: Sequence[str]
     remembered: Remembered | None = None
     lasting: Sequence[str] = ()
+    processes: int = 1
 
 
 def understand(arguments: Sequence[str]) -> CommandLine:
@@ -56,8 +60,9 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     remembered = Remembered.of(given)
     words = [*(remembered.without(given) if remembered else ()), *given]
     words = [existing(word) for word in words]
-    _compose(words)
-    return CommandLine([*flags, *map(str, words)], remembered, lasting(words))
+    config = _compose(words)
+    processes = wanted(config.stage, config.trainer.devices, sweep=is_sweep(flags))
+    return CommandLine([*flags, *map(str, words)], remembered, lasting(words), processes)
 
 
 def existing(word: Word) -> Word:
@@ -140,7 +145,7 @@ def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
             yield from _keys(hints[field.name], f"{prefix}{field.name}.")
 
 
-def _compose(words: Sequence[Word]) -> None:
+def _compose(words: Sequence[Word]) -> DictConfig:
     """Compose once with the first choice of every sweep, to explain what Hydra would not.
 
     Raises:
@@ -150,9 +155,11 @@ def _compose(words: Sequence[Word]) -> None:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            require_values(compose("run", [str(word) for word in first]))
+            config = compose("run", [str(word) for word in first])
+            require_values(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explained(error, first)) from error
+    return config
 
 
 def _explained(error: Exception, words: Sequence[Word]) -> str:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.base import ranks
 from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
 from pipeline.base.files import storage_explained
 from pipeline.base.terminal import Terminal, print_error
@@ -90,16 +91,20 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
     """
     for path in filter(is_large, photos.values()):
         check_large(network, path, labels_only=kinds == Kinds())
+    ranks.first(lambda: Outputs(out, network, kinds).folder)  # takes it before the others do
     outputs, failures = Outputs(out, network, kinds), Failures()
-    missing = {id_: path for id_, path in photos.items() if not outputs.is_done(id_, path)}
-    if len(missing) < len(photos):
-        terminal.note(f"{len(photos) - len(missing)} of {len(photos)} photos are labelled already")
+    own = dict(ranks.share(list(photos.items())))
+    missing = {id_: path for id_, path in own.items() if not outputs.is_done(id_, path)}
+    done = sum(ranks.gathered(len(own) - len(missing)))
+    if done:
+        terminal.note(f"{done} of {len(photos)} photos are labelled already")
     with terminal.progress("predicting", len(missing)) as step:
         for count, (id_, path) in enumerate(missing.items(), start=1):
             reason = _label(network, outputs, id_, path)
             failures |= {id_: reason} if reason else {}
             step(count, len(missing))
-    table = outputs.write_table(photos)
+    ranks.wait_for_all()
+    table = ranks.first(lambda: outputs.write_table(photos))
     raise_if_any(failures, len(photos), "predict")
     terminal.say("label images", str(outputs.folder / "labels"))
     terminal.say("pixels and confidence", str(table))

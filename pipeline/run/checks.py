@@ -16,6 +16,7 @@ from pipeline.base.config import (
     SeedConfig,
 )
 from pipeline.base.errors import ConfigError, DataError, at_most
+from pipeline.base.ranks import here
 from pipeline.data.catalogue import BACKGROUND, VOID, Split
 from pipeline.data.checks import look_at_label_images, require_labels
 from pipeline.masks.refine import with_features
@@ -63,6 +64,7 @@ class Checks:
         """Network, weights, layers."""
         config = self.settings.classifier
         self._warn_of_toy_recipe()
+        self._batch("classifier", config.batch_size)
         with_colours(config)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
@@ -103,6 +105,7 @@ class Checks:
     def segmentation(self) -> None:
         """Numbers, network, weights, labels, loss."""
         config = with_colours(self.settings.segmenter, self.settings.classifier)
+        self._batch("segmenter", config.batch_size)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         weights = "none" if config.weights == "download" else config.weights
@@ -134,6 +137,16 @@ class Checks:
             self._given("evaluate.masks", predictions_folder(config, Path()), split)
         if config.refine:
             self._refinement()
+
+    def _batch(self, group: str, batch_size: int) -> None:
+        """Whether each process has an image in every step."""
+        images, processes = len(self.run.data.train.items), here().size
+        if min(batch_size, images) < processes:
+            raise ConfigError(
+                f"{group}.batch_size={batch_size}: the step of all processes together, with "
+                f"{images} images; {processes} processes cannot share it. Start fewer, or choose "
+                f"{group}.batch_size={processes} or more."
+            )
 
     def _refinement(self) -> None:
         """Build the refinement, with the untrained network where it looks with one."""

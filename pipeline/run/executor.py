@@ -1,12 +1,18 @@
-"""Stages in order: checked before any work, skipped where they are done, resumed where killed."""
+"""Stages in order: checked before any work, skipped where they are done, resumed where killed.
+
+Of several processes all do the work, each its share; the first alone takes locks, decides what is
+done, and writes down what came out. The others wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from pipeline.base import ranks
 from pipeline.base.config import Command
 from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
 from pipeline.base.files import DAMAGED
@@ -15,7 +21,7 @@ from pipeline.run.checks import Checks
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
-from pipeline.run.stage import Outcome, Stage
+from pipeline.run.stage import Outcome, Score, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
 from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
@@ -63,11 +69,12 @@ def check(steps: Sequence[Step]) -> None:
     """Look for everything that would stop the steps, before any work.
 
     Raises:
-        ConfigError: Settings of a step cannot work.
+        ConfigError: Settings of a step cannot work, or processes have found different data.
         MissingArtifactError: A step needs what is not done and not among the steps.
     """
     for run in {step.run.folder: step.run for step in steps}.values():
         check_layout(run.folder)
+    ranks.agree([f"{step.stage.name}/{step.folder.path.name}" for step in steps], "the stages")
     _check(steps)
     _require_inputs(steps)
     _try(steps)
@@ -78,7 +85,7 @@ def execute(steps: Sequence[Step]) -> None:
     for step in steps:
         make(step.run, step.folder, partial(_work, step))
         _score(step)
-        _tell(step)
+        ranks.first(partial(_tell, step))
 
 
 def _check(steps: Sequence[Step]) -> None:
@@ -91,7 +98,9 @@ def _check(steps: Sequence[Step]) -> None:
 
 def _try(steps: Sequence[Step]) -> None:
     """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
-    waiting = {step.stage.name: step for step in reversed(steps) if not step.folder.is_done}
+    done = ranks.first(lambda: [step.folder.is_done for step in steps])
+    undone = [step for step, is_done in zip(steps, done, strict=True) if not is_done]
+    waiting = {step.stage.name: step for step in reversed(undone)}
     trials = {id(step.run): Trials(step.run) for step in waiting.values()}
     with same_random_numbers():
         for step in reversed(waiting.values()):
@@ -132,7 +141,7 @@ def require(step: Step) -> None:
 
 
 def _work(step: Step) -> Summary:
-    _check_inputs(step)
+    ranks.first(partial(_check_inputs, step))
     return step.stage.work(job_of(step))
 
 
@@ -152,20 +161,27 @@ def _check_inputs(step: Step) -> None:
 
 
 def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
-    """Do the work of a stage unless it is done, or another process does it; say which."""
+    """Do the work of a stage unless it is done, or another command does it; say which."""
     name, terminal = folder.path.relative_to(run.folder).as_posix(), run.terminal
-    if not folder.is_done:
+    if not _is_done(folder):
         with _turn(run, folder):
-            if not folder.is_done:  # unless the other process did it
-                resumed = folder.begin()
+            if not _is_done(folder):  # unless the other command did it
+                resumed = ranks.first(folder.begin)
                 terminal.note("going on" if resumed else "starting", name)
-                seconds = folder.finish(work())
+                summary = work()
+                seconds = ranks.first(lambda: folder.finish(summary))
                 terminal.note(f"done in {seconds:.0f} s", name, "green")
                 return
     terminal.note(f"unchanged ({folder.fingerprint}), skipped", name, "green")
 
 
+def _is_done(folder: StageFolder) -> bool:
+    return ranks.first(lambda: folder.is_done)
+
+
 def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
+    if not ranks.is_first():
+        return nullcontext()
     name = folder.path.relative_to(run.folder).as_posix()
     busy = "another process is at it; waiting until it ends"
     return folder.alone(lambda: run.terminal.note(busy, name))
@@ -186,12 +202,19 @@ def _score(step: Step) -> None:
     score = step.stage.score
     if score is None:
         return
+    if ranks.first(partial(_waits_for, step, score)):
+        with _turn(step.run, step.folder):
+            by = ranks.first(partial(_waits_for, step, score))
+            if by:  # unless another command has scored it
+                scores = score.work(job_of(step))
+                ranks.first(lambda: step.folder.amend(scored_by=by, scores=scores))
+
+
+def _waits_for(step: Step, score: Score) -> dict[str, Any] | None:
+    """Ground truth and code that have not scored a stage yet; None if they have."""
     truth = step.run.truth_version(score.split(step.run.settings, step.run.data))
     by = {"truth": truth, "code": code_version(score.work.__module__)}
-    if step.folder.summary.get("scored_by") != by:
-        with _turn(step.run, step.folder):
-            if step.folder.summary.get("scored_by") != by:
-                step.folder.amend(scored_by=by, scores=score.work(job_of(step)))
+    return None if step.folder.summary.get("scored_by") == by else by
 
 
 def _tell(step: Step) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError, PipelineError, at_most, reason
+from pipeline.base.ranks import here
 from pipeline.data.catalogue import Item
 from pipeline.networks.colours import with_colours
 from pipeline.networks.device import device_of
@@ -131,7 +132,8 @@ class Trials:
         return SegmenterTask.from_config(replace(config, weights="none"), self.run.data.classes)
 
     def _batch(self, config: ClassifierConfig | SegmenterConfig) -> int:
-        return min(config.batch_size, len(self.run.data.train.items), 2)
+        step = min(config.batch_size, len(self.run.data.train.items))
+        return min(step // here().size, 2)  # of the process with the smallest share
 
     def _extremes(self, items: Sequence[Item]) -> list[Size]:
         """The sizes of the smallest and of the largest image."""

@@ -172,7 +172,8 @@ def test_what_a_crop_adds_outside_the_image_is_void(items):
 def test_an_image_that_cannot_be_read_comes_without_pixels(items):
     items[2].image.write_bytes(b"no image")
 
-    image, targets = TargetedImages(items)[2]
+    image, targets, name = TargetedImages(items)[2]
 
     assert image.shape == (3, 0, 0)
     assert targets.tolist() == [0]
+    assert name == items[2].id

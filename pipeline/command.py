@@ -16,6 +16,7 @@ _COMMANDS = {
     "export": "the network of a run as ONNX, safetensors or TorchScript",
     "masks": "masks of a run out to labelling tools, and back",
     "predict": "label images of new photos, by a trained network",
+    "review": "the images of a run that are most worth a person's minutes",
     "score": "IoU and mIoU of two folders of label images",
 }
 _EXTRA = "pipeline"  # of this distribution: what ``tsgb run`` needs
@@ -113,6 +114,10 @@ def _main_of(name: str) -> Callable[[Sequence[str]], int]:
         from pipeline.commands.predict import main as predict
 
         return predict
+    if name == "review":
+        from pipeline.commands.review import main as review
+
+        return review
     from pipeline.commands.score import main as score
 
     return score

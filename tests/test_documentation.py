@@ -18,7 +18,7 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
-from pipeline.commands import export, masks, predict, score
+from pipeline.commands import export, masks, predict, review, score
 from pipeline.commands.command_line import existing
 from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
@@ -152,7 +152,9 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
-    own = {"score": score, "predict": predict, "export": export, "masks": masks}
+    own = {
+        "score": score, "predict": predict, "export": export, "masks": masks, "review": review,
+    }  # fmt: skip
     if words[0] in own:
         own[words[0]].parser().parse_args(words[1:])
         return

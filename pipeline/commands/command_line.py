@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
@@ -14,13 +15,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.base.config import RunConfig
-from pipeline.base.errors import ConfigError
+from pipeline.base.errors import ConfigError, MissingArtifactError
 from pipeline.base.spelling import named, nearest
 from pipeline.commands.processes import wanted
-from pipeline.commands.remembered import Remembered, lasting
-from pipeline.commands.words import Word, is_sweep, read_word, split_flags
+from pipeline.commands.remembered import SETTINGS, Remembered, lasting
+from pipeline.commands.words import Word, is_sweep, quoted, read_word, split_flags
 from pipeline.run.schema import CONFIGS, register_schema
-from pipeline.run.settings import require_values
+from pipeline.run.settings import plain, require_values
 
 _QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "-sc")
 _SHELL = "--shell-completion"
@@ -63,6 +64,25 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     config = _compose(words)
     processes = wanted(config.stage, config.trainer.devices, sweep=is_sweep(flags))
     return CommandLine([*flags, *map(str, words)], remembered, lasting(words), processes)
+
+
+def settings_at(folder: Path) -> RunConfig:
+    """The settings that the run in a folder keeps.
+
+    Raises:
+        ConfigError: They cannot be read.
+        MissingArtifactError: They are not there.
+    """
+    register_schema()
+    given = [quoted(Word("", "run_dir", str(folder)))]
+    remembered = Remembered.of(given)
+    if remembered is None:
+        raise MissingArtifactError(
+            f"{folder / SETTINGS}: not there, so the images of the run are unknown. Repeat the "
+            f"command `tsgb run` that made the run, with run_dir={folder}; it writes this file."
+        )
+    words = [existing(word) for word in [*remembered.without(given), *given]]
+    return plain(_compose(words))
 
 
 def existing(word: Word) -> Word:
@@ -146,7 +166,7 @@ def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _compose(words: Sequence[Word]) -> DictConfig:
-    """Compose once with the first choice of every sweep, to explain what Hydra would not.
+    """All settings, with the first choice of every sweep; errors explain what Hydra would not.
 
     Raises:
         ConfigError: Values of another type, or settings that are missing.
@@ -157,9 +177,9 @@ def _compose(words: Sequence[Word]) -> DictConfig:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             config = compose("run", [str(word) for word in first])
             require_values(config)
+            return config
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explained(error, first)) from error
-    return config
 
 
 def _explained(error: Exception, words: Sequence[Word]) -> str:

@@ -20,7 +20,15 @@ from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
 from pipeline.base.terminal import print_error
-from pipeline.commands import compare, explain, predict, report, saliency_benchmark, verify
+from pipeline.commands import (
+    compare,
+    explain,
+    predict,
+    report,
+    review,
+    saliency_benchmark,
+    verify,
+)
 from pipeline.commands.processes import ONE_IS_ENOUGH
 from pipeline.commands.remembered import remember
 from pipeline.networks.device import backend
@@ -121,6 +129,7 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
     if command is Command.all:
         ranks.first(lambda: report.run(run))
         run.terminal.say("label new photos", predict.command_of(run))
+        run.terminal.say("list what to correct first", review.command_of(run))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pipeline.data.catalogue import VOID
 from pipeline.data.class_names import read_classes
 from pipeline.data.found_files import files_by_id
 from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.data.ids import read_ids
 from pipeline.formats.instances import Counts, Splitter
 from pipeline.formats.masks import VOID_NAME, Masks
 from pipeline.formats.photos import Photos
@@ -61,7 +62,7 @@ def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
 
     Raises:
         ConfigError: The format cannot hold the names, or there are files in the folder already.
-        DataError: The folder of the photos is missing.
+        DataError: The folder of the photos is missing, or ``--only`` names a photo without mask.
         MissingArtifactError: The run has no such label images, or several.
         StageIncompleteError: Some could not be read; the others were written.
     """
@@ -70,6 +71,7 @@ def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
     names = dict(enumerate(DataRecord(stage.path.parents[1]).classes, start=1))
     folder = stage.path / _FOLDERS[stage.kind]
     masks = read_png(folder, list(names.values()), wanted.megapixels)
+    masks = masks if wanted.only is None else masks.only(read_ids(wanted.only))
     if wanted.format == "png":
         _refuse_others(wanted.out, ".png", masks)
     elif wanted.format == "yolo":
@@ -253,6 +255,8 @@ def _export_words(words: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, required=True, help="what the tool reads")
     add("--split", choices=SPLITS, default="train", help="which images; default: train")
     add("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    add("--only", metavar="FILE", type=Path,
+        help="these images alone: one id per line, as `tsgb review` lists them")  # fmt: skip
     add("--predictions", action="store_true",
         help="what the network predicted in the evaluation, in place of pseudo-masks")  # fmt: skip
     add("--images", metavar="DIR", type=Path,

@@ -11,8 +11,11 @@ from pipeline.base.config import Command
 from pipeline.base.errors import ConfigError
 
 ONE_IS_ENOUGH = frozenset(
-    (Command.report, Command.explain, Command.saliency_benchmark, Command.compare, Command.verify)
-)
+    (
+        Command.report, Command.review, Command.explain, Command.saliency_benchmark,
+        Command.compare, Command.verify,
+    )
+)  # fmt: skip
 """Commands that one process does, whatever ``trainer.devices`` is."""
 
 

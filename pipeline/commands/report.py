@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pipeline.base.arrays import Image
 from pipeline.base.config import Plane, SeedConfig
 from pipeline.base.files import write_bytes
-from pipeline.commands.predict import command_of
+from pipeline.commands import predict, review
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
@@ -30,6 +30,8 @@ from pipeline.run.executor import Step
 from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
+from pipeline.run.stage import Outcome
+from pipeline.run.summaries import known
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
@@ -37,6 +39,7 @@ from pipeline.stages.own_files import read_labels
 from pipeline.stages.predictions import evaluated_split, prediction_path
 
 _WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
+_COLOURS = "Maps go from grey (zero) over red to light yellow (the map's maximum)."
 _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
 
 
@@ -62,6 +65,7 @@ def _page(found: RunResults) -> report.Page:
         steps=[*_mask_scores(found), *_segmenter_scores(found)],
         stages=[_state(name, step) for name, step in found.steps.items()],
         data=report.data_table(describe(data), data.classes),
+        known=list(_known(found)),
         tables=list(_tables(found)),
         galleries=[gallery for gallery in (_val_gallery(found), _train_gallery(found)) if gallery],
         legend=report.legend(found.classes),
@@ -164,6 +168,14 @@ def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
         yield report.ScoreStep(f"{_KINDS[kind]}, relabelled", scores[kind]["mIoU"], text)
 
 
+def _known(found: RunResults) -> Iterator[tuple[str, str]]:
+    """What needs no ground truth, of the twin too."""
+    for name, folder in found.done.items():
+        step = found.steps[name]
+        outcome = Outcome(step.run.settings, folder.path, folder.summary)
+        yield from known(step.stage.name, outcome)
+
+
 def _state(name: str, step: Step) -> report.StageState:
     folder, manifest = step.folder, step.folder.manifest
     if manifest and folder.is_done:
@@ -230,7 +242,7 @@ def _train_gallery(found: RunResults) -> report.Gallery | None:
         return _row(found, item, score, _named_maps(found, item), masks)
 
     groups = _groups(found, split, lambda item: mask_path(folder, "refined", item), row)
-    hint = _hint(split, _KINDS["refined"])
+    hint = f"{_hint(split, _KINDS['refined'])} {_COLOURS}"
     return report.Gallery(f"From saliency to masks on {split.name}", hint, groups)
 
 
@@ -335,7 +347,8 @@ def _facts(run: Run) -> dict[str, str]:
         "refinement": _described(config.refine),
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {segmenter.epochs} epochs of batches of {segmenter.batch_size}",
-        "label new photos": command_of(run),
+        "label new photos": predict.command_of(run),
+        "list what to correct first": review.command_of(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",

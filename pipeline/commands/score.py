@@ -11,9 +11,9 @@ from typing import Any
 
 from pipeline.base.errors import DataError, PipelineError, at_most
 from pipeline.base.terminal import Terminal, printable
-from pipeline.data.class_names import read_classes, read_lines
+from pipeline.data.class_names import read_classes
 from pipeline.data.headers import MAX_MEGAPIXELS, check_size
-from pipeline.data.ids import plain_id
+from pipeline.data.ids import read_ids
 from pipeline.data.palette import read_label_image
 from pipeline.means import scope
 from pipeline.scoring import ConfusionMatrix
@@ -92,7 +92,7 @@ def matched(predictions: Path, truth: Path, ids: Path | None = None) -> Pairs:
         DataError: A folder has no label image or two for one id, or an image lacks one of the two.
     """
     predicted, true = _files(predictions), _files(truth)
-    wanted = predicted.keys() | true.keys() if ids is None else _listed(ids)
+    wanted = predicted.keys() | true.keys() if ids is None else set(read_ids(ids))
     problems = [f"{id_}: not in {predictions}" for id_ in sorted(wanted - predicted.keys())]
     problems += [f"{id_}: not in {truth}" for id_ in sorted(wanted - true.keys())]
     if problems:
@@ -102,13 +102,6 @@ def matched(predictions: Path, truth: Path, ids: Path | None = None) -> Pairs:
             "--ids FILE, a list with one id per line."
         )
     return {id_: (predicted[id_], true[id_]) for id_ in sorted(wanted)}
-
-
-def _listed(path: Path) -> set[str]:
-    ids = {plain_id(line) for line in read_lines(path, "one image id per line")}
-    if not ids:
-        raise DataError(f"{path}: no id. List the images to score, one id per line.")
-    return ids
 
 
 def _files(folder: Path) -> dict[str, Path]:

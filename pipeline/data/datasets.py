@@ -129,7 +129,7 @@ class SharedBatches(BatchSampler):
     """
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, rank: int, size: int) -> None:
-        super().__init__(sampler, batch_size, drop_last=True)  # type: ignore[arg-type]
+        super().__init__(sampler, batch_size, drop_last=True)
         self.rank = rank
         self.size = size
 

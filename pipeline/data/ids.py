@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from pipeline.base.errors import DataError
+from pipeline.data.class_names import read_lines
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -23,6 +26,18 @@ def plain_id(text: str) -> str:
     """
     path = PurePosixPath(text.strip().replace("\\", "/"))
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids in a text file, one per line; suffixes of image files may stand behind them.
+
+    Raises:
+        DataError: The file cannot be read, or has no id.
+    """
+    ids = [plain_id(line) for line in read_lines(path, "one image id per line")]
+    if not ids:
+        raise DataError(f"{path}: no id. List images, one id per line.")
+    return ids
 
 
 def id_problem(id_: str) -> str | None:

@@ -49,6 +49,22 @@ class Masks(Mapping[str, LabelImage]):
     def __len__(self) -> int:
         return len(self._readers)
 
+    def only(self, ids: Iterable[str]) -> Masks:
+        """The label images of these photos alone.
+
+        Raises:
+            DataError: Some have none.
+        """
+        readers = {id_: self._readers.get(id_) for id_ in ids}
+        found = {id_: reader for id_, reader in readers.items() if reader is not None}
+        if len(found) < len(readers):
+            missing = sorted(readers.keys() - found.keys())
+            raise DataError(
+                f"{len(missing)} of {len(readers)} images have no mask.\n{at_most(missing)}\n"
+                "Correct the list, or name the split that they belong to."
+            )
+        return Masks(self.classes, found)
+
 
 @contextmanager
 def explained(path: Path, kind: str) -> Iterator[None]:

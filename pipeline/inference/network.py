@@ -115,12 +115,18 @@ class Network:
 
     def probabilities(self, image: Image) -> Floats:
         """Probabilities of background and all classes, float32 [classes + 1, H, W]."""
-        if self.passes.tiling is None:
-            planes = self.whole(image)
-        else:
-            size = (len(self.classes) + 1, *image.shape[:2])
-            planes = blended(image, self.passes.tiling, self.whole, size)
+        return self.refined(image, self.unrefined(image))
+
+    def refined(self, image: Image, planes: Floats) -> Floats:
+        """Probabilities aligned with the edges in the photo, if the network is used like that."""
         return planes if self.refine is None else self.refine(image, [planes])[0]
+
+    def unrefined(self, image: Image) -> Floats:
+        """Probabilities as the passes leave them, float32 [classes + 1, H, W]."""
+        if self.passes.tiling is None:
+            return self.whole(image)
+        size = (len(self.classes) + 1, *image.shape[:2])
+        return blended(image, self.passes.tiling, self.whole, size)
 
     def whole(self, image: Image) -> Floats:
         """Probabilities of a photo, or of a tile, that is predicted at once and not refined."""

@@ -59,7 +59,7 @@ class Outputs:
     def __init__(self, folder: Path, network: Network, kinds: Kinds) -> None:
         self.folder = folder
         self.kinds = kinds
-        self._about = {"layout": LAYOUT, **_about(network)}
+        self._about = {"layout": LAYOUT, **facts_of(network)}
         self._planes = [f"{k}_{_slug(n)}" for k, n in enumerate(("background", *network.classes))]
         self._refuse_others()
 
@@ -93,7 +93,7 @@ class Outputs:
             note = read_sealed(self._note(id_), LAYOUT, _REMEDY)
         except (OSError, StorageError):
             return False
-        return note["photo"] == _version(photo) and all(
+        return note["photo"] == version_of(photo) and all(
             path.is_file() for path in self._paths(id_, photo)
         )
 
@@ -117,7 +117,7 @@ class Outputs:
             prediction = network.predict(photo)
             self._write(id_, photo, prediction)
             lines = rows(prediction)
-        note = {"layout": LAYOUT, "photo": _version(photo), "rows": lines}
+        note = {"layout": LAYOUT, "photo": version_of(photo), "rows": lines}
         write_sealed(self._note(id_), note)
 
     def _write(self, id_: str, photo: Path, prediction: Prediction) -> None:
@@ -145,7 +145,7 @@ class Outputs:
         return path
 
 
-def _about(network: Network) -> dict[str, Any]:
+def facts_of(network: Network) -> dict[str, Any]:
     """Everything that a prediction depends on but the photo."""
     digest = hashlib.sha256()
     for name, tensor in network.weights().items():
@@ -188,7 +188,7 @@ def grey16(values: Floats) -> bytes:
     return data.tobytes()
 
 
-def _version(photo: Path) -> list[int]:
+def version_of(photo: Path) -> list[int]:
     """Size and time of a file, by which a changed one is noticed."""
     status = photo.stat()
     return [status.st_size, status.st_mtime_ns]

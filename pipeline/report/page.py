@@ -72,12 +72,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """All pictures of one image."""
+    """All pictures of one image, and a note about it."""
 
     id: str
     classes: Sequence[str]
     score: float | None
     tiles: Sequence[Tile]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Page:
     tables: Sequence[Table] = ()
     galleries: Sequence[Gallery] = ()
     legend: Sequence[Swatch] = ()
+    known: Sequence[tuple[str, str]] = ()  # without ground truth, by name
     curves: Sequence[Curve] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)

@@ -201,9 +201,8 @@ def with_processes(path: Path, parts: dict[str, Any], processes: int) -> dict[st
     manifest, numbers = Manifest.read(path), [processes]
     if manifest is not None and fingerprint(_choices(manifest.parts)) == fingerprint(parts):
         before = manifest.parts[_PROCESSES]
-        numbers = (
-            before if manifest.is_done else [*before, *(n for n in numbers if n not in before)]
-        )
+        is_new = not manifest.is_done and processes not in before
+        numbers = [*before, processes] if is_new else before
     return {**parts, _PROCESSES: numbers}
 
 

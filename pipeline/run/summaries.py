@@ -21,7 +21,7 @@ def of_classifier(done: Outcome) -> Lines:
     """Average precision and where the checkpoint is."""
     yield "classifier mAP (val, classes that occur)", number(done.summary["mAP"])
     yield "classifier", str(done.folder / CHECKPOINT)
-    yield from _few_steps(done, "classifier", done.settings.classifier.epochs)
+    yield from known("classifier", done)
 
 
 def of_saliency(done: Outcome) -> Lines:
@@ -57,7 +57,7 @@ def of_relabel(done: Outcome) -> Lines:
 def of_segmentation(done: Outcome) -> Lines:
     """Where the checkpoint is."""
     yield f"segmenter ({_learned(done)})", str(done.folder / CHECKPOINT)
-    yield from _few_steps(done, "segmenter", done.settings.segmenter.epochs)
+    yield from known("segmentation", done)
 
 
 def of_evaluate(done: Outcome) -> Lines:
@@ -68,9 +68,21 @@ def of_evaluate(done: Outcome) -> Lines:
         yield from _means(done, {"mIoU": scores})
     else:
         yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
-    if "agreement" in done.summary:
-        yield from _agreement(done.summary["agreement"], _learned(done))
+    yield from known("evaluate", done)
     yield "predictions", str(predictions_folder(config, done.folder))
+
+
+def known(stage: str, done: Outcome) -> Lines:
+    """What is known of a network without ground truth: nothing for most stages.
+
+    Too short a training; how far predictions show what the labels name; what is never predicted.
+    """
+    if stage == "classifier":
+        yield from _few_steps(done, "classifier", done.settings.classifier.epochs)
+    elif stage == "segmentation":
+        yield from _few_steps(done, "segmenter", done.settings.segmenter.epochs)
+    elif stage == "evaluate" and "agreement" in done.summary:
+        yield from _agreement(done.summary["agreement"], _learned(done))
 
 
 def _few_steps(done: Outcome, network: str, epochs: int) -> Lines:

@@ -36,10 +36,15 @@ class ClassifierPrior(nn.Module):
 
         The image is resized to a square, as for the validation of the classifier.
         """
+        odds = self.believed(image, flip=flip).logit().exp()
+        return torch.cat([odds.new_ones(1), odds.clamp(max=1)])
+
+    def believed(self, image: Tensor, *, flip: bool) -> Tensor:
+        """The classifier's probability of each class, [classes], in an image like that."""
         square = resize(image.float(), (self.side, self.side))
         batch = torch.cat([square, square.flip(-1)]) if flip else square
-        odds = self.classifier(batch).float().sigmoid().mean(0).logit().exp()
-        return torch.cat([odds.new_ones(1), odds.clamp(max=1)])
+        probabilities: Tensor = self.classifier(batch).float().sigmoid().mean(0)
+        return probabilities
 
 
 class ImagePredictor(pl.LightningModule):

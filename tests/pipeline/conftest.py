@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from pipeline.commands.remembered import remember
 from pipeline.run.run import Run
 from pipeline.run.settings import plain
 from tests.conftest import TINY, composed
@@ -14,7 +15,9 @@ from tests.pipeline.runs import do
 def finished(tmp_path_factory, shapes_root):
     """A finished run; tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    run = Run(plain(composed(*TINY, f"data.root={shapes_root}")), folder)
+    words = [*TINY, f"data.root={shapes_root}"]
+    run = Run(plain(composed(*words)), folder)
+    remember(folder, words)
     do(run, "all")
     return run
 

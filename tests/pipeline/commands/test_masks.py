@@ -75,6 +75,20 @@ def test_photos_are_named_and_copied(finished, photos, tmp_path):
     assert len(read_masks(tmp_path / "o")) == len(finished.data.train.items)
 
 
+def test_some_images_alone(finished, photos, tmp_path, capsys):
+    ids = finished.data.train.ids[2:5]
+    (tmp_path / "ids.txt").write_text("".join(f"{id_}.jpg\n" for id_ in ids))
+    words = ("export", finished.folder, "--format", "png", "--only", tmp_path / "ids.txt", "--out")
+
+    command(*words, tmp_path / "o", "--images", photos)
+
+    assert sorted(path.stem for path in (tmp_path / "o").glob("*.png")) == list(ids)
+    (tmp_path / "ids.txt").write_text(f"{ids[0]}\n{finished.data.val.ids[0]}\n")
+    command(*words, tmp_path / "p", code=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"1 of 2 images have no mask. - {finished.data.val.ids[0]}" in said
+
+
 def test_missing_photos_are_named_and_the_masks_are_written(finished, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
 

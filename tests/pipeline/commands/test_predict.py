@@ -196,12 +196,16 @@ def test_a_stage_does_the_same_with_the_settings_of_the_run(copied, command, pho
         do(with_settings(copied, predict={"images": None}), "predict")
 
 
-def test_a_whole_run_names_the_command_that_predicts(copied):
+def test_a_whole_run_names_the_next_commands(copied):
     do(copied, "all")
 
-    said = dict(copied.terminal.lines)["label new photos"]
-    assert said == f"tsgb predict {copied.folder} photos/ --out predictions/"
-    assert said in (copied.folder / "report" / "index.html").read_text()
+    said, page = dict(copied.terminal.lines), (copied.folder / "report" / "index.html").read_text()
+    wanted = {
+        "label new photos": f"tsgb predict {copied.folder} photos/ --out predictions/",
+        "list what to correct first": f"tsgb review {copied.folder}",
+    }
+    assert {name: said[name] for name in wanted} == wanted
+    assert all(command in page for command in wanted.values())
 
 
 def test_a_run_that_is_none_is_named(photos, tmp_path, capsys):

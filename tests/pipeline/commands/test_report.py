@@ -149,7 +149,8 @@ def leave_classifier(run):
     (stage.path / "logs" / "metrics.csv").write_text("epoch,loss,step\n0,0.7,0\n0,,\n1,0.5,10\n")
     classes = run.data.classes
     average = {**dict.fromkeys(classes, 0.5), classes[0]: float("nan")}
-    stage.finish({"mAP": 0.731, "AP": average, "images": dict.fromkeys(classes, 2)})
+    counts = dict.fromkeys(classes, 2)
+    stage.finish({"mAP": 0.731, "AP": average, "images": counts, "steps": 11})
 
 
 def leave_masks(run):
@@ -185,7 +186,7 @@ def leave_relabelled(run):
 def leave_segmenter(run, miou, **iou):
     segmenter, scored = run.stage("segmentation"), run.stage("evaluate")
     segmenter.begin()
-    segmenter.finish({})
+    segmenter.finish({"steps": 500})
     scored.begin()
     classes = run.data.classes
     matrix = ConfusionMatrix(len(classes) + 1)
@@ -225,6 +226,26 @@ def test_the_page_of_a_whole_run(run):
     assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
     assert html.count(">supervised twin</figcaption>") == len(run.data.val.items)
     assert len(html) < 8 * 2**20
+
+
+def test_what_is_known_without_ground_truth(run):
+    leave_classifier(run)
+    leave_segmenter(run, 0.612)
+    first, second, *others = run.data.classes
+    counts = {first: {"named": 3, "predicted": 4, "both": 2}}
+    counts |= {second: {"named": 1, "predicted": 0, "both": 0}}
+    counts |= {name: {"named": 0, "predicted": 0, "both": 0} for name in others}
+    run.stage("evaluate").amend(agreement=counts)
+
+    html = page_of(run)
+
+    known = html[html.index("Known without ground truth") :]
+    assert "classifier: too short a training</dt><dd>11 steps" in known
+    assert "segmenter: too short" not in known
+    assert "predicted where named</dt><dd>2 of 4" in known
+    assert "named where predicted</dt><dd>2 of 4" in known
+    assert f"<dd>{second}, although labels name them" in known
+    assert f"tsgb review {run.folder}" in html
 
 
 def test_headlines_are_means_over_the_chosen_classes(run):
@@ -315,5 +336,5 @@ def test_resumed_and_killed_stages_are_named_as_such(run):
     assert "not finished" in page_of(run)
 
     stage.begin()
-    stage.finish({"mAP": 0.5, "AP": {}})
+    stage.finish({"mAP": 0.5, "AP": {}, "steps": 500})
     assert "in several sessions" in page_of(run)

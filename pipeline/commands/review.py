@@ -1,0 +1,312 @@
+"""`tsgb review`: the images of a run that are most worth a person's minutes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import (
+    ConfigError,
+    MissingArtifactError,
+    PipelineError,
+    failure_of_image,
+)
+from pipeline.base.files import storage_explained, write_bytes
+from pipeline.base.terminal import Terminal, print_error
+from pipeline.commands.command_line import settings_at
+from pipeline.commands.masks import SPLITS, source_of
+from pipeline.data.catalogue import Catalogue, Item, Split
+from pipeline.data.images import read_image
+from pipeline.data.palette import read_label_image
+from pipeline.inference.loading import load, network_record
+from pipeline.inference.reviewing import Ranked, Reviewer
+from pipeline.inference.signals import SIGNALS
+from pipeline.report import page as report
+from pipeline.report.pictures import encode_jpeg, overlay_labels, thumbnail
+from pipeline.report.rendering import csv_table
+from pipeline.run.lineage import Record, stages_in
+from pipeline.run.run import Run
+from pipeline.stages.own_files import read_own
+from pipeline.stages.prediction import Failures, raise_if_any
+from pipeline.stages.trained import load_classifier
+from pipeline.tasks.predictor import ClassifierPrior
+
+TABLE, PAGE, LIST = "review.csv", "index.html", "images.txt"
+_SHOWN = 20
+_MASKS = ("pseudo_labels", "relabel")  # stages whose masks a segmenter learns from
+
+
+def main(words: Sequence[str]) -> int:
+    """Exit code of the command: 0, or 1 after a message on standard error.
+
+    Args:
+        words: What follows ``tsgb review``.
+    """
+    wanted = parser().parse_args(words)
+    try:
+        with storage_explained(wanted.out or wanted.run):
+            source = find_source(wanted)
+            review(source, wanted.top)
+    except PipelineError as error:
+        print_error(error)
+        return 1
+    source.terminal.summarise(str(source.out))
+    return 0
+
+
+def command_of(run: Run) -> str:
+    """The words that list what to look at first in a run."""
+    return f"tsgb review {shlex.quote(str(run.folder))}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is looked at.
+
+    Attributes:
+        data: The data of the run, without any ground truth.
+        split: The images.
+        network: The stage that trained the network.
+        classifier: The stage that trained the classifier.
+        masks: The stage that made the pseudo-masks of these images; None if they have none.
+        reviewer: Looks at them.
+        terminal: Where the progress is shown.
+    """
+
+    data: Catalogue
+    split: Split
+    network: Record
+    classifier: Record
+    masks: Record | None
+    reviewer: Reviewer
+    terminal: Terminal
+
+    @property
+    def out(self) -> Path:
+        """Where the results go."""
+        return self.reviewer.folder
+
+
+def find_source(wanted: argparse.Namespace) -> Source:
+    """The images, networks and pseudo-masks that the words of a command are about.
+
+    Raises:
+        ConfigError: The run has no images of this split.
+        DataError: The images of the run are not what they were.
+        MissingArtifactError: The run has no finished network, several, or no classifier.
+    """
+    network = network_record(wanted.run.expanduser())
+    folder, terminal = network.path.parents[1], Terminal()
+    data = Run(settings_at(folder), folder).data.without_truth()
+    split = data.train if wanted.split == "train" else data.val
+    if not split.items:
+        raise ConfigError(f"--split {wanted.split}: {folder} has no such images.")
+    classifier, masks = _classifier_of(network), _masks_of(network, wanted.split)
+    reviewer = Reviewer(
+        wanted.out or folder / "review" / wanted.split,
+        load(network.path, device=wanted.device),
+        ClassifierPrior(load_classifier(classifier.path)),
+        masks.path if masks else None,
+        [classifier.fingerprint, masks.fingerprint if masks else ""],
+    )
+    return Source(data, split, network, classifier, masks, reviewer, terminal)
+
+
+def _classifier_of(network: Record) -> Record:
+    """The classifier that a network comes from, or else one of its run."""
+    stages = [*network.ancestors(), *stages_in(network.path.parents[1])]
+    for stage in stages:
+        if stage.kind == "classifier" and stage.manifest and stage.manifest.is_done:
+            return stage
+    run = network.path.parents[1]
+    raise MissingArtifactError(
+        f"{run}: has no finished classifier, with which the network is compared. Run `tsgb run "
+        f"run_dir={run} stage=classifier`."
+    )
+
+
+def _masks_of(network: Record, split: str) -> Record | None:
+    """The pseudo-masks that a network learned from; for held-out images, those that were made."""
+    if split == "train":
+        made = [stage for stage in network.ancestors() if stage.kind in _MASKS]
+        return made[-1] if made else None
+    try:
+        return source_of(network.path.parents[1], "pseudo_labels", split)
+    except MissingArtifactError:
+        return None
+
+
+def review(source: Source, top: int) -> None:
+    """Look at every image that was not looked at yet, then write the list, the table and the page.
+
+    Args:
+        source: What is looked at.
+        top: How many images are listed and shown.
+
+    Raises:
+        StageIncompleteError: Some images could not be looked at; the others are in the list.
+    """
+    failures = _look(source)
+    images = source.reviewer.ranked(source.split.items)
+    first, out = images[:top], source.out
+    write_bytes(out / LIST, "".join(f"{image.item.id}\n" for image in first).encode())
+    write_bytes(out / TABLE, csv_table(list(_rows(source, images))).encode())
+    write_bytes(out / PAGE, report.render(_page(source, images, first)).encode())
+    raise_if_any(failures, len(source.split.items), "review")
+    for name, path in {"all images, ranked": TABLE, "the first as pictures": PAGE}.items():
+        source.terminal.say(name, str(out / path))
+    for name, command in _next(source).items():
+        source.terminal.say(name, command)
+
+
+def _look(source: Source) -> Failures:
+    reviewer, items = source.reviewer, source.split.items
+    failures, missing = Failures(), [item for item in items if not reviewer.is_done(item)]
+    if len(missing) < len(items):
+        done = len(items) - len(missing)
+        source.terminal.note(f"{done} of {len(items)} images were looked at already")
+    with source.terminal.progress("looking at images", len(missing)) as step:
+        for count, item in enumerate(missing, start=1):
+            try:
+                reviewer.look(item)
+            except Exception as error:
+                reason = failure_of_image(error)
+                if reason is None:
+                    raise
+                failures[item.id] = reason
+            step(count, len(missing))
+    return failures
+
+
+def _rows(source: Source, images: Sequence[Ranked]) -> Iterator[dict[str, Any]]:
+    """The lines of the table."""
+    for rank, image in enumerate(images, start=1):
+        yield {
+            "rank": rank,
+            "image": image.item.id,
+            "score": image.score,
+            "reason": image.reason,
+            "label": ", ".join(_names(source, image.item)),
+            "found": ", ".join(image.found),
+            **{name: image.signals.get(name) for name in SIGNALS},
+        }
+
+
+def _names(source: Source, item: Item) -> list[str]:
+    return [source.data.classes[k] for k in item.labels]
+
+
+def _page(source: Source, images: Sequence[Ranked], first: Sequence[Ranked]) -> report.Page:
+    data, split = source.data, source.split
+    hint = (
+        "The first of the list. An image stands high if it has more of the signals below than most "
+        "other images have; each signal counts the same. No ground truth is read."
+    )
+    rows = [_row(source, image) for image in first]
+    return report.Page(
+        title=f"{data.name}: where to look",
+        folder=str(source.out),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        headlines=list(_headlines(source, images)),
+        galleries=[report.Gallery(f"Images of {split.name}", hint, {"Most worth it first": rows})],
+        tables=[_table(first)],
+        legend=report.legend(data.classes),
+        facts={**_next(source), **_facts(source), **SIGNALS},
+    )
+
+
+def _headlines(source: Source, images: Sequence[Ranked]) -> Iterator[report.Headline]:
+    total, split = len(images), source.split
+    yield report.Headline("images", str(total), f"of {len(split.items)} in {split.name}")
+    notes = {
+        "named_not_found": "images whose label names a class of which the network finds no pixel",
+        "found_not_named": "images with a class that the network finds and the label does not name",
+    }
+    for name, note in notes.items():
+        count = sum(image.signals[name] > 0 for image in images)
+        yield report.Headline(name.replace("_", " "), str(count), note)
+
+
+def _table(first: Sequence[Ranked]) -> report.Table:
+    columns = ["image", "score", *(name.replace("_", " ") for name in SIGNALS)]
+    rows = [[i.item.id, i.score, *(_cell(i, name) for name in SIGNALS)] for i in first]
+    return report.Table("Signals, %", columns, rows, hint="Score: the mean share of the images "
+                        "that have less of a signal.")  # fmt: skip
+
+
+def _cell(image: Ranked, name: str) -> str | float | None:
+    value = image.signals.get(name)
+    return f"{value:.0f}" if name == "named_not_found" and value is not None else value
+
+
+def _row(source: Source, image: Ranked) -> report.Row:
+    item, reviewer = image.item, source.reviewer
+    picture = thumbnail(read_image(item.image))
+    paths = {"pseudo-mask": reviewer.mask_path(item), "prediction": reviewer.label_path(item)}
+    pictures = {"image": picture} | {
+        caption: overlay_labels(picture, read_own(path, read_label_image))
+        for caption, path in paths.items()
+        if path is not None
+    }
+    tiles = [
+        report.Tile(caption, report.data_address(encode_jpeg(pixels), "image/jpeg"))
+        for caption, pixels in pictures.items()
+    ]
+    return report.Row(item.id, _names(source, item), None, tiles, image.reason)
+
+
+def _next(source: Source) -> dict[str, str]:
+    """What to do with the list, by its purpose."""
+    if source.masks is None:
+        return {}
+    words = ["tsgb", "masks", "export", str(source.masks.path), "--format", "cvat"]
+    words += ["--split", "val"] if source.split is source.data.val else []
+    words += ["--only", str(source.out / LIST), "--out", str(source.out / "to_correct")]
+    return {"take them to a labelling tool": shlex.join([*words, *_photos(source.split)])}
+
+
+def _photos(split: Split) -> list[str]:
+    """The option that names the folder in which ids are paths, if there is one."""
+    ends = {(item, item.image.with_suffix("").as_posix()) for item in split.items}
+    folders = {end.removesuffix(f"/{item.id}") for item, end in ends}
+    whole = all(end.endswith(f"/{item.id}") for item, end in ends)
+    return ["--images", folders.pop()] if whole and len(folders) == 1 else []
+
+
+def _facts(source: Source) -> dict[str, str]:
+    masks = source.masks.name if source.masks else "none of these images"
+    return {
+        "network": source.network.name,
+        "classifier": source.classifier.name,
+        "pseudo-masks": masks,
+        "ground truth": "not read",
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the words of the command."""
+    words = argparse.ArgumentParser(
+        prog="tsgb review",
+        description="A ranked list of the images that are most worth a person's minutes, by "
+        "disagreement of network, classifier, pseudo-masks and image labels. No ground truth is "
+        "read. The same command goes on where it was stopped.",
+    )
+    add = words.add_argument
+    add("run", metavar="RUN", type=Path, help="folder of a run, or of one of its networks")
+    add("--split", choices=SPLITS, default="train", help="which images; default: train")
+    add("--top", metavar="N", type=_count, default=_SHOWN,
+        help=f"how many images are listed and shown; default: {_SHOWN}")  # fmt: skip
+    add("--out", metavar="DIR", type=Path, help="where the results go; default: RUN/review/SPLIT")
+    add("--device", default="auto", help="auto (default), cpu or cuda")
+    return words
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1")
+    return int(text)

@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError
 
 ONE_IS_ENOUGH = frozenset(
     (
-        Command.report, Command.review, Command.explain, Command.saliency_benchmark,
+        Command.report, Command.explain, Command.saliency_benchmark,
         Command.compare, Command.verify,
     )
 )  # fmt: skip

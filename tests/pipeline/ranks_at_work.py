@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.base import ranks
-from pipeline.base.errors import DataError, StageIncompleteError
+from pipeline.base.errors import DataError, PipelineError, StageIncompleteError
 from pipeline.data.datasets import EpochData, LabelledImages, MaskedImages
 from pipeline.data.palette import read_label_image
 from pipeline.run.run import Run
@@ -66,7 +66,7 @@ def fail():
 def error_of(call):
     try:
         call()
-    except Exception as error:
+    except PipelineError as error:
         return f"{type(error).__name__}: {error}"
     return ""
 

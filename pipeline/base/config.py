@@ -305,7 +305,7 @@ class TrainerConfig:
     """Hardware and precision."""
 
     accelerator: Accelerator = Accelerator.auto
-    devices: int = 1
+    devices: int = 1  # processes that a plain command starts; torchrun and srun decide themselves
     precision: Precision = Precision.auto  # of training; everything else is float32
     workers: int = 2  # processes that load images; 0: load in the main process
     progress: bool = True

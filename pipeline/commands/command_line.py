@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -61,9 +62,23 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     remembered = Remembered.of(given)
     words = [*(remembered.without(given) if remembered else ()), *given]
     words = [existing(word) for word in words]
+    _check_launcher(words, sweep=is_sweep(flags))
     config = _compose(words)
     processes = wanted(config.stage, config.trainer.devices, sweep=is_sweep(flags))
     return CommandLine([*flags, *map(str, words)], remembered, lasting(words), processes)
+
+
+def _check_launcher(words: Sequence[Word], *, sweep: bool) -> None:
+    """Raise if jobs cannot be queued, or there are none."""
+    word = next((word for word in words if word.key == "launcher"), None)
+    if word is None:
+        return
+    if not sweep:
+        raise ConfigError(f"{word}: only the jobs of a sweep are queued. Add -m, or leave it out.")
+    try:
+        metadata.version("hydra-submitit-launcher")
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(f"{word}: needs the extra 'slurm': pip install 'tsgb[slurm]'") from error
 
 
 def settings_at(folder: Path) -> RunConfig:

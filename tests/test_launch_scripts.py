@@ -22,10 +22,10 @@ def started(tmp_path):
 
     def run(script, **environment):
         kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        path = f"{tmp_path}:{kept['PATH']}"
         done = subprocess.run(
             ["bash", str(SCRIPTS / script), *SETTINGS], capture_output=True, text=True, check=True,
-            env={**kept, "OMP_NUM_THREADS": "", **environment, "PATH": f"{tmp_path}:{kept['PATH']}"},
-            cwd=ROOT,
+            env={**kept, "OMP_NUM_THREADS": "", **environment, "PATH": path}, cwd=ROOT,
         )  # fmt: skip
         return done.stdout.splitlines()
 

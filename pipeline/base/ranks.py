@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _TO_MEET = timedelta(minutes=10)  # machines of a cluster start at different times
 _TO_WAIT = timedelta(days=365)  # one process may work for days while the others wait
+_TO_END = 5.0  # seconds in which processes with the same error come to it
+_ERRORS = "errors"
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of every process that it starts
 # What gloo and torch say when a process at the other end has ended.
 _LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "remote process exited")
@@ -267,12 +270,26 @@ def _place(environment: ClusterEnvironment, local_size: int) -> Place:
 
 def reports(error: Exception) -> bool:
     """Whether this process tells about an error: the first of all that had one."""
-    if _State.store is None:
+    place, store = _State.place, _State.store
+    if store is None:
         return True
     try:
-        return bool(_State.store.add("errors", 1) == 1)
-    except RuntimeError:  # the process that kept count has ended
-        return not isinstance(error, LostProcessError)
+        told = int(store.add(_ERRORS, 1))
+    except RuntimeError:  # rank 0, which kept count, was killed
+        return place.rank == 1 or not isinstance(error, LostProcessError)
+    return told == 1
+
+
+def linger() -> None:
+    """After an error, let rank 0 keep count until the others have ended, for a few seconds.
+
+    torchrun keeps count itself.
+    """
+    if _State.store is None or _TORCHRUN in os.environ or not is_first():
+        return
+    deadline = time.monotonic() + _TO_END
+    while _State.store.add(_ERRORS, 0) < _State.place.size and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def as_lost(error: Exception) -> Exception:

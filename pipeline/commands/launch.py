@@ -68,6 +68,7 @@ def launch(config: DictConfig, words: Sequence[str] = (), job: Path | None = Non
     if failure and job:  # not where it was caught: Hydra would keep all that the job had loaded
         raise JobFailedError(failure)
     if failure:
+        ranks.linger()
         sys.exit(1)
 
 

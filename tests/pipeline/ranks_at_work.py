@@ -82,48 +82,30 @@ class Notes(Callback):
 
 def gradients_of_a_step(run):
     """Of both networks and both losses, in float64, without dropout and batch statistics."""
-    classes, settings = run.data.classes, run.settings
+    losses = {"classifier": None, "plain": CrossEntropy(), "balanced": BalancedCrossEntropy()}
     found = {}
-    for name, loss in (
-        ("classifier", None),
-        ("plain", CrossEntropy()),
-        ("balanced", BalancedCrossEntropy()),
-    ):
+    for name, loss in losses.items():
         seed_everything(job(run, "classifier"))
-        if loss is None:
-            task = ClassifierTask.from_config(settings.classifier, classes)
-        else:
-            task = SegmenterTask.from_config(settings.segmenter, classes)
-            task.loss = loss
-        task._always_eval = [
-            n for n, layer in task.named_modules()
-            if isinstance(layer, _BatchNorm | nn.Dropout | nn.Dropout2d)
-        ]  # fmt: skip
-        notes = Notes()
-        words = {
-            "max_steps": 1,
-            "precision": "64-true",
-            "callbacks": [notes],
-            "limit_val_batches": 0,
-        }
-        trainer = make_trainer(job(run, "classifier"), **words)
+        task, notes = task_of(run, loss), Notes()
+        trainer = make_trainer(
+            job(run, "classifier"), max_steps=1, precision="64-true", callbacks=[notes],
+            limit_val_batches=0,
+        )  # fmt: skip
         trainer.fit(task, EpochData(images_of(run, loss), BATCH, 0))
         found[name] = notes.gradients
     return found
 
 
-def images_of(run, loss):
-    items = run.data.train.items
+def task_of(run, loss):
+    classes, settings = run.data.classes, run.settings
     if loss is None:
-        return LabelledImages(items, lambda **arrays: arrays, 0, len(run.data.classes))
-
-    def labels(item):
-        """Every third image is void but for its last rows, so that shares are unequal."""
-        values = read_label_image(item.mask).copy()
-        values[: 60 if int(item.id[-1]) % 3 == 0 else 5] = 255
-        return values
-
-    return MaskedImages(items, Untouched(), 0, labels)
+        task = ClassifierTask.from_config(settings.classifier, classes)
+    else:
+        task = SegmenterTask.from_config(settings.segmenter, classes)
+        task.loss = loss
+    kinds = (_BatchNorm, nn.Dropout, nn.Dropout2d)
+    task._always_eval = [name for name, layer in task.named_modules() if isinstance(layer, kinds)]
+    return task
 
 
 class Untouched:
@@ -134,6 +116,20 @@ class Untouched:
 
     def __call__(self, **arrays):
         return arrays
+
+
+def images_of(run, loss):
+    items = run.data.train.items
+    if loss is None:
+        return LabelledImages(items, Untouched(), 0, len(run.data.classes))
+    return MaskedImages(items, Untouched(), 0, labels_with_void)
+
+
+def labels_with_void(item):
+    """Every third image is void but for its last rows, so that shares are unequal."""
+    values = read_label_image(item.mask).copy()
+    values[: 60 if int(item.id[-1]) % 3 == 0 else 5] = 255
+    return values
 
 
 def predicted(run, folder):

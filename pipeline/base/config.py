@@ -160,6 +160,8 @@ class SaliencyConfig:
     # Limits maps and masks to this many scored images, evenly spaced, for a cheap comparison; no
     # segmenter is trained on those. None: every image of the split.
     images: int | None = None
+    # Whether maps stay once the masks were made of them and scored; false saves their space.
+    keep: bool = True
 
 
 @dataclass

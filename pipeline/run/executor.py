@@ -27,6 +27,8 @@ from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
 
+_DROPPED = "dropped"  # in the summary of a stage: its files were removed when they had served
+
 
 @dataclass(frozen=True)
 class Step:
@@ -83,8 +85,10 @@ def check(steps: Sequence[Step]) -> None:
 def execute(steps: Sequence[Step]) -> None:
     """Make every step, in order; what is done already is skipped."""
     for step in steps:
+        ranks.first(partial(_take_back, step, steps))
         make(step.run, step.folder, partial(_work, step))
         _score(step)
+        ranks.first(partial(_drop_maps, step))
         ranks.first(partial(_tell, step))
 
 
@@ -192,6 +196,32 @@ def job_of(step: Step) -> Job:
     run = step.run
     inputs = {need.stage.name: need.folder.path for need in _needs(step)}
     return Job(run.settings, run.data, step.folder.path, inputs, run.terminal, build)
+
+
+def _drop_maps(step: Step) -> None:
+    """With ``saliency.keep=false``, remove maps once the masks of them are made and scored."""
+    if step.stage.name != "pseudo_labels" or step.run.settings.saliency.keep:
+        return
+    maps = step.run.stage("saliency")
+    if maps.is_done and not maps.summary.get(_DROPPED):
+        with _turn(step.run, maps):
+            maps.drop("maps")
+            maps.amend(**{_DROPPED: True})
+
+
+def _take_back(step: Step, steps: Sequence[Step]) -> None:
+    """Let a stage whose files were dropped be made anew if a step has yet to read them."""
+    folder = step.folder
+    if folder.is_done and folder.summary.get(_DROPPED):
+        readers = [s for s in steps if any(n.folder.path == folder.path for n in _needs(s))]
+        if not readers or any(_is_to_do(reader) for reader in readers):
+            folder.reopen()
+
+
+def _is_to_do(step: Step) -> bool:
+    """Whether a step is still to be made or scored."""
+    score = step.stage.score
+    return not step.folder.is_done or (score is not None and bool(_waits_for(step, score)))
 
 
 def _score(step: Step) -> None:

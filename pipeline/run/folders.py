@@ -178,6 +178,19 @@ class StageFolder:
         replace(begun, state="done", seconds=seconds, summary=summary).write(self.path)
         return seconds
 
+    def drop(self, name: str) -> None:
+        """Remove a folder of a stage that is done; the stage stays done without it."""
+        trash = self._run / _TRASH / uuid.uuid4().hex
+        trash.parent.mkdir(exist_ok=True)
+        with storage_explained(self.path):
+            (self.path / name).rename(trash)
+        self.contents.record()
+        shutil.rmtree(trash.parent, ignore_errors=True)
+
+    def reopen(self) -> None:
+        """Mark a stage that is done as begun, so that what was dropped is made again."""
+        replace(self._written(), state="running", summary={}).write(self.path)
+
     def amend(self, **results: Any) -> None:
         """Add to the summary of a stage that is done; its own result stays as it is."""
         manifest = self._written()

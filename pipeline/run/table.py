@@ -42,7 +42,7 @@ def _classifier(run: RunContext) -> Choices:
 
 
 def _saliency(run: RunContext) -> Choices:
-    config = run.settings.saliency
+    config = replace(run.settings.saliency, keep=True)  # the same maps, for shorter
     few = {} if config.images is None else {"images": list(masked_split(config, run.data).ids)}
     return {"saliency": config, **few}
 

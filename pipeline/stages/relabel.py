@@ -13,13 +13,14 @@ from torch import Tensor
 from pipeline.base.arrays import Floats
 from pipeline.base.errors import failure_of_image
 from pipeline.base.files import write_bytes
-from pipeline.base.ranks import share
+from pipeline.base.ranks import first, share
 from pipeline.data.catalogue import VOID, Item
 from pipeline.data.palette import encode_label_image
 from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
 from pipeline.networks.device import on_gpu
+from pipeline.stages.corrected import learned_corrected, pass_on
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
 from pipeline.stages.prediction import BackgroundPool, Failures, predict, raise_if_any
@@ -41,7 +42,9 @@ def work(job: Job) -> Summary:
     missing = [item for item in share(items) if not are_made(job.folder, item)]
     _predict(job, missing, maker)
     raise_if_any(maker.failures, len(items), "relabel")
-    return {"images": len(items)}
+    learned = learned_corrected(job)
+    first(lambda: pass_on(job.folder, learned))
+    return {"images": len(items), "corrected_masks": len(learned)}
 
 
 @dataclass(frozen=True)

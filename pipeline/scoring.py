@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.base.ranks import summed
 from pipeline.data.catalogue import BACKGROUND, VOID
 from pipeline.data.images import enlarge
 
@@ -82,6 +83,10 @@ class ConfusionMatrix:
         _check_values("ground_truth", joint.sum(axis=1), self.classes)
         self._counts += joint[: self.classes, : self.classes]
         self._voids += joint[: self.classes, VOID]
+
+    def gather(self) -> None:
+        """Add what the other processes of the run have counted; all have to call this."""
+        self._counts, self._voids = summed(self._counts), summed(self._voids)
 
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class, float64 [classes] in [0, 1].
@@ -203,6 +208,10 @@ class ThresholdSweep:
         rows = levels * self.classes + true[scored]
         joint = _joint_histogram(rows, values[scored], self._counts[..., 0].size, self.classes)
         self._counts += joint.reshape(self._counts.shape)
+
+    def gather(self) -> None:
+        """Add what the other processes of the run have counted; all have to call this."""
+        self._counts = summed(self._counts)
 
     def counts(self) -> Counts:
         """One confusion matrix per threshold, int64 [thresholds, classes, classes]."""

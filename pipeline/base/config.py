@@ -161,6 +161,8 @@ class SaliencyConfig:
     # Limits maps and masks to this many scored images, evenly spaced, for a cheap comparison; no
     # segmenter is trained on those. None: every image of the split.
     images: int | None = None
+    # Whether maps stay once the masks were made of them and scored; false saves their space.
+    keep: bool = True
 
 
 @dataclass
@@ -307,7 +309,7 @@ class TrainerConfig:
     """Hardware and precision."""
 
     accelerator: Accelerator = Accelerator.auto
-    devices: int = 1
+    devices: int = 1  # processes that a plain command starts; torchrun and srun decide themselves
     precision: Precision = Precision.auto  # of training; everything else is float32
     workers: int = 2  # processes that load images; 0: load in the main process
     progress: bool = True

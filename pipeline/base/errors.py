@@ -36,6 +36,10 @@ class StorageError(PipelineError):
     """A file could not be written, most often because the disk is full."""
 
 
+class LostProcessError(PipelineError):
+    """Another process of the run has ended before its work was done."""
+
+
 def failure_of_image(error: Exception) -> str | None:
     """Why one image cannot be used; None for an error that concerns more than that image.
 
@@ -45,7 +49,7 @@ def failure_of_image(error: Exception) -> str | None:
         >>> failure_of_image(StorageError("the disk is full")) is None
         True
     """
-    if isinstance(error, StorageError | ConfigError):
+    if isinstance(error, StorageError | ConfigError | LostProcessError):
         return None
     if isinstance(error, PipelineError | ValueError):
         return str(error)

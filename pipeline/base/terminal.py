@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.base.ranks import is_first
+
 # Control characters but tab and line feed, and those that reverse the direction of text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -20,6 +22,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 class Terminal:
     """Standard error, with or without progress bars. Text is printed as it is, never as markup.
 
+    Of several processes only the first prints.
+
     Attributes:
         bars: Whether progress bars are drawn.
         console: Where everything is printed.
@@ -27,7 +31,7 @@ class Terminal:
     """
 
     bars: bool = True
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: Console(stderr=True, quiet=not is_first()))
     lines: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, text: str, about: str = "", style: str = "bold") -> None:

@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import storage_explained
+from pipeline.base.ranks import is_first
 from pipeline.base.terminal import print_error
 from pipeline.commands.command_line import CommandLine, understand
+from pipeline.commands.processes import start
 from pipeline.commands.stopping import stop_at_once
 from pipeline.run.schema import CONFIGS
 
@@ -22,9 +24,12 @@ from pipeline.run.schema import CONFIGS
 def main() -> None:
     """Run the command that the words of this process describe."""
     stop_at_once()
+    words = sys.argv[1:]
     try:
-        line = understand(sys.argv[1:])
-        if line.remembered is not None:
+        line = understand(words)
+        if line.processes > 1:
+            sys.exit(start(line.processes, words))
+        if line.remembered is not None and is_first():
             path = line.remembered.path
             sys.stderr.write(f"settings: {path}, and the words of this command\n")
         sys.argv[1:] = line.arguments
@@ -33,7 +38,8 @@ def main() -> None:
     except PipelineError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        print_error(error)
+        if is_first():  # all processes read the same words
+            print_error(error)
         sys.exit(1)
 
 

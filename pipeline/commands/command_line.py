@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError, MissingArtifactError
 from pipeline.base.spelling import named, nearest
+from pipeline.commands.processes import wanted
 from pipeline.commands.remembered import SETTINGS, Remembered, lasting
 from pipeline.commands.words import Word, is_sweep, quoted, read_word, split_flags
 from pipeline.run.schema import CONFIGS, register_schema
@@ -37,11 +39,13 @@ class CommandLine:
         arguments: For Hydra: flags, the settings of the run, the settings that were given.
         remembered: Settings that the run has already.
         lasting: What later commands of the run take over.
+        processes: How many this one has to start; 1 if it does the work itself.
     """
 
     arguments: Sequence[str]
     remembered: Remembered | None = None
     lasting: Sequence[str] = ()
+    processes: int = 1
 
 
 def understand(arguments: Sequence[str]) -> CommandLine:
@@ -58,8 +62,23 @@ def understand(arguments: Sequence[str]) -> CommandLine:
     remembered = Remembered.of(given)
     words = [*(remembered.without(given) if remembered else ()), *given]
     words = [existing(word) for word in words]
-    _compose(words)
-    return CommandLine([*flags, *map(str, words)], remembered, lasting(words))
+    _check_launcher(words, sweep=is_sweep(flags))
+    config = _compose(words)
+    processes = wanted(config.stage, config.trainer.devices, sweep=is_sweep(flags))
+    return CommandLine([*flags, *map(str, words)], remembered, lasting(words), processes)
+
+
+def _check_launcher(words: Sequence[Word], *, sweep: bool) -> None:
+    """Raise if jobs cannot be queued, or there are none."""
+    word = next((word for word in words if word.key == "launcher"), None)
+    if word is None:
+        return
+    if not sweep:
+        raise ConfigError(f"{word}: only the jobs of a sweep are queued. Add -m, or leave it out.")
+    try:
+        metadata.version("hydra-submitit-launcher")
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(f"{word}: needs the extra 'slurm': pip install 'tsgb[slurm]'") from error
 
 
 def settings_at(folder: Path) -> RunConfig:

@@ -15,6 +15,7 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.base import ranks
 from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
@@ -28,7 +29,9 @@ from pipeline.commands import (
     saliency_benchmark,
     verify,
 )
+from pipeline.commands.processes import ONE_IS_ENOUGH
 from pipeline.commands.remembered import remember
+from pipeline.networks.device import backend
 from pipeline.run.executor import check, execute, steps_of
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
@@ -65,6 +68,7 @@ def launch(config: DictConfig, words: Sequence[str] = (), job: Path | None = Non
     if failure and job:  # not where it was caught: Hydra would keep all that the job had loaded
         raise JobFailedError(failure)
     if failure:
+        ranks.linger()
         sys.exit(1)
 
 
@@ -74,7 +78,10 @@ def _failure(work: Callable[[], None], *, sweep: bool) -> str:
     try:
         with storage_explained(Path.cwd()):
             work()
-    except Exception as error:
+    except Exception as found:
+        error = ranks.as_lost(found)
+        if not ranks.reports(error):
+            return "told by another process"
         for_people = isinstance(error, (PipelineError, TSGBError))
         if not sweep and (with_trace or not for_people):
             raise
@@ -89,12 +96,14 @@ def _failure(work: Callable[[], None], *, sweep: bool) -> str:
 
 def _launch(config: DictConfig, words: Sequence[str], job: Path | None) -> None:
     settings = plain(config)
+    ranks.connect(backend(settings.trainer))
     folder = Path(settings.run_dir).expanduser()
     if job is not None and job.is_relative_to(Path.cwd()):
         job = job.relative_to(Path.cwd())
     run = Run(settings, folder, job)
     carry_out(run, words)
     run.terminal.summarise(str(run.output))
+    ranks.disconnect()
 
 
 def carry_out(run: Run, words: Sequence[str] = ()) -> None:
@@ -106,25 +115,30 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
     """
     command = run.settings.stage
     if command in _ON_TOP:
-        _ON_TOP[command](run)
-        write_provenance(run)
+        work = partial(_ON_TOP[command], run)
+        _ = ranks.first(work) if command in ONE_IS_ENOUGH else work()
+        ranks.first(lambda: write_provenance(run))
         return
+    ranks.first(lambda: run.data and None)  # drawn, checked and recorded before the others read it
     steps = steps_of(run, command)
     check(steps)
     run.terminal.note(str(run.folder.absolute()), "run")
-    remember(run.folder, words)
-    write_provenance(run)
+    ranks.first(lambda: remember(run.folder, words))
+    ranks.first(lambda: write_provenance(run))
     with _logged_to(run.output / "run.log"):
         execute(steps)
     if command is Command.all:
-        report.run(run)
+        ranks.first(lambda: report.run(run))
         run.terminal.say("label new photos", predict.command_of(run))
         run.terminal.say("list what to correct first", review.command_of(run))
 
 
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
-    """Append what libraries log to a file."""
+    """Append what libraries log to a file, those of the first process."""
+    if not ranks.is_first():
+        yield
+        return
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.getLogger().addHandler(handler)

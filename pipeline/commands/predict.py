@@ -6,6 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from pipeline.base import ranks
 from pipeline.base.errors import ConfigError, MissingArtifactError, failure_of_image
 from pipeline.base.terminal import Terminal
 from pipeline.inference.large import check_large, is_large
@@ -94,16 +95,20 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
     """
     for path in (path for path in photos.values() if is_large(network, path)):
         check_large(network, path, labels_only=kinds == Kinds())
+    ranks.first(lambda: Outputs(out, network, kinds).folder)  # takes it before the others do
     outputs, failures = Outputs(out, network, kinds), Failures()
-    missing = {id_: path for id_, path in photos.items() if not outputs.is_done(id_, path)}
-    if len(missing) < len(photos):
-        terminal.note(f"{len(photos) - len(missing)} of {len(photos)} photos are labelled already")
+    own = dict(ranks.share(list(photos.items())))
+    missing = {id_: path for id_, path in own.items() if not outputs.is_done(id_, path)}
+    done = sum(ranks.gathered(len(own) - len(missing)))
+    if done:
+        terminal.note(f"{done} of {len(photos)} photos are labelled already")
     with terminal.progress("predicting", len(missing)) as step:
         for count, (id_, path) in enumerate(missing.items(), start=1):
             reason = _label(network, outputs, id_, path)
             failures |= {id_: reason} if reason else {}
             step(count, len(missing))
-    table = outputs.write_table(photos)
+    ranks.wait_for_all()
+    table = ranks.first(lambda: outputs.write_table(photos))
     raise_if_any(failures, len(photos), "predict")
     terminal.say("label images", str(outputs.folder / "labels"))
     terminal.say("pixels and confidence", str(table))

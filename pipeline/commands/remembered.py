@@ -18,7 +18,7 @@ _TITLE = """\
 # change only what they are given. Edit the file to change them for good.
 """
 # Settings of a single command, which the run does not keep.
-_PASSING = ("stage", "run_dir", "predict", "explain", "compare", "benchmark", "hydra")
+_PASSING = ("stage", "run_dir", "predict", "explain", "compare", "benchmark", "launcher", "hydra")
 _LOSSES = "pipeline.tasks.losses."
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another setting; resolvers can do anything
 

@@ -189,7 +189,7 @@ def _state(name: str, step: Step) -> report.StageState:
         return report.StageState(name, "done", time, folder=folder.path.name, code=code)
     if not manifest:
         return report.StageState(name, "missing", remedy=step.command)
-    if manifest.fingerprint == folder.fingerprint:
+    if folder.is_of(manifest):
         return report.StageState(name, "not finished", remedy=step.command)
     return report.StageState(name, "made by other code", remedy=step.command)
 

@@ -88,6 +88,8 @@ def _settings(stages: Iterable[Record], code: str) -> dict[str, Setting]:
         for name, value in stage.settings.items():
             if name not in _LEFT_OUT and value is not None:  # null is what was not used
                 found |= flattened(_DOTTED.get(name, name), value)
+        if "processes" in stage.parts:
+            found |= flattened("trainer.processes", stage.parts["processes"])
     chosen = fingerprint({name: setting.value for name, setting in found.items()})
     return {**found, code: Setting(fingerprint(versions)[:6], chosen)}
 

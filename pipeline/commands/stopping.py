@@ -10,6 +10,8 @@ from types import FrameType
 
 from rich.console import Console
 
+from pipeline.base.ranks import is_first
+
 _WORDS = "Stopped. What is finished is kept: the same command goes on from here."
 
 
@@ -29,7 +31,7 @@ def stop_at_once() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for worker in multiprocessing.active_children():
                 worker.kill()
-            console = Console(stderr=True)
+            console = Console(stderr=True, quiet=not is_first())
             console.show_cursor()
             console.print(f"\n{_WORDS}")
             sys.stderr.flush()

@@ -6,7 +6,7 @@ number of workers nor on whether the run was killed and resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -17,10 +17,11 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 from pipeline.base.arrays import LabelImage, Pixels
 from pipeline.base.errors import DataError
+from pipeline.base.ranks import here
 from pipeline.data.bands import Bands
 from pipeline.data.catalogue import Item
 from pipeline.data.pixels import read_pixels
@@ -86,8 +87,8 @@ class MaskedImages(Augmented):
         return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
 
 
-class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images without augmentation, with class indices: ``(pixels [C, H, W], int64 [K])``.
+class TargetedImages(Dataset[tuple[Tensor, Tensor, str]]):
+    """Images without augmentation, class indices, ids: ``(pixels [C, H, W], int64 [K], id)``.
 
     An unreadable image has no pixels, [3, 0, 0], so that a stage can report it and go on.
     """
@@ -98,27 +99,54 @@ class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
         item = self.items[index]
         targets = torch.tensor(item.labels, dtype=torch.int64)
         try:
-            return to_tensor(read_pixels(item)), targets
+            return to_tensor(read_pixels(item)), targets, item.id
         except DataError:
-            return torch.zeros(3, 0, 0, dtype=torch.uint8), targets
+            return torch.zeros(3, 0, 0, dtype=torch.uint8), targets, item.id
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """Keys (epoch, index) in an order given by random seed and epoch, shared among processes.
+    """Keys (epoch, index) in an order given by random seed and epoch.
 
     Lightning sets the epoch, also after a resume.
     """
+
+    def __init__(self, dataset: Augmented) -> None:
+        super().__init__(dataset, num_replicas=1, rank=0, seed=dataset.random_seed)
 
     def __iter__(self) -> Iterator[Any]:
         yield from zip(repeat(self.epoch), super().__iter__(), strict=False)
 
 
+class SharedBatches(BatchSampler):
+    """The share of one process in every whole batch, so that batches are those of one process.
+
+    Example:
+        >>> list(SharedBatches([3, 1, 4, 1, 5], 5, rank=1, size=2))
+        [[1, 1]]
+    """
+
+    def __init__(self, sampler: Iterable[Any], batch_size: int, rank: int, size: int) -> None:
+        super().__init__(sampler, batch_size, drop_last=True)
+        self.rank = rank
+        self.size = size
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in super().__iter__():
+            yield batch[self.rank :: self.size]
+
+
 class EpochData(pl.LightningDataModule):
-    """Shuffled training batches, augmented anew in every epoch, and the same in every run."""
+    """Shuffled training batches, augmented anew in every epoch, and the same in every run.
+
+    Args:
+        dataset: The images.
+        batch_size: Images in one step, of all processes together.
+        workers: Processes that load images, for each process that trains.
+    """
 
     def __init__(self, dataset: Augmented, batch_size: int, workers: int) -> None:
         super().__init__()
@@ -127,19 +155,12 @@ class EpochData(pl.LightningDataModule):
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Whole batches of this process, loaded by workers that persist over the epochs."""
-        trainer = self.trainer
-        sampler = EpochSampler(
-            self.dataset,
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            seed=self.dataset.random_seed,
-        )
+        """This process's share of whole batches, loaded by workers that persist over the epochs."""
+        sampler, place = EpochSampler(self.dataset), here()
+        batch_size = min(self.batch_size, len(sampler))
         return DataLoader(
             self.dataset,
-            batch_size=min(self.batch_size, len(sampler)),
-            sampler=sampler,
-            drop_last=True,
+            batch_sampler=SharedBatches(sampler, batch_size, place.rank, place.size),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             worker_init_fn=single_threaded,

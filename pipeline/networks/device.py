@@ -7,26 +7,35 @@ from typing import Any
 
 import torch
 
+from pipeline.base import ranks
 from pipeline.base.config import Accelerator, TrainerConfig
 from pipeline.base.errors import ConfigError
 
 
 def check_trainer(settings: TrainerConfig) -> None:
-    """Refuse what this machine does not have, and what this project cannot use.
+    """Refuse what this machine does not have.
 
     Raises:
-        ConfigError: There is no GPU, or there are several processes.
+        ConfigError: There is no GPU, or not one for each process, or processes do not know of each
+            other.
     """
     if settings.accelerator == Accelerator.gpu and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator: gpu, but torch sees none. Choose trainer=cpu or trainer=auto, or "
             "install the driver and a torch for CUDA."
         )
-    if processes(settings) != 1:
+    place = ranks.here()
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if place.size == 1 and max(asked, settings.devices) > 1 and not ranks.is_launched():
         raise ConfigError(
-            f"trainer.devices={settings.devices}, WORLD_SIZE={processes(settings)}: a run of "
-            "several processes is not supported. Use one device; split the list of images "
-            "over several runs instead."
+            f"trainer.devices={settings.devices}, WORLD_SIZE={asked}: this process is on its own. "
+            "Let `tsgb run`, torchrun or srun start the processes; a sweep has one for each job."
+        )
+    if on_gpu(settings) and place.local_size > torch.cuda.device_count():
+        raise ConfigError(
+            f"{place.local_size} processes on this machine, which see {torch.cuda.device_count()} "
+            "GPU(s); each needs its own. Start fewer, or choose trainer=cpu. On SLURM let every "
+            "task see all GPUs of its machine: --gres=gpu:N, not --gpus-per-task."
         )
 
 
@@ -54,24 +63,23 @@ def training_precision(settings: TrainerConfig) -> Any:
 
 
 def numerics(settings: TrainerConfig) -> dict[str, Any]:
-    """Everything that rounding in a training depends on, for its fingerprint.
+    """What rounding in a training depends on beside the number of processes.
 
     Returns:
         ``precision``: the precision that is used, never ``auto``. ``tf32``: whether a GPU may
-        round the factors of float32 products to TensorFloat-32. ``processes``: their number.
+        round the factors of float32 products to TensorFloat-32.
     """
     convolutions = torch.backends.cudnn.allow_tf32
     products = torch.backends.cuda.matmul.allow_tf32
     return {
         "precision": training_precision(settings),
         "tf32": on_gpu(settings) and bool(convolutions or products),
-        "processes": processes(settings),
     }
 
 
-def processes(settings: TrainerConfig) -> int:
-    """Number of processes requested by the launcher or the settings."""
-    return max(int(os.environ.get("WORLD_SIZE", "1")), settings.devices)
+def backend(settings: TrainerConfig) -> str:
+    """How processes talk, in the words of torch.distributed: NCCL between GPUs, else gloo."""
+    return "cpu:gloo,cuda:nccl" if on_gpu(settings) else "gloo"
 
 
 def _cpu_has_bfloat16() -> bool:

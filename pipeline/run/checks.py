@@ -17,6 +17,7 @@ from pipeline.base.config import (
     SeedConfig,
 )
 from pipeline.base.errors import ConfigError, DataError, at_most
+from pipeline.base.ranks import here
 from pipeline.data.catalogue import BACKGROUND, VOID, Split
 from pipeline.data.checks import look_at_label_images, require_labels
 from pipeline.masks.refine import with_features
@@ -73,6 +74,7 @@ class Checks:
         """Network, weights, layers."""
         config = self.settings.classifier
         self._warn_of_toy_recipe()
+        self._batch("classifier", config.batch_size)
         self._check_measured()
         self._warn_of_frozen_first_layer()
         with_colours(config, bands=self.run.data.bands)  # which checks what is given
@@ -142,6 +144,7 @@ class Checks:
         data = self.run.data
         self._check_measured()
         config = with_colours(self.settings.segmenter, self.settings.classifier, data.bands)
+        self._batch("segmenter", config.batch_size)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         self._corrected()
@@ -177,6 +180,16 @@ class Checks:
             self._something_to_score(split)
         if config.refine:
             self._refinement()
+
+    def _batch(self, group: str, batch_size: int) -> None:
+        """Whether each process has an image in every step."""
+        images, processes = len(self.run.data.train.items), here().size
+        if min(batch_size, images) < processes:
+            raise ConfigError(
+                f"{group}.batch_size={batch_size}: the step of all processes together, with "
+                f"{images} images; {processes} processes cannot share it. Start fewer, or choose "
+                f"{group}.batch_size={processes} or more."
+            )
 
     def _something_to_score(self, split: Split) -> None:
         """Raise if the network learned the real mask of every image of the split."""

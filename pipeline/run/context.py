@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.base.config import RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import file_fingerprint, fingerprint
+from pipeline.base.ranks import here
 from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint
@@ -20,7 +21,7 @@ from pipeline.formats.corrected import Corrected, corrected_masks
 from pipeline.run.building import build_data, target_modules
 from pipeline.run.data_record import DataRecord
 from pipeline.run.fingerprint import code_version
-from pipeline.run.folders import StageFolder
+from pipeline.run.folders import StageFolder, with_processes
 from pipeline.run.manifest import Manifest
 from pipeline.run.provenance import made_by
 from pipeline.run.settings import check_settings
@@ -124,6 +125,8 @@ class RunContext:
         module: str,
         upstream: Sequence[StageFolder],
         choices: Mapping[str, Any],
+        *,
+        trains: bool = False,
     ) -> StageFolder:
         """A folder whose name has the choices in it, so that no choice replaces another's result.
 
@@ -133,6 +136,7 @@ class RunContext:
             module: Module that makes the result; if its code changes, the result is replaced.
             upstream: Stages that are read.
             choices: Plain values, dataclasses, or settings with a ``_target_``.
+            trains: Whether the number of processes changes the result, by rounding.
         """
         choice = {
             "settings": {key: _plain(value) for key, value in choices.items()},
@@ -148,6 +152,8 @@ class RunContext:
         }
         word = re.sub(r"[^\w.]+", "_", word)
         path = self.folder / name / f"{word}-{fingerprint(choice)[:6]}"
+        if trains:
+            everything = with_processes(path, everything, here().size)
         return StageFolder(path, everything, made_by())
 
     def stage_at(self, path: Path) -> StageFolder | None:

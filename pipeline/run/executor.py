@@ -1,12 +1,18 @@
-"""Stages in order: checked before any work, skipped where they are done, resumed where killed."""
+"""Stages in order: checked before any work, skipped where they are done, resumed where killed.
+
+Of several processes all do the work, each its share; the first alone takes locks, decides what is
+done, and writes down what came out. The others wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from pipeline.base import ranks
 from pipeline.base.config import Command
 from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
 from pipeline.base.files import DAMAGED
@@ -15,11 +21,13 @@ from pipeline.run.checks import Checks
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
-from pipeline.run.stage import Outcome, Stage
+from pipeline.run.stage import Outcome, Score, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
 from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
+
+_DROPPED = "dropped"  # in the summary of a stage: its files were removed when they had served
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,12 @@ def check(steps: Sequence[Step]) -> None:
     """Look for everything that would stop the steps, before any work.
 
     Raises:
-        ConfigError: Settings of a step cannot work.
+        ConfigError: Settings of a step cannot work, or processes have found different data.
         MissingArtifactError: A step needs what is not done and not among the steps.
     """
     for run in {step.run.folder: step.run for step in steps}.values():
         check_layout(run.folder)
+    ranks.agree([f"{step.stage.name}/{step.folder.path.name}" for step in steps], "the stages")
     _check(steps)
     _require_inputs(steps)
     _try(steps)
@@ -76,9 +85,11 @@ def check(steps: Sequence[Step]) -> None:
 def execute(steps: Sequence[Step]) -> None:
     """Make every step, in order; what is done already is skipped."""
     for step in steps:
+        ranks.first(partial(_take_back, step, steps))
         make(step.run, step.folder, partial(_work, step))
         _score(step)
-        _tell(step)
+        ranks.first(partial(_drop_maps, step))
+        ranks.first(partial(_tell, step))
 
 
 def _check(steps: Sequence[Step]) -> None:
@@ -91,7 +102,9 @@ def _check(steps: Sequence[Step]) -> None:
 
 def _try(steps: Sequence[Step]) -> None:
     """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
-    waiting = {step.stage.name: step for step in reversed(steps) if not step.folder.is_done}
+    done = ranks.first(lambda: [step.folder.is_done for step in steps])
+    undone = [step for step, is_done in zip(steps, done, strict=True) if not is_done]
+    waiting = {step.stage.name: step for step in reversed(undone)}
     trials = {id(step.run): Trials(step.run) for step in waiting.values()}
     with same_random_numbers():
         for step in reversed(waiting.values()):
@@ -132,7 +145,7 @@ def require(step: Step) -> None:
 
 
 def _work(step: Step) -> Summary:
-    _check_inputs(step)
+    ranks.first(partial(_check_inputs, step))
     return step.stage.work(job_of(step))
 
 
@@ -152,20 +165,27 @@ def _check_inputs(step: Step) -> None:
 
 
 def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
-    """Do the work of a stage unless it is done, or another process does it; say which."""
+    """Do the work of a stage unless it is done, or another command does it; say which."""
     name, terminal = folder.path.relative_to(run.folder).as_posix(), run.terminal
-    if not folder.is_done:
+    if not _is_done(folder):
         with _turn(run, folder):
-            if not folder.is_done:  # unless the other process did it
-                resumed = folder.begin()
+            if not _is_done(folder):  # unless the other command did it
+                resumed = ranks.first(folder.begin)
                 terminal.note("going on" if resumed else "starting", name)
-                seconds = folder.finish(work())
+                summary = work()
+                seconds = ranks.first(lambda: folder.finish(summary))
                 terminal.note(f"done in {seconds:.0f} s", name, "green")
                 return
     terminal.note(f"unchanged ({folder.fingerprint}), skipped", name, "green")
 
 
+def _is_done(folder: StageFolder) -> bool:
+    return ranks.first(lambda: folder.is_done)
+
+
 def _turn(run: Run, folder: StageFolder) -> AbstractContextManager[None]:
+    if not ranks.is_first():
+        return nullcontext()
     name = folder.path.relative_to(run.folder).as_posix()
     busy = "another process is at it; waiting until it ends"
     return folder.alone(lambda: run.terminal.note(busy, name))
@@ -178,6 +198,32 @@ def job_of(step: Step) -> Job:
     return Job(run.settings, run.data, step.folder.path, inputs, run.terminal, build)
 
 
+def _drop_maps(step: Step) -> None:
+    """With ``saliency.keep=false``, remove maps once the masks of them are made and scored."""
+    if step.stage.name != "pseudo_labels" or step.run.settings.saliency.keep:
+        return
+    maps = step.run.stage("saliency")
+    if maps.is_done and not maps.summary.get(_DROPPED):
+        with _turn(step.run, maps):
+            maps.drop("maps")
+            maps.amend(**{_DROPPED: True})
+
+
+def _take_back(step: Step, steps: Sequence[Step]) -> None:
+    """Let a stage whose files were dropped be made anew if a step has yet to read them."""
+    folder = step.folder
+    if folder.is_done and folder.summary.get(_DROPPED):
+        readers = [s for s in steps if any(n.folder.path == folder.path for n in _needs(s))]
+        if not readers or any(_is_to_do(reader) for reader in readers):
+            folder.reopen()
+
+
+def _is_to_do(step: Step) -> bool:
+    """Whether a step is still to be made or scored."""
+    score = step.stage.score
+    return not step.folder.is_done or (score is not None and bool(_waits_for(step, score)))
+
+
 def _score(step: Step) -> None:
     """Add scores to a finished stage unless the same ground truth and code have scored it.
 
@@ -186,12 +232,19 @@ def _score(step: Step) -> None:
     score = step.stage.score
     if score is None:
         return
+    if ranks.first(partial(_waits_for, step, score)):
+        with _turn(step.run, step.folder):
+            by = ranks.first(partial(_waits_for, step, score))
+            if by:  # unless another command has scored it
+                scores = score.work(job_of(step))
+                ranks.first(lambda: step.folder.amend(scored_by=by, scores=scores))
+
+
+def _waits_for(step: Step, score: Score) -> dict[str, Any] | None:
+    """Ground truth and code that have not scored a stage yet; None if they have."""
     truth = step.run.truth_version(score.split(step.run.settings, step.run.data))
     by = {"truth": truth, "code": code_version(score.work.__module__)}
-    if step.folder.summary.get("scored_by") != by:
-        with _turn(step.run, step.folder):
-            if step.folder.summary.get("scored_by") != by:
-                step.folder.amend(scored_by=by, scores=score.work(job_of(step)))
+    return None if step.folder.summary.get("scored_by") == by else by
 
 
 def _tell(step: Step) -> None:

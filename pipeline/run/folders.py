@@ -18,6 +18,7 @@ from pipeline.base.files import fingerprint, put_aside, storage_explained
 from pipeline.run.manifest import MANIFEST, Contents, Manifest, sweep
 
 _TRASH = ".trash"
+_PROCESSES = "processes"  # the part that does not make it another training
 
 
 @dataclass
@@ -55,10 +56,17 @@ class StageFolder:
 
     @property
     def is_done(self) -> bool:
-        """True if the stage ended well with exactly these parts, and its files are there."""
+        """True if the stage ended well with exactly these parts, and its files are there.
+
+        A training may have been done by another number of processes.
+        """
         manifest = self.manifest
-        same = manifest and manifest.is_done and manifest.fingerprint == self.fingerprint
+        same = manifest and manifest.is_done and self.is_of(manifest)
         return bool(same) and not self.contents.missing()
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Whether a manifest tells of these parts, by whatever number of processes."""
+        return fingerprint(_choices(manifest.parts)) == fingerprint(_choices(self.parts))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -104,7 +112,7 @@ class StageFolder:
             StorageError: The folder holds files that no stage made, or its manifest is damaged.
         """
         manifest = self.manifest
-        resumed = manifest is not None and manifest.fingerprint == self.fingerprint
+        resumed = manifest is not None and self.is_of(manifest)
         with storage_explained(self.path):
             shutil.rmtree(self._run / _TRASH, ignore_errors=True)
             sweep(self.path)
@@ -170,6 +178,19 @@ class StageFolder:
         replace(begun, state="done", seconds=seconds, summary=summary).write(self.path)
         return seconds
 
+    def drop(self, name: str) -> None:
+        """Remove a folder of a stage that is done; the stage stays done without it."""
+        trash = self._run / _TRASH / uuid.uuid4().hex
+        trash.parent.mkdir(exist_ok=True)
+        with storage_explained(self.path):
+            (self.path / name).rename(trash)
+        self.contents.record()
+        shutil.rmtree(trash.parent, ignore_errors=True)
+
+    def reopen(self) -> None:
+        """Mark a stage that is done as begun, so that what was dropped is made again."""
+        replace(self._written(), state="running", summary={}).write(self.path)
+
     def amend(self, **results: Any) -> None:
         """Add to the summary of a stage that is done; its own result stays as it is."""
         manifest = self._written()
@@ -180,6 +201,26 @@ class StageFolder:
         if manifest is None:
             raise StorageError(f"{self.path / MANIFEST}: removed while the stage was at work.")
         return manifest
+
+
+def with_processes(path: Path, parts: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Parts of a training, with the numbers of processes that it was made by, for rounding.
+
+    Args:
+        path: Its folder. What is done there is kept; what was killed goes on.
+        parts: Everything else that it depends on.
+        processes: The number of this command.
+    """
+    manifest, numbers = Manifest.read(path), [processes]
+    if manifest is not None and fingerprint(_choices(manifest.parts)) == fingerprint(parts):
+        before = manifest.parts[_PROCESSES]
+        is_new = not manifest.is_done and processes not in before
+        numbers = [*before, processes] if is_new else before
+    return {**parts, _PROCESSES: numbers}
+
+
+def _choices(parts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parts.items() if name != _PROCESSES}
 
 
 def check_layout(run: Path) -> None:

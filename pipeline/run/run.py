@@ -32,7 +32,9 @@ class Run(RunContext):
             upstream = [self.stage(need) for need in stage.needs(self.settings)]
             choices = stage.choices(self)
             word, module = stage.word(self.settings), stage.work.__module__
-            self._folders[name] = self.folder_of(name, word, module, upstream, choices)
+            self._folders[name] = self.folder_of(
+                name, word, module, upstream, choices, trains=stage.trains
+            )
         return self._folders[name]
 
     @property

@@ -50,6 +50,7 @@ class Stage:
         word: A word about its settings, for the name of its folder.
         choices: The settings that its result depends on, as plain values or dataclasses.
         check: Raises before any work if these settings cannot work.
+        trains: Whether it trains a network: the number of processes then belongs to its result.
         trial: Tries its network before any work, unless the stage is done; None for no network.
         work: Makes the result and returns its summary.
         lines: Tells about the result.
@@ -67,3 +68,4 @@ class Stage:
     score: Score | None = None
     afterwards: Callable[[Job], Lines] | None = None
     trial: Callable[[Trials], None] | None = None
+    trains: bool = False

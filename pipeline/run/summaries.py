@@ -26,7 +26,8 @@ def of_classifier(done: Outcome) -> Lines:
 
 def of_saliency(done: Outcome) -> Lines:
     """How many maps there are, and where."""
-    yield "saliency", f"{done.summary['images']} images, {done.folder / 'maps'}"
+    where = "removed once masks were made" if "dropped" in done.summary else done.folder / "maps"
+    yield "saliency", f"{done.summary['images']} images, {where}"
 
 
 def of_pseudo_labels(done: Outcome) -> Lines:

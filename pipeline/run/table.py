@@ -43,7 +43,7 @@ def _classifier(run: RunContext) -> Choices:
 
 
 def _saliency(run: RunContext) -> Choices:
-    config = run.settings.saliency
+    config = replace(run.settings.saliency, keep=True)  # the same maps, for shorter
     few = {} if config.images is None else {"images": list(masked_split(config, run.data).ids)}
     return {"saliency": config, **few}
 
@@ -155,6 +155,7 @@ _ALL = (
         word=lambda settings: settings.classifier.backbone,
         choices=_classifier,
         check=Checks.classifier,
+        trains=True,
         trial=Trials.classifier,
         work=classifier.work,
         lines=summaries.of_classifier,
@@ -188,6 +189,7 @@ _ALL = (
         word=_labels_word,
         choices=_segmentation,
         check=Checks.segmentation,
+        trains=True,
         trial=Trials.segmentation,
         work=segmentation.work,
         lines=summaries.of_segmentation,

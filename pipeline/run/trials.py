@@ -13,6 +13,7 @@ import torch
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError, PipelineError, at_most, reason
+from pipeline.base.ranks import here
 from pipeline.data.catalogue import Item
 from pipeline.data.pixels import stored_size
 from pipeline.networks.colours import with_colours
@@ -133,7 +134,8 @@ class Trials:
         return SegmenterTask.from_config(replace(config, weights="none"), data.classes, data.bands)
 
     def _batch(self, config: ClassifierConfig | SegmenterConfig) -> int:
-        return min(config.batch_size, len(self.run.data.train.items), 2)
+        step = min(config.batch_size, len(self.run.data.train.items))
+        return min(step // here().size, 2)  # of the process with the smallest share
 
     def _extremes(self, items: Sequence[Item]) -> list[Size]:
         """The sizes of the smallest and of the largest image."""

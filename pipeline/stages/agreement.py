@@ -41,3 +41,17 @@ def agreement(
             counts[name]["predicted"] += k in seen
             counts[name]["both"] += k in item.labels and k in seen
     return counts
+
+
+def added(parts: Sequence[Agreement]) -> Agreement:
+    """The counts of several lists of images as those of one list.
+
+    Example:
+        >>> one = {"cat": {"named": 1, "predicted": 2, "both": 1}}
+        >>> added([one, one])
+        {'cat': {'named': 2, 'predicted': 4, 'both': 2}}
+    """
+    return {
+        name: {word: sum(part[name][word] for part in parts) for word in counts}
+        for name, counts in parts[0].items()
+    }

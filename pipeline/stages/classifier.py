@@ -6,6 +6,7 @@ from collections import Counter
 
 from torch.utils.data import DataLoader
 
+from pipeline.base.ranks import share
 from pipeline.data.datasets import (
     EpochData,
     LabelledImages,
@@ -38,10 +39,13 @@ def work(job: Job) -> Summary:
 
 
 def _validate(job: Job, task: ClassifierTask) -> Summary:
-    """Average precision of each class that occurs in ``val``, and their mean, in float32."""
+    """Average precision of each class that occurs in ``val``, and their mean, in float32.
+
+    Each process classifies its share of the images; the metric gathers what all have found.
+    """
     config, data = job.settings.classifier, job.data
     loader = DataLoader(
-        Squashed(data.val.items, config.size, len(data.classes)),
+        Squashed(share(data.val.items), config.size, len(data.classes)),
         batch_size=config.batch_size,
         num_workers=job.settings.trainer.workers,
         worker_init_fn=single_threaded,

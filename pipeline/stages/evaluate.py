@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.files import write_bytes
+from pipeline.base.ranks import gathered, share
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import label_image
-from pipeline.stages.agreement import agreement
+from pipeline.stages.agreement import added, agreement
 from pipeline.stages.corrected import evaluated_corrected
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import read_own
@@ -37,8 +39,8 @@ def work(job: Job) -> Summary:
     facts: Summary = {"images": len(split.items), "corrected_masks": learned}
     if config.label_oracle:  # which lets no prediction differ from the names
         return facts
-    found = agreement(split.items, job.data.classes, lambda item: _predicted(job, item))
-    return {**facts, "agreement": found}
+    own = agreement(share(split.items), job.data.classes, lambda item: _predicted(job, item))
+    return {**facts, "agreement": added(gathered(own))}
 
 
 def _predicted(job: Job, item: Item) -> LabelImage:
@@ -60,8 +62,8 @@ def _predict(job: Job, split: Split) -> None:
         labels = _label_image(item, probabilities.cpu().numpy(), classes, refine)
         write_bytes(path(item), encode_label_image(labels))
 
-    missing = [item for item in split.items if not path(item).exists()]
-    failures = predict(job, _predictor(job), missing, write) if missing else {}
+    missing = [item for item in share(split.items) if not path(item).exists()]
+    failures = predict(job, partial(_predictor, job), missing, write)
     raise_if_any(failures, len(split.items), "evaluate")
 
 

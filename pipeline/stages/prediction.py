@@ -20,10 +20,12 @@ from pipeline.base.errors import (
     at_most,
     failure_of_image,
 )
+from pipeline.base.ranks import gathered
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import TargetedImages, single_threaded
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import make_trainer
+from pipeline.tasks.predictor import Batch
 
 Failures = dict[str, str]  # id -> what went wrong
 T = TypeVar("T")
@@ -32,14 +34,22 @@ R = TypeVar("R")
 
 def predict(
     job: Job,
-    task: pl.LightningModule,
+    make_task: Callable[[], pl.LightningModule],
     items: Sequence[Item],
     write: Callable[[Item, Tensor], None],
 ) -> Failures:
     """Predict every image and hand each result to ``write``; return the images that failed.
 
     Gradients are allowed, since saliency needs them.
+
+    Args:
+        job: With the settings.
+        make_task: Makes the task, unless no process has any image.
+        items: The images of this process; each process has its own.
+        write: Is given an image and its result.
     """
+    if not any(gathered(len(items))):
+        return {}
     loader = DataLoader(
         TargetedImages(items),
         batch_size=1,
@@ -48,7 +58,7 @@ def predict(
     )
     writer = _Writer(items, write)
     trainer = make_trainer(job, callbacks=[writer], inference_mode=False)
-    trainer.predict(task, loader, return_predictions=False)
+    trainer.predict(make_task(), loader, return_predictions=False)
     return writer.failures
 
 
@@ -56,7 +66,7 @@ class _Writer(Callback):
     """Hands each result to ``write``; the result of an image that cannot be read is None."""
 
     def __init__(self, items: Sequence[Item], write: Callable[[Item, Tensor], None]) -> None:
-        self.items = items
+        self.items = {item.id: item for item in items}
         self.write = write
         self.failures: Failures = {}
 
@@ -65,12 +75,12 @@ class _Writer(Callback):
         _trainer: pl.Trainer,
         _task: pl.LightningModule,
         outputs: Any,
-        _batch: Any,
-        batch_idx: int,
+        batch: Batch,
+        _index: int,
         _loader: int = 0,
     ) -> None:
         """Write one result, or note why there is none."""
-        item = self.items[batch_idx]
+        item = self.items[batch[2][0]]
         try:
             if isinstance(outputs, Exception):
                 raise outputs
@@ -161,11 +171,17 @@ class BackgroundPool:
 
 
 def raise_if_any(failures: Failures, total: int, what: str) -> None:
-    """Report failed images by id, after all others were done.
+    """Report the failed images of all processes by id, after all others were done.
+
+    Args:
+        failures: Those of this process; all processes have to call this.
+        total: Number of images of all processes.
+        what: The work, for the message.
 
     Raises:
         StageIncompleteError: There are failures.
     """
+    failures = dict(entry for one in gathered(failures) for entry in one.items())
     if failures:
         lines = [f"{name}: {reason}" for name, reason in failures.items()]
         raise StageIncompleteError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.files import write_bytes
+from pipeline.base.ranks import share
 from pipeline.data.catalogue import Item
 from pipeline.data.images import enlarge
 from pipeline.data.palette import encode_label_image
@@ -27,7 +28,7 @@ def work(job: Job) -> Summary:
     ``masks/``: refinement of two thresholds, void where they disagree; the segmenter learns these.
     """
     items = masked_split(job.settings.saliency, job.data).items
-    missing = [item for item in items if not are_made(job.folder, item)]
+    missing = [item for item in share(items) if not are_made(job.folder, item)]
     failures: Failures = {}
     maker = _maker(job)
     with job.terminal.progress("pseudo-labels", len(missing)) as step:

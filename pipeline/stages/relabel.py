@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from pipeline.base.arrays import Floats
 from pipeline.base.errors import failure_of_image
 from pipeline.base.files import write_bytes
+from pipeline.base.ranks import first, share
 from pipeline.data.catalogue import VOID, Item
 from pipeline.data.palette import encode_label_image
 from pipeline.data.pixels import read_pixels
@@ -37,14 +39,11 @@ def work(job: Job) -> Summary:
     config, items = job.settings.relabel, job.data.train.items
     refine = refinement(job) if config.refine else NoRefinement()
     maker = _Maker(job.folder, config.min_confidence, refine)
-    missing = [item for item in items if not are_made(job.folder, item)]
-    if missing:
-        network = load_segmenter(job.inputs["segmentation"])
-        task = LabelledPredictor(network, config.scales, flip=config.flip)
-        _predict(job, task, missing, maker)
+    missing = [item for item in share(items) if not are_made(job.folder, item)]
+    _predict(job, missing, maker)
     raise_if_any(maker.failures, len(items), "relabel")
     learned = learned_corrected(job)
-    pass_on(job.folder, learned)
+    first(lambda: pass_on(job.folder, learned))
     return {"images": len(items), "corrected_masks": len(learned)}
 
 
@@ -82,14 +81,19 @@ class _Maker:
             write_bytes(mask_path(self.folder, kind, item), encode_label_image(content))
 
 
-def _predict(job: Job, task: LabelledPredictor, items: Sequence[Item], maker: _Maker) -> None:
+def _predictor(job: Job) -> LabelledPredictor:
+    config, network = job.settings.relabel, load_segmenter(job.inputs["segmentation"])
+    return LabelledPredictor(network, config.scales, flip=config.flip)
+
+
+def _predict(job: Job, items: Sequence[Item], maker: _Maker) -> None:
     """Predict, and refine in other threads where the network leaves the CPU to them."""
 
     def through(hand_over: Callable[[tuple[Item, Floats]], None]) -> Failures:
         def write(item: Item, probabilities: Tensor) -> None:
             hand_over((item, probabilities.cpu().numpy()))
 
-        return predict(job, task, items, write)
+        return predict(job, partial(_predictor, job), items, write)
 
     if on_gpu(job.settings.trainer):
         with BackgroundPool(maker.try_to_make, max(job.settings.trainer.workers, 1)) as pool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from torch import Tensor
 
 from pipeline.base.files import atomic_path
+from pipeline.base.ranks import share
 from pipeline.data.catalogue import Item
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.maps import map_path, masked_split
@@ -17,14 +20,14 @@ from pipeline.tasks.saliency_predictor import SaliencyPredictor
 def work(job: Job) -> Summary:
     """Write one file of maps in [0, 1] for each image that gets masks."""
     items = masked_split(job.settings.saliency, job.data).items
-    missing = [item for item in items if not map_path(job.folder, item).exists()]
+    missing = [item for item in share(items) if not map_path(job.folder, item).exists()]
 
     def write(item: Item, maps: Tensor) -> None:
         values = maps.cpu().numpy().astype(np.float16)
         with atomic_path(map_path(job.folder, item)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
 
-    failures = predict(job, _predictor(job), missing, write) if missing else {}
+    failures = predict(job, partial(_predictor, job), missing, write)
     raise_if_any(failures, len(items), "saliency")
     return {"images": len(items), "method": job.settings.saliency.method["_target_"]}
 

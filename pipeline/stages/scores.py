@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.base.arrays import LabelImage
 from pipeline.base.config import EvaluateConfig
 from pipeline.base.errors import DataError
+from pipeline.base.ranks import share
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
@@ -33,6 +34,7 @@ def score_pseudo_masks(job: Job) -> Scores | None:
         return None
     sweep, maps = ThresholdSweep(len(job.data.classes) + 1), seed_maps(job)
     scores = _score_kinds(job, split, lambda i, truth: sweep.update(maps.read(i), i.labels, truth))
+    sweep.gather()
     return {**scores, "oracle": sweep.as_dict(job.data.classes)}
 
 
@@ -60,6 +62,7 @@ def score_predictions(job: Job) -> Scores | None:
         _ = read_own(path, add) if config.masks is None else add(path)
 
     _go_through(job, split, update)
+    matrix.gather()
     scores = matrix.as_dict(job.data.classes)
     about = {**_about(split), "protocol": protocol(config, split)}
     return {**scores, **about, "corrected_masks": len(learned)}
@@ -77,6 +80,8 @@ def _score_kinds(job: Job, split: Split, more: Callable[[Item, LabelImage], None
         more(item, truth)
 
     _go_through(job, split, update)
+    for matrix in matrices.values():
+        matrix.gather()
     scores = {kind: matrix.as_dict(job.data.classes) for kind, matrix in matrices.items()}
     return {**scores, **_about(split)}
 
@@ -86,19 +91,20 @@ def _add(matrix: ConfusionMatrix, truth: LabelImage, path: Path) -> None:
 
 
 def _go_through(job: Job, split: Split, update: Callable[[Item, LabelImage], None]) -> None:
-    """Call ``update`` with each image and its ground truth.
+    """Call ``update`` with each image of this process's share and its ground truth.
 
     Raises:
         StageIncompleteError: Some images could not be scored; named after all were tried.
     """
     failures: Failures = {}
-    with job.terminal.progress("scoring", len(split.items)) as step:
-        for count, item in enumerate(split.items, start=1):
+    items = share(split.items)
+    with job.terminal.progress("scoring", len(items)) as step:
+        for count, item in enumerate(items, start=1):
             try:
                 update(item, ground_truth(item))
             except DataError as error:
                 failures[item.id] = str(error)
-            step(count, len(split.items))
+            step(count, len(items))
     raise_if_any(failures, len(split.items), "scoring")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, SegmenterConfig, Void
+from pipeline.base.ranks import first
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
 from pipeline.data.palette import read_label_image
@@ -34,7 +35,7 @@ def work(job: Job) -> Summary:
     transform = segmenter_transform(
         config.size, config.scale, config.colour_jitter, task.colours.mean, bands
     )
-    real = keep_corrected(job, partial(training_labels, config, job.inputs))
+    real = first(lambda: keep_corrected(job, partial(training_labels, config, job.inputs)))
     learned = list(dict.fromkeys([*real, *learned_before(config)]))
     task.note_corrected(learned)
     read_labels = partial(_labels_of, config, job.inputs, job.folder, frozenset(real))

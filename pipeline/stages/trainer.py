@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from pipeline.base.quiet import silence_lightning
+from pipeline.base.ranks import first, here
 from pipeline.networks.device import on_gpu
 from pipeline.stages.job import Job
 from pipeline.tasks.checkpoints import AtomicCheckpoints
@@ -19,7 +21,8 @@ from pipeline.tasks.checkpoints import AtomicCheckpoints
 
 def make_trainer(job: Job, **options: Any) -> pl.Trainer:
     """A trainer that logs to ``logs`` in the stage's folder, on the device that the run names."""
-    settings = job.settings.trainer
+    settings, place = job.settings.trainer, here()
+    several = place.size > 1
     silence_lightning()
     # Deterministic mode would fill every new tensor before it is written: a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -28,13 +31,19 @@ def make_trainer(job: Job, **options: Any) -> pl.Trainer:
         callbacks.append(TQDMProgressBar(refresh_rate=1 if os.isatty(2) else 20))
     defaults: dict[str, Any] = {
         "accelerator": "gpu" if on_gpu(settings) else "cpu",
-        "devices": settings.devices,
+        "devices": place.local_size,
+        "num_nodes": place.size // place.local_size,
+        # A static graph also takes networks with weights that no output depends on.
+        "strategy": DDPStrategy(static_graph=True) if several else "auto",
+        "use_distributed_sampler": False,  # which pads; stages share out the images themselves
         "precision": "32-true",
         "logger": False,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpoints()],
+        "plugins": [AtomicCheckpoints(), *([place.environment] if place.environment else [])],
         "enable_progress_bar": settings.progress,
         "enable_model_summary": False,
+        # torch has it for GPUs; on CPUs each process has the statistics of its own images.
+        "sync_batchnorm": several and on_gpu(settings),
         "deterministic": "warn",
         "log_every_n_steps": 1,
         "default_root_dir": job.folder,
@@ -45,7 +54,7 @@ def make_trainer(job: Job, **options: Any) -> pl.Trainer:
 
 def loggers(job: Job) -> list[Any]:
     """CSV files, and the loggers that the run asks for."""
-    csv = CSVLogger(job.folder, name="", version=_free_name(job.folder))
+    csv = CSVLogger(job.folder, name="", version=first(lambda: _free_name(job.folder)))
     chosen = job.settings.logger.values()
     return [csv, *(job.build({**node, "save_dir": str(job.folder)}, "logger") for node in chosen)]
 

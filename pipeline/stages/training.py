@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import put_aside
+from pipeline.base.ranks import first
 from pipeline.networks.device import training_precision
 from pipeline.stages.job import Job
 from pipeline.stages.trained import CHECKPOINT
@@ -67,7 +68,7 @@ def fit(
 ) -> pl.Trainer:
     """Train to the last epoch; resume a killed session from its last whole checkpoint."""
     checkpoint = job.folder / CHECKPOINT
-    resumed = _resumable(job, checkpoint)
+    resumed = first(lambda: _resumable(job, checkpoint))
     keeper = ModelCheckpoint(
         job.folder,
         filename=checkpoint.stem,
@@ -86,7 +87,7 @@ def fit(
         **options,
     )
     trainer.fit(task, data, ckpt_path=str(resumed) if resumed else None, weights_only=True)
-    previous(checkpoint).unlink(missing_ok=True)
+    first(lambda: previous(checkpoint).unlink(missing_ok=True))
     return trainer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import multilabel_soft_margin_loss
@@ -11,6 +12,7 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from pipeline.base.config import ClassifierConfig
 from pipeline.networks.backbones import ClassifierNet, build_classifier
+from pipeline.tasks.losses import of_step
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 
@@ -59,14 +61,16 @@ class ClassifierTask(NetworkTask):
         return logits
 
     def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """The multi-label soft margin loss of one batch."""
+        """The multi-label soft margin loss of one batch; of several processes, of their step."""
         images, labels = batch
-        return multilabel_soft_margin_loss(self(images).float(), labels)
+        count = torch.tensor(len(labels), device=labels.device)
+        loss = multilabel_soft_margin_loss(self(images).float(), labels)
+        return loss * (count / of_step(count))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """The loss of one batch, logged."""
         loss = self.loss_of(batch)
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:

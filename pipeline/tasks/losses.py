@@ -1,7 +1,8 @@
-"""Losses of the segmenter, over the pixels that are not void.
+"""Losses of the segmenter, over the pixels of the whole step that are not void.
 
 ``segmenter.loss`` names in ``_target_`` a callable of logits float [B, L, H, W] and labels int64
-[B, H, W]; losses of segmentation-models-pytorch work too, with ``ignore_index=255``.
+[B, H, W]; losses of segmentation-models-pytorch work too, with ``ignore_index=255``. In a run of
+several processes those are taken of each process's images, and averaged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pipeline.base.ranks import here, mean
 from pipeline.data.catalogue import BACKGROUND, VOID
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +31,7 @@ class CrossEntropy(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of logits [B, L, H, W] and labels int64 [B, H, W]."""
         total = cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
-        return total / (labels != VOID).sum().clamp(min=1)
+        return total / of_step((labels != VOID).sum())
 
 
 class BalancedCrossEntropy(nn.Module):
@@ -51,4 +53,13 @@ class BalancedCrossEntropy(nn.Module):
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+    return torch.where(chosen, values, 0).sum() / of_step(chosen.sum())
+
+
+def of_step(count: Tensor) -> Tensor:
+    """What a sum over the share of a process is divided by to become a mean over the whole step.
+
+    The mean count of the processes, since their gradients are averaged; at least one for all
+    processes together.
+    """
+    return mean(count).clamp(min=1 / here().size)

@@ -50,7 +50,7 @@ class NetworkTask(pl.LightningModule):
         self.save_hyperparameters(facts)
         self.bands = Bands.from_plain(bands) if bands else None
         self.classes = classes
-        self._always_eval: list[nn.Module] = []
+        self._always_eval: list[str] = []  # names, as Lightning may replace batch norms
 
     @classmethod
     def from_config(
@@ -129,13 +129,14 @@ class NetworkTask(pl.LightningModule):
         first = layers_before(part, until, option) if until else []
         for layer in first:
             layer.requires_grad_(False)
-        self._always_eval = [*first, *(batch_norms(part) if statistics else [])]
+        fixed = {id(layer) for layer in (*first, *(batch_norms(part) if statistics else []))}
+        self._always_eval = [name for name, layer in self.named_modules() if id(layer) in fixed]
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode, except for frozen layers, which stay in eval mode."""
         super().train(mode)
-        for layer in self._always_eval:
-            layer.eval()
+        for name in self._always_eval:
+            self.get_submodule(name).eval()
         return self
 
     def on_train_start(self) -> None:

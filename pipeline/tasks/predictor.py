@@ -13,6 +13,8 @@ from pipeline.networks.pixels import resize
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
 
+Batch = tuple[Tensor, Tensor, Sequence[str]]
+
 
 class ClassifierPrior(nn.Module):
     """One factor per class, by which a classifier reduces the segmenter's probabilities.
@@ -46,14 +48,14 @@ class ClassifierPrior(nn.Module):
 
 
 class ImagePredictor(pl.LightningModule):
-    """Predicts one image a batch: ``(image [1, C, H, W], classes of its label [1, K])``.
+    """Predicts one image a batch: ``(image [1, C, H, W], classes of its label [1, K], id)``.
 
     Subclasses define :meth:`predict_image`.
     """
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor | Exception:
+    def predict_step(self, batch: Batch, _index: int) -> Tensor | Exception:
         """The prediction for a batch of one image, or the reason why it has none."""
-        image, targets = batch
+        image, targets = batch[0], batch[1]
         if image.numel() == 0:
             return DataError("cannot be read any more")
         try:

@@ -24,7 +24,7 @@ class SaliencyMethod(Protocol):
 class SaliencyPredictor(ImagePredictor):
     """Maps of every class in an image's label, with one forward pass per scale.
 
-    Batches hold one image: ``(image [1, C, H, W], targets [1, K])``.
+    Batches hold one image: ``(image [1, C, H, W], targets [1, K], id)``.
 
     Args:
         classifier: A network that maps normalised images to logits.

@@ -105,7 +105,7 @@ class SegmenterTask(NetworkTask):
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         """The loss of one batch, logged."""
         loss = self.loss_of(batch)
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def predict_probabilities(

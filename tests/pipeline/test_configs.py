@@ -13,13 +13,15 @@ from pipeline.run.settings import plain
 from tests.conftest import ROOT, composed
 
 CONFIGS = ROOT / "configs"
+OUTSIDE = ("experiment", "launcher")  # groups that set what is outside of them
 OPTIONS = sorted(
     (folder.name, path.relative_to(folder).with_suffix("").as_posix())
     for folder in CONFIGS.iterdir()
-    if folder.is_dir() and folder.name != "experiment"  # they set what is outside
+    if folder.is_dir() and folder.name not in OUTSIDE
     for path in folder.rglob("*.yaml")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+LAUNCHERS = sorted(path.stem for path in (CONFIGS / "launcher").glob("*.yaml"))
 NEEDED = {
     ("data", "voc"): ["data.root=x"],
     ("data", "folder"): ["data.images=x", "data.labels=y"],
@@ -39,7 +41,9 @@ def test_every_option_composes_to_typed_values(group, option):
 def test_help_lists_every_option_and_command_and_fits_a_screen():
     text = (CONFIGS / "run.yaml").read_text().partition("template: |")[2]
 
-    for group, option in [*OPTIONS, *(("experiment", name) for name in EXPERIMENTS)]:
+    outside = {"experiment": EXPERIMENTS, "launcher": LAUNCHERS}
+    others = [(group, name) for group, names in outside.items() for name in names]
+    for group, option in [*OPTIONS, *others]:
         listed = text[text.index(f"\n        {group} ") :]
         assert re.search(rf"\b{option}\b", listed), f"{group}={option}"
     for command in Command:
@@ -53,6 +57,15 @@ def test_every_experiment_composes(experiment):
 
     own_data = experiment == "photos"  # for anybody's
     assert config.run_dir == ("runs/my_photos" if own_data else f"runs/{experiment}")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_hands_jobs_to_submitit(launcher):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("run", overrides=[f"launcher={launcher}"], return_hydra_config=True)
+
+    assert config.hydra.launcher["_target_"].endswith(f".{launcher.capitalize()}Launcher")
+    assert config.hydra.launcher.timeout_min == 1440
 
 
 def test_the_recipe_for_photos_is_the_one_that_was_measured():

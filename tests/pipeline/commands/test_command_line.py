@@ -1,5 +1,7 @@
 """No word is taken for something else: names that do not exist are answered by those that do."""
 
+from importlib import metadata
+
 import pytest
 
 from pipeline.base.errors import ConfigError
@@ -173,3 +175,18 @@ def test_code_that_the_command_itself_names_is_trusted(tmp_path):
     words = understand([f"run_dir={tmp_path}", "stage=report", line]).arguments
 
     assert "++segmenter.loss._target_=torch.nn.CrossEntropyLoss" in words
+
+
+def test_a_launcher_without_a_sweep_is_refused():
+    with pytest.raises(ConfigError, match="only the jobs of a sweep are queued"):
+        understand(["launcher=local"])
+
+
+def test_a_launcher_without_its_extra_names_it(monkeypatch):
+    def gone(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", gone)
+
+    with pytest.raises(ConfigError, match=r"tsgb\[slurm\]"):
+        understand(["-m", "launcher=slurm", "random_seed=0,1"])

@@ -37,7 +37,7 @@ def epochs(items, workers, count=2):
     loader = data.train_dataloader()
     batches = []
     for epoch in range(count):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.sampler.set_epoch(epoch)
         batches.append(torch.cat([images for images, _ in loader]))
     return batches
 
@@ -75,7 +75,7 @@ def order(items, random_seed, epoch):
     """The keys in the order of an epoch."""
     transform = classifier_transform(32, (0.5, 1.0), 0.2, 10, vertical_flip=True)
     data = EpochData(LabelledImages(items, transform, random_seed, classes=2), 3, 0)
-    sampler = data.train_dataloader().sampler
+    sampler = data.train_dataloader().batch_sampler.sampler
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -172,7 +172,8 @@ def test_what_a_crop_adds_outside_the_image_is_void(items):
 def test_an_image_that_cannot_be_read_comes_without_pixels(items):
     items[2].image.write_bytes(b"no image")
 
-    image, targets = TargetedImages(items)[2]
+    image, targets, name = TargetedImages(items)[2]
 
     assert image.shape == (3, 0, 0)
     assert targets.tolist() == [0]
+    assert name == items[2].id

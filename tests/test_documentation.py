@@ -18,6 +18,7 @@ from torch import nn
 
 import tsgb
 from pipeline.base.errors import PipelineError
+from pipeline.command import main
 from pipeline.commands import export, masks, predict, review, score
 from pipeline.commands.command_line import existing
 from pipeline.commands.words import read_word
@@ -221,6 +222,16 @@ SETTINGS = sorted(
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_settings_in_the_text_exist(setting):
     check_setting(setting)
+
+
+def test_the_table_of_commands_names_every_command(capsys):
+    page = (ROOT / "docs" / "command_line.md").read_text()
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(re.findall(r"^\| `tsgb (\w+)` \|", page, re.MULTILINE)) == sorted(commands)
 
 
 def test_the_table_of_the_command_names_every_option():

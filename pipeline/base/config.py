@@ -136,6 +136,7 @@ class ClassifierConfig:
     rotation: float = 0.0  # largest random rotation, degrees
     vertical_flip: bool = False  # for images without a natural orientation
     epochs: int = 8
+    min_steps: int = 0  # with few images, as many epochs more as it takes to get to these steps
     batch_size: int = 16
     optimizer: Optimizer = Optimizer.sgd
     learning_rate: float = 0.002  # of the backbone; decays to zero as (1 - t)^0.9
@@ -203,6 +204,7 @@ class SegmenterConfig:
     scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop
     colour_jitter: float = 0.2
     epochs: int = 10
+    min_steps: int = 0  # as for the classifier
     batch_size: int = 8
     optimizer: Optimizer = Optimizer.sgd
     learning_rate: float = 0.005  # of the encoder; decays to zero as (1 - t)^0.9

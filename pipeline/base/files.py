@@ -19,21 +19,18 @@ from pipeline.base.errors import StorageError
 DAMAGED = ".damaged"  # ends the name of a file that was put aside
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")  # short, so that a name may have 255 bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_ELSEWHERE = "choose another place with run_dir=PATH or --out PATH"
 _WRITING = {
     errno.EFBIG: "a file may not be that large here (ulimit -f, or a limit of the file system). "
-    "Raise the limit, or choose another place with run_dir=PATH",
-    errno.EROFS: "the file system can only be read. Choose another place with run_dir=PATH",
-    errno.EACCES: "permission denied. Change the permissions, or choose another place with "
-    "run_dir=PATH",
-    errno.EPERM: "not permitted. Choose another place with run_dir=PATH",
+    f"Raise the limit, or {_ELSEWHERE}",
+    errno.EROFS: f"the file system can only be read: {_ELSEWHERE}",
+    errno.EACCES: f"permission denied. Change the permissions, or {_ELSEWHERE}",
+    errno.EPERM: f"not permitted: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "the name is too long for the file system. Shorten the names of the "
-    "images (their ids), or the path of the run with run_dir=PATH",
-    errno.ENOTDIR: "a file is where a folder should be. Move it, or choose another place with "
-    "run_dir=PATH",
-    errno.EEXIST: "a file is where a folder should be. Move it, or choose another place with "
-    "run_dir=PATH",
-    errno.EISDIR: "a folder is where a file should be. Move it, or choose another place with "
-    "run_dir=PATH",
+    f"images (their ids), or {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file is where a folder should be. Move it, or {_ELSEWHERE}",
+    errno.EEXIST: f"a file is where a folder should be. Move it, or {_ELSEWHERE}",
+    errno.EISDIR: f"a folder is where a file should be. Move it, or {_ELSEWHERE}",
     errno.ELOOP: "symbolic links go in a circle. Correct them",
     errno.EIO: "the disk reports an error (EIO). Check it; the same command goes on",
 }

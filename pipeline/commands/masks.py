@@ -28,7 +28,7 @@ from pipeline.formats.masks import VOID_NAME, Masks
 from pipeline.formats.photos import Photos
 from pipeline.formats.png import PngWriter, read_png
 from pipeline.formats.reading import read_masks
-from pipeline.formats.writing import FORMATS, Writer, writer
+from pipeline.formats.writing import FORMATS, KEEP_VOID, Writer, writer
 from pipeline.run.data_record import DataRecord
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.manifest import MANIFEST
@@ -159,7 +159,7 @@ def _say(counts: Counts, wanted: argparse.Namespace, terminal: Terminal) -> None
             f"{counts.dropped} objects, {counts.dropped_pixels} pixels, now background",
         )
     if counts.void_pixels:
-        kept = "kept" if wanted.void or wanted.format == "png" else "left out"
+        kept = "kept" if wanted.void or wanted.format in KEEP_VOID else "left out"
         share = 100 * counts.void_pixels / counts.pixels
         terminal.say(f"void, {kept}", f"{counts.void_pixels} pixels, {share:.2f} %")
 

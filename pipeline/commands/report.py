@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.base.arrays import Image
-from pipeline.base.config import Plane, SeedConfig
+from pipeline.base.config import ClassifierConfig, Plane, SeedConfig, SegmenterConfig
 from pipeline.base.files import write_bytes
 from pipeline.commands import predict, review
 from pipeline.commands.run_results import TWIN, RunResults
@@ -340,19 +340,24 @@ def _facts(run: Run) -> dict[str, str]:
     mirror = "with" if config.saliency.flip else "without"
     return {
         "classifier": f"{classes.library}/{classes.backbone}, initial weights {classes.weights}, "
-        f"{classes.epochs} epochs of batches of {classes.batch_size}",
+        f"{_length(classes)}",
         "saliency": f"{_described(config.saliency.method)} at scales {scales}, {mirror} mirror",
         "background": f"{_plane(config.seed)} at {config.seed.threshold:g}, for training masks at "
         f"{config.seed.foreground:g} and {config.seed.background:g} {_of_what(config.seed)}",
         "refinement": _described(config.refine),
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
-        f"{segmenter.weights}, {segmenter.epochs} epochs of batches of {segmenter.batch_size}",
+        f"{segmenter.weights}, {_length(segmenter)}",
         "label new photos": predict.command_of(run),
         "list what to correct first": review.command_of(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",
     }
+
+
+def _length(settings: ClassifierConfig | SegmenterConfig) -> str:
+    least = f", at least {settings.min_steps} steps" if settings.min_steps else ""
+    return f"{settings.epochs} epochs of batches of {settings.batch_size}{least}"
 
 
 def _described(node: dict[str, Any]) -> str:

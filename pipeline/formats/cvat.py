@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import ConfigError, DataError
@@ -25,11 +23,11 @@ from pipeline.formats.masks import (
     Values,
     by_id,
     check_bytes,
-    check_shape,
     explained,
     safe_id,
 )  # fmt: skip
 from pipeline.formats.photos import Photo
+from pipeline.formats.pictures import Colours, decoded, encoded
 
 LABEL_MAP = "labelmap.txt"
 _CLASSES, _OBJECTS = "SegmentationClass", "SegmentationObject"
@@ -70,7 +68,7 @@ class CvatWriter:
             numbers[one.window][one.pixels] = number
         shown = np.where(numbers > 0, labels, 0).astype(np.uint8)
         self._files[f"{_CLASSES}/{photo.id}.png"] = encode_label_image(shown)
-        self._files[f"{_OBJECTS}/{photo.id}.png"] = _png(number_colours(numbers))
+        self._files[f"{_OBJECTS}/{photo.id}.png"] = encoded(number_colours(numbers))
         self._ids.append(photo.id)
 
     def finish(self) -> Path:
@@ -88,13 +86,7 @@ class CvatWriter:
         return self.path
 
 
-def _png(colours: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(colours).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def number_colours(numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def number_colours(numbers: NDArray[np.uint32]) -> Colours:
     """A colour for each number below 2^24, RGB; those below 256 are VOC's.
 
     Example:
@@ -191,9 +183,7 @@ def _readers(
 
 def _read(archive: Archive, name: str, values: Mapping[int, int], most: float) -> LabelImage:
     with explained(archive.path / name, _KIND):
-        with Image.open(io.BytesIO(archive.read(name)), formats=["PNG"]) as image:
-            check_shape(f"{archive.path / name}", (image.height, image.width), most)
-            found = _packed(np.asarray(image.convert("RGB")))
+        found = _packed(decoded(archive.read(name), f"{archive.path / name}", most))
         labels = np.full(found.shape, 0, np.uint8)
         known = np.zeros(found.shape, np.bool_)
         for colour, value in values.items():

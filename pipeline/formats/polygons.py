@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ Ring = NDArray[np.float64]
 
 _Point = tuple[int, int]
 _AT_ONCE = 2**22  # crossings of edges and rows in memory; a file can have any number
+_BLOCK = 1024  # corners that are compared at once
 _FARTHEST = 1e7  # from the image, px
 
 
@@ -103,7 +105,11 @@ def outline(one: Instance) -> Ring:
 def bridged(outlines: Sequence[Ring]) -> Ring:
     """One closed line for an object with holes: each hole is reached by a line there and back.
 
-    The two lines enclose no area. Each joins the nearest corners.
+    The two lines enclose no area. They join the leftmost corner of the hole with the nearest
+    corner to the left of it, so that every chain of holes ends at the outline.
+
+    Args:
+        outlines: The outline first, then its holes.
 
     Example:
         >>> ring = np.ones((3, 3), bool)
@@ -111,14 +117,36 @@ def bridged(outlines: Sequence[Ring]) -> Ring:
         >>> bridged(rings(ring)).astype(int).tolist()
         [[0, 0], [1, 1], [1, 2], [2, 2], [2, 1], [1, 1], [0, 0], [3, 0], [3, 3], [0, 3]]
     """
-    whole = outlines[0]
-    for hole in outlines[1:]:
-        apart = np.abs(whole[:, None] - hole[None]).sum(axis=2)
-        at, to = np.unravel_index(apart.argmin(), apart.shape)
-        turned = np.roll(hole, -int(to), axis=0)
-        parts = (whole[: at + 1], turned, turned[:1], whole[at:])
-        whole = np.concatenate(parts)
-    return whole
+    turned = [np.roll(ring, -int(ring[:, 0].argmin()), axis=0) for ring in outlines]
+    corners = np.concatenate(turned)
+    ends = np.cumsum([len(ring) for ring in turned]).tolist()
+    hanging = defaultdict(list)
+    for first, end, at in zip(ends[:-1], ends[1:], _to_the_left(corners, ends[:-1]), strict=True):
+        hanging[at].append(range(first, end))
+    line, ahead = [], list(reversed(range(ends[0])))
+    while ahead:
+        here = ahead.pop()
+        line.append(here)
+        for hole in hanging.pop(here, ()):
+            ahead += [here, hole[0], *reversed(hole)]
+    return np.asarray(corners[line], np.float64)
+
+
+def _to_the_left(corners: Ring, places: Sequence[int]) -> Iterator[int]:
+    """The place of the corner nearest to each of some corners among those left of it."""
+    order = corners[:, 0].argsort()
+    left = corners[order]
+    for place in places:
+        x, y = corners[place]
+        best, nearest = math.inf, -1
+        end = int(np.searchsorted(left[:, 0], x))
+        while end > 0 and x - left[end - 1, 0] < best:
+            start = max(end - _BLOCK, 0)
+            apart = np.abs(left[start:end] - (x, y)).sum(axis=1)
+            if apart.min() < best:
+                best, nearest = apart.min(), int(order[start + apart.argmin()])
+            end = start
+        yield nearest
 
 
 def checked(numbers: Sequence[float], sides: tuple[float, float] = (1.0, 1.0)) -> Ring:

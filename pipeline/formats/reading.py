@@ -11,6 +11,7 @@ from pipeline.formats.coco import read_coco
 from pipeline.formats.cvat import LABEL_MAP, read_cvat
 from pipeline.formats.labelstudio import read_labelstudio
 from pipeline.formats.masks import Masks, read_json_file
+from pipeline.formats.panoptic import is_panoptic, read_panoptic
 from pipeline.formats.photos import Photos
 from pipeline.formats.png import read_png
 from pipeline.formats.yolo import DESCRIPTION, read_yolo
@@ -31,9 +32,9 @@ def read_masks(
     overlap, the later one counts. Each label image is decoded when it is asked for.
 
     Args:
-        path: COCO instances (``.json``), tasks of Label Studio (``.json``), a segmentation mask
-            1.1 of CVAT (``.zip`` or folder), a YOLO segmentation data set (folder or its
-            ``data.yaml``), or a folder of indexed PNG files.
+        path: COCO instances or panoptic (``.json``), tasks of Label Studio (``.json``), a
+            segmentation mask 1.1 of CVAT (``.zip`` or folder), a YOLO segmentation data set
+            (folder or its ``data.yaml``), or a folder of indexed PNG files.
         classes: Names of the values 1, 2, 3...; None takes the file's own.
         images: Folder of the photos; needed for YOLO without ``images/``.
         max_megapixels: Larger images are refused before anything is decoded.
@@ -82,4 +83,6 @@ def _json(path: Path, classes: Sequence[str] | None, most: float) -> Masks:
     content = read_json_file(path)
     if isinstance(content, list):
         return read_labelstudio(path, content, classes, most)
+    if is_panoptic(content):
+        return read_panoptic(path, content, classes, most)
     return read_coco(path, content, classes, most)

@@ -11,11 +11,13 @@ from pipeline.formats.coco import CocoWriter
 from pipeline.formats.cvat import CvatWriter
 from pipeline.formats.instances import Instance
 from pipeline.formats.labelstudio import LabelStudioWriter
+from pipeline.formats.panoptic import PanopticWriter
 from pipeline.formats.photos import Photo
 from pipeline.formats.png import PngWriter
 from pipeline.formats.yolo import YoloWriter
 
-FORMATS = ("coco", "yolo", "labelstudio", "cvat", "png")
+FORMATS = ("coco", "panoptic", "yolo", "labelstudio", "cvat", "png")
+KEEP_VOID = ("panoptic", "png")  # without a class of that name
 
 
 class Writer(Protocol):
@@ -45,6 +47,7 @@ def writer(
     """
     kinds: dict[str, Callable[[], Writer]] = {
         "coco": lambda: CocoWriter(folder, names, split, polygons=polygons),
+        "panoptic": lambda: PanopticWriter(folder, names, split),
         "yolo": lambda: YoloWriter(folder, names, split),
         "labelstudio": lambda: LabelStudioWriter(folder, names, split),
         "cvat": lambda: CvatWriter(folder, names, split),

@@ -50,7 +50,7 @@ _BELOW_1, _INSIDE, _ABOVE_0 = Range(0, 1, ")"), Range(0, 1, "()"), Range(0, 1, "
 RANGES = {
     "random_seed": Range(0, 2**32 - 1),
     **dict.fromkeys(("epochs", "batch_size", "images", "steps", "devices"), Range(1)),
-    **dict.fromkeys(("workers", "pictures", "faithfulness_images"), _NOT_NEGATIVE),
+    **dict.fromkeys(("workers", "pictures", "faithfulness_images", "min_steps"), _NOT_NEGATIVE),
     "size": Range(16),  # px; no network that ends in a map takes less
     **dict.fromkeys(("scale", "scales", "power", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "head_learning_rate"), _POSITIVE),

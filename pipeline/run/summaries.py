@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -78,19 +77,18 @@ def known(stage: str, done: Outcome) -> Lines:
     Too short a training; how far predictions show what the labels name; what is never predicted.
     """
     if stage == "classifier":
-        yield from _few_steps(done, "classifier", done.settings.classifier.epochs)
+        yield from _few_steps(done, "classifier")
     elif stage == "segmentation":
-        yield from _few_steps(done, "segmenter", done.settings.segmenter.epochs)
+        yield from _few_steps(done, "segmenter")
     elif stage == "evaluate" and "agreement" in done.summary:
         yield from _agreement(done.summary["agreement"], _learned(done))
 
 
-def _few_steps(done: Outcome, network: str, epochs: int) -> Lines:
+def _few_steps(done: Outcome, network: str) -> Lines:
     """A line if the training was too short to learn anything."""
     steps = done.summary["steps"]
     if steps < _FEW_STEPS:
-        enough = math.ceil(_FEW_STEPS * epochs / max(steps, 1))
-        remedy = f"Set {network}.epochs={enough} or more, or a smaller {network}.batch_size"
+        remedy = f"Set {network}.min_steps={_FEW_STEPS} or more"
         value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
         yield f"{network}: too short a training", value
 
@@ -104,7 +102,7 @@ def _agreement(found: Agreement, learned: str) -> Lines:
     yield f"names, {learned}: named where predicted", f"{total['both']} of {total['predicted']}"
     never = [name for name, n in found.items() if n["named"] and not n["predicted"]]
     if never:
-        remedy = "Look at the training masks, and train longer (segmenter.epochs)"
+        remedy = "Look at the training masks, and train longer (segmenter.min_steps)"
         value = f"{', '.join(never)}, although labels name them. {remedy}"
         yield f"predicted in no image, {learned}", value
 

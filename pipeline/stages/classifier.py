@@ -15,7 +15,7 @@ from pipeline.data.datasets import (
 )
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.trainer import make_trainer
-from pipeline.stages.training import fit, seed_everything
+from pipeline.stages.training import enough_epochs, fit, seed_everything
 from pipeline.tasks.classifier import ClassifierTask
 
 
@@ -32,9 +32,9 @@ def work(job: Job) -> Summary:
     images = LabelledImages(data.train.items, transform, seed, classes)
     trainer = fit(
         job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
-        max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
+        max_epochs=enough_epochs(config, len(images)), gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
-    return {**_validate(job, task), "steps": trainer.global_step}
+    return {**_validate(job, task), "steps": trainer.global_step, "epochs": trainer.max_epochs}
 
 
 def _validate(job: Job, task: ClassifierTask) -> Summary:

@@ -17,7 +17,7 @@ from pipeline.networks.colours import with_colours
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.trained import load_classifier
-from pipeline.stages.training import fit, seed_everything
+from pipeline.stages.training import enough_epochs, fit, seed_everything
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
 _IMAGES = {Void.ignored: MaskedImages, Void.background: VoidIsBackground}
@@ -40,11 +40,12 @@ def work(job: Job) -> Summary:
     images = _IMAGES[void](items, transform, job.settings.random_seed, read_labels)
     trainer = fit(
         job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
-        max_epochs=config.epochs, gradient_clip_val=config.gradient_clip,
+        max_epochs=enough_epochs(config, len(items)), gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
     loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already
     last = None if loss is None else float(loss)
-    facts = {"images": len(items), "steps": trainer.global_step, "last_loss": last}
+    length = {"steps": trainer.global_step, "epochs": trainer.max_epochs}
+    facts = {"images": len(items), **length, "last_loss": last}
     return {"labels": config.labels, **facts}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,6 +23,29 @@ from pipeline.tasks.checkpoints import check_whole, previous
 def seed_everything(job: Job) -> None:
     """Seed Python, numpy and torch, so that a network begins with the same weights."""
     pl.seed_everything(job.settings.random_seed, workers=True, verbose=False)
+
+
+class LengthSettings(Protocol):
+    """The settings that the length of a training depends on."""
+
+    epochs: int
+    min_steps: int
+    batch_size: int
+
+
+def enough_epochs(settings: LengthSettings, images: int) -> int:
+    """``epochs``, or more where ``images`` are so few that they give fewer than ``min_steps``.
+
+    An epoch has only whole batches, but at least one.
+
+    Example:
+        >>> from pipeline.base.config import SegmenterConfig
+        >>> few = SegmenterConfig(epochs=9, min_steps=400, batch_size=8)
+        >>> [enough_epochs(few, images) for images in (5, 48, 1000)]
+        [400, 67, 9]
+    """
+    steps = max(images // settings.batch_size, 1)
+    return max(settings.epochs, math.ceil(settings.min_steps / steps))
 
 
 class _SeedEveryStep(Callback):

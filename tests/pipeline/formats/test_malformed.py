@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.formats.reading import read_masks
+from pipeline.formats.writing import FORMATS
 from tests.pipeline.formats.test_round_trip import export
-from tests.pipeline.formats.test_tools import coco, photo_file, polygon, task, written
+from tests.pipeline.formats.test_tools import coco, panoptic, photo_file, polygon, task, written
 
 
 def decode(path, **options):
@@ -48,6 +49,36 @@ BAD_COCO = {
 def test_coco(tmp_path, content):
     with pytest.raises(DataError, match=r"x\.json"):
         decode(written(tmp_path / "x.json", content))
+
+
+@pytest.mark.parametrize(("rows", "segments", "why"), [
+    ([[1, 2]], {1: 10}, "the segment 2, which is not listed"),
+    ([[1, 1]], {1: 30}, "cannot be read"),
+])  # fmt: skip
+def test_panoptic(tmp_path, rows, segments, why):
+    with pytest.raises(DataError, match=why):
+        decode(panoptic(tmp_path, rows, segments))
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"height": 9}, "not .* as listed"), ({"file_name": "../a.jpg"}, "Rename it"),
+    ({"id": 8}, "cannot be read"),
+])  # fmt: skip
+def test_panoptic_images(tmp_path, change, why):
+    path = panoptic(tmp_path, [[1, 1]], {1: 10})
+    content = json.loads(path.read_text())
+    content["images"][0] |= change
+
+    with pytest.raises(DataError, match=why):
+        decode(written(path, content))
+
+
+def test_panoptic_without_its_pictures(tmp_path):
+    path = panoptic(tmp_path, [[1, 1]], {1: 10})
+    (tmp_path / "panoptic_val" / "a.png").write_bytes(b"x")
+
+    with pytest.raises(DataError, match=r"a\.png"):
+        decode(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 10**5, "3", "null", '"x"', "[3]", '[{"data": 4}]'])
@@ -139,7 +170,7 @@ def test_an_archive_that_unfolds_is_refused(tmp_path):
         decode(path)
 
 
-@pytest.mark.parametrize("kind", ["coco", "cvat", "labelstudio", "yolo", "png"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_sizes_are_checked_before_anything_is_decoded(tmp_path, kind):
     path, photos, _ = export(tmp_path, kind, {"a": photo()})
 

@@ -57,6 +57,48 @@ def test_coco_of_other_programs(tmp_path):
     assert found["a"].tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
 
 
+def panoptic(folder, rows, segments, names=("road", "cat")):
+    """A panoptic file of one image; its pixels are numbers of segments."""
+    numbers = np.array(rows, np.uint32)
+    colours = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], axis=-1)
+    picture = folder / "panoptic_val" / "a.png"
+    picture.parent.mkdir(parents=True)
+    Image.fromarray(colours.astype(np.uint8)).save(picture)
+    size = {"height": len(rows), "width": len(rows[0])}
+    infos = [{"id": id_, "category_id": category} for id_, category in segments.items()]
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg", **size}],
+        "annotations": [{"image_id": 7, "file_name": "a.png", "segments_info": infos}],
+        "categories": [{"id": 10 * k, "name": name} for k, name in enumerate(names, start=1)],
+    }
+    return written(folder / "panoptic_val.json", content)
+
+
+def test_coco_panoptic_of_other_programs(tmp_path):
+    path = panoptic(tmp_path, [[0, 70_000], [258, 3]], {70_000: 10, 258: 20, 3: 10})
+
+    found = read_masks(path, ["cat", "road"])
+
+    assert found["a"].tolist() == [[0, 2], [1, 2]]
+
+
+def test_pixels_without_a_segment_are_void_where_background_has_segments(tmp_path):
+    names = ("cat", "background")
+    path = panoptic(tmp_path, [[0, 1, 2]], {1: 10, 2: 20}, names)
+
+    assert read_masks(path)["a"].tolist() == [[255, 1, 0]]
+
+
+def test_coco_panoptic_lists_areas_and_boxes(tmp_path):
+    path, _, _ = export(tmp_path, "panoptic", {"a": RING})
+
+    content = json.loads(path.read_text())
+    found = {s["area"]: s["bbox"] for s in content["annotations"][0]["segments_info"]}
+    assert found == {8: [2, 2, 3, 3], 40: [0, 0, 7, 7], 1: [3, 3, 1, 1]}
+    things = {category["name"]: category["isthing"] for category in content["categories"]}
+    assert things == dict.fromkeys(NAMES, 1) | {"background": 0}
+
+
 def test_a_folder_as_cvat_exports_coco(tmp_path):
     written(tmp_path / "annotations" / "instances_default.json", coco([[0, 0, 4, 0, 4, 3, 0, 3]]))
 

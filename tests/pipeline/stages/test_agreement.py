@@ -79,4 +79,10 @@ def test_a_training_of_few_steps_says_how_many_there_were(copied):
     said = dict(copied.terminal.lines)
     # ten images are two whole batches of four
     assert said["classifier: too short a training"].startswith("2 steps; with fewer than 100")
-    assert "segmenter.epochs=50 or more" in said["segmenter: too short a training"]
+    assert "segmenter.min_steps=100 or more" in said["segmenter: too short a training"]
+
+
+def test_few_images_are_seen_as_often_as_it_takes(copied):
+    stage = do(with_settings(copied, classifier={"min_steps": 5}), "classifier")
+
+    assert (stage.summary["epochs"], stage.summary["steps"]) == (3, 6)

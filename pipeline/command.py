@@ -7,9 +7,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.base.terminal import Terminal
     from tsgb.explain.classifier import Classifier
 
 _COMMANDS = {
@@ -90,17 +92,29 @@ def _run(words: Sequence[str]) -> int:
 def _own(name: str, words: Sequence[str]) -> int:
     """Run a command of ``pipeline.commands``; only a part of the extra is imported."""
     try:
-        own = _main_of(name)
+        from pipeline.base.errors import PipelineError
+        from pipeline.base.files import storage_explained
+        from pipeline.base.terminal import Terminal, print_error
+        from pipeline.commands.parsers import PARSERS
+
+        wanted = PARSERS[name]().parse_args(words)
+        work = _work_of(name)
     except ModuleNotFoundError as error:
         sys.stderr.write(
             f"tsgb {name}: not installed: {error.name}. It needs the extra {_EXTRA!r}: "
             f"pip install 'tsgb[{_EXTRA}]'\n"
         )
         return 1
-    return own(words)
+    try:
+        with storage_explained(Path.cwd()):
+            work(wanted, Terminal())
+    except PipelineError as error:
+        print_error(error)
+        return 1
+    return 0
 
 
-def _main_of(name: str) -> Callable[[Sequence[str]], int]:
+def _work_of(name: str) -> Callable[[argparse.Namespace, Terminal], None]:
     """The function of a command; imports are statements, which fingerprints follow."""
     if name == "export":
         from pipeline.commands.export import main as export

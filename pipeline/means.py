@@ -7,6 +7,12 @@ from typing import Any
 
 _NAMED = 10  # classes left out of a mean that are named in a sentence
 
+RULE = (
+    "One confusion matrix over all images. Pixels whose ground truth is void (255) do not count; "
+    "predicted void counts as background. A class that is predicted but absent from the ground "
+    "truth counts as 0 in the mean; a class in neither is left out."
+)
+
 
 def miou(scores: Mapping[str, Any], chosen: Sequence[str]) -> float | None:
     """Mean IoU over the background and the chosen classes, or over all classes if none is chosen.

@@ -19,8 +19,8 @@ from torch import nn
 import tsgb
 from pipeline.base.errors import PipelineError
 from pipeline.command import main
-from pipeline.commands import export, masks, predict, review, score
 from pipeline.commands.command_line import existing
+from pipeline.commands.parsers import PARSERS
 from pipeline.commands.words import read_word
 from pipeline.data.voc import load_voc
 from pipeline.networks.backbones import build_classifier
@@ -153,11 +153,8 @@ def check_tsgb(words):
     if words[0] == "run":
         check_run(words[1:])
         return
-    own = {
-        "score": score, "predict": predict, "export": export, "masks": masks, "review": review,
-    }  # fmt: skip
-    if words[0] in own:
-        own[words[0]].parser().parse_args(words[1:])
+    if words[0] in PARSERS:
+        PARSERS[words[0]]().parse_args(words[1:])
         return
     wanted = parsed(words)
     if words[0] == "explain":
@@ -237,8 +234,8 @@ def test_the_table_of_commands_names_every_command(capsys):
 def test_the_table_of_the_command_names_every_option():
     page = (ROOT / "docs" / "command_line.md").read_text()
     explain = vars(parsed(["explain", "x", "--model", "y"])).keys() - {"answer", "image"}
-    scored = vars(score.parser().parse_args(["x", "y"])).keys() - {"predictions", "truth"}
-    predicted = vars(predict.parser().parse_args(["x", "y", "--out", "z"])).keys()
+    scored = vars(PARSERS["score"]().parse_args(["x", "y"])).keys() - {"predictions", "truth"}
+    predicted = vars(PARSERS["predict"]().parse_args(["x", "y", "--out", "z"])).keys()
     own_page = (ROOT / "docs" / "predict.md").read_text()
 
     named = re.findall(r"^\| `--([a-z]+)", page, re.MULTILINE)

@@ -68,6 +68,30 @@ def test_the_wheel_runs_a_chain_from_any_folder(whole, tmp_path, shapes_root):
     assert "not a git checkout" in (tmp_path / "runs/shapes/provenance.json").read_text()
 
 
+@pytest.mark.parametrize(("words", "remedy"), [
+    (["predict", "runs/x", "."], "Give image files"),
+    (["export", "runs/x"], "Name the folder of a run"),
+    (["score", "masks", "truth"], "Give the folder of the label images"),
+], ids=lambda value: value[0] if isinstance(value, list) else "")  # fmt: skip
+def test_a_mistake_outside_of_a_checkout_is_one_message(whole, tmp_path, words, remedy):
+    out = ["--out", "out"] if words[0] == "predict" else []
+
+    refused = run(whole / "tsgb", *words, *out, cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert remedy in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["masks export", "predict", "review"])
+def test_help_is_there_without_the_libraries_of_a_network(library_only, tmp_path, name):
+    told = run(library_only / "tsgb", *name.split(), "--help", cwd=tmp_path)
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f"usage: tsgb {name} ")
+
+
 def test_the_command_without_the_packages_of_the_pipeline_names_the_extra(library_only, tmp_path):
     methods = run(library_only / "tsgb", "methods", cwd=tmp_path)
     refused = run(library_only / "tsgb", "run", "stage=masks", cwd=tmp_path)

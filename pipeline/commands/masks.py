@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.config import GROUND_TRUTH, ScoredSplit
@@ -12,49 +12,43 @@ from pipeline.base.errors import (
     ConfigError,
     DataError,
     MissingArtifactError,
-    PipelineError,
     at_most,
     failure_of_image,
 )  # fmt: skip
-from pipeline.base.files import atomic_path, storage_explained
-from pipeline.base.terminal import Terminal, print_error
+from pipeline.base.files import atomic_path
+from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import VOID
 from pipeline.data.class_names import read_classes
 from pipeline.data.found_files import files_by_id
-from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.data.ids import read_ids
 from pipeline.formats.instances import Counts, Splitter
 from pipeline.formats.masks import VOID_NAME, Masks
 from pipeline.formats.photos import Photos
 from pipeline.formats.png import PngWriter, read_png
 from pipeline.formats.reading import read_masks
-from pipeline.formats.writing import FORMATS, KEEP_VOID, Writer, writer
+from pipeline.formats.writing import KEEP_VOID, Writer, writer
 from pipeline.run.data_record import DataRecord
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.manifest import MANIFEST
 from pipeline.stages.prediction import Failures, raise_if_any
 
-SPLITS = ("train", "val")
 _FOLDERS = {"pseudo_labels": "masks", "relabel": "masks", "evaluate": "predictions"}
 """Where a stage keeps its label images."""
 
 
-def main(words: Sequence[str]) -> int:
-    """Exit code of the command: 0, or 1 after a message on standard error.
+def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
+    """Export or import.
 
     Args:
-        words: What follows ``tsgb masks``.
+        wanted: The words of the command.
+        terminal: Where progress and summary are shown.
+
+    Raises:
+        PipelineError: Some could not be written; the message says why.
     """
-    wanted, terminal = parser().parse_args(words), Terminal()
-    work: Callable[[argparse.Namespace, Terminal], None] = wanted.work
-    try:
-        with storage_explained(wanted.out):
-            work(wanted, terminal)
-    except PipelineError as error:
-        print_error(error)
-        return 1
+    work = {"export": export, "import": import_}[wanted.action]
+    work(wanted, terminal)
     terminal.summarise(str(wanted.out))
-    return 0
 
 
 def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
@@ -235,49 +229,3 @@ def _classes(wanted: argparse.Namespace) -> Sequence[str] | None:
     if wanted.names is not None:
         return read_classes(wanted.names)
     return None if wanted.classes is None else read_classes(wanted.classes.split(","))
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of the words of the command."""
-    words = argparse.ArgumentParser(
-        prog="tsgb masks", description="Label images out to labelling tools, and back."
-    )
-    commands = words.add_subparsers(required=True, metavar="COMMAND")
-    _export_words(commands.add_parser("export", help="the masks of a run, for a labelling tool"))
-    _import_words(commands.add_parser("import", help="what a tool exported, as indexed PNG"))
-    return words
-
-
-def _export_words(words: argparse.ArgumentParser) -> None:
-    add = words.add_argument
-    words.set_defaults(work=export)
-    add("run", metavar="RUN", type=Path, help="folder of a run, or of one of its stages")
-    add("--format", choices=FORMATS, required=True, help="what the tool reads")
-    add("--split", choices=SPLITS, default="train", help="which images; default: train")
-    add("--out", metavar="DIR", type=Path, required=True, help="where the files go")
-    add("--only", metavar="FILE", type=Path,
-        help="these images alone: one id per line, as `tsgb review` lists them")  # fmt: skip
-    add("--predictions", action="store_true",
-        help="what the network predicted in the evaluation, in place of pseudo-masks")  # fmt: skip
-    add("--images", metavar="DIR", type=Path,
-        help="the photos: their names are used, and they are copied to DIR/images")  # fmt: skip
-    add("--min-pixels", metavar="N", type=int, default=0,
-        help="drop smaller objects; default: 0, all are kept")  # fmt: skip
-    add("--void", action="store_true", help="also void, as a class of the name void")
-    add("--polygons", action="store_true", help="coco: polygons in place of run lengths")
-    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
-        help=f"refuse larger masks undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
-
-
-def _import_words(words: argparse.ArgumentParser) -> None:
-    add = words.add_argument
-    words.set_defaults(work=import_)
-    add("masks", metavar="FILE", type=Path, help=".json, .zip, data.yaml, or a folder")
-    add("--out", metavar="DIR", type=Path, required=True, help="where the label images go")
-    names = words.add_mutually_exclusive_group()
-    names.add_argument("--run", metavar="RUN", type=Path, help="the classes of this run")
-    names.add_argument("--classes", metavar="A,B,C", help="names of the values 1, 2, 3, ...")
-    names.add_argument("--names", metavar="FILE", type=Path, help="the same, one name per line")
-    add("--images", metavar="DIR", type=Path, help="the photos; YOLO needs their sizes")
-    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
-        help=f"refuse larger images undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip

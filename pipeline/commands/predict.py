@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
-from pipeline.base.files import storage_explained
-from pipeline.base.terminal import Terminal, print_error
-from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.base.errors import ConfigError, failure_of_image
+from pipeline.base.terminal import Terminal
 from pipeline.inference.large import check_large, is_large
 from pipeline.inference.loading import Use, load
 from pipeline.inference.network import Network
@@ -24,24 +21,21 @@ from pipeline.run.table import STAGES
 from pipeline.stages.prediction import Failures, raise_if_any
 
 
-def main(words: Sequence[str]) -> int:
-    """Exit code of the command: 0, or 1 after a message on standard error.
+def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
+    """Label the photos.
 
     Args:
-        words: What follows ``tsgb predict``.
+        wanted: The words of the command.
+        terminal: Where progress and summary are shown.
+
+    Raises:
+        PipelineError: They cannot be labelled; the message says why.
     """
-    wanted, terminal = parser().parse_args(words), Terminal()
-    try:
-        with storage_explained(wanted.out):
-            photos = find_photos(wanted.photos)
-            network = load(wanted.run, _use(wanted), device=wanted.device)
-            kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
-            predict(network, photos, wanted.out, kinds, terminal)
-    except PipelineError as error:
-        print_error(error)
-        return 1
+    photos = find_photos(wanted.photos)
+    network = load(wanted.run, _use(wanted), device=wanted.device)
+    kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
+    predict(network, photos, wanted.out, kinds, terminal)
     terminal.summarise(str(wanted.out))
-    return 0
 
 
 def command_of(run: Run) -> str:
@@ -120,44 +114,3 @@ def _label(network: Network, outputs: Outputs, id_: str, path: Path) -> str | No
 def _use(wanted: argparse.Namespace) -> Use:
     tiling = None if wanted.tile is None else Tiling(wanted.tile, wanted.overlap)
     return Use(wanted.scales, wanted.flip, wanted.refine, wanted.prior, tiling, wanted.megapixels)
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        scales = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers with commas, as in 0.5,1") from error
-    if not all(0 < scale < 100 for scale in scales):
-        raise argparse.ArgumentTypeError(f"{text!r}: scales are above 0")
-    return scales
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of the words of the command."""
-    words = argparse.ArgumentParser(
-        prog="tsgb predict",
-        description="Label images of new photos, by the network of a run. The same command goes "
-        "on where it was stopped.",
-        epilog="Options that are not given are those that the run was evaluated with.",
-    )
-    add, choice = words.add_argument, argparse.BooleanOptionalAction
-    add(
-        "run",
-        metavar="RUN",
-        help="folder of a run or of its network, a checkpoint, or an exported .safetensors",
-    )
-    add("photos", metavar="PHOTO", nargs="+", help="image files, folders, or .txt lists of paths")
-    add("--out", metavar="DIR", type=Path, required=True, help="where the results go")
-    add("--overlay", action="store_true", help="also pictures of the labels over the photo")
-    add("--probabilities", action="store_true", help="also 16-bit images of each class")
-    add("--confidence", action="store_true", help="also 16-bit images of the chosen label's")
-    add("--scales", metavar="A,B", type=_scales, help="average over these scales of the photo")
-    add("--flip", action=choice, help="average over the mirrored photo too")
-    add("--refine", action=choice, help="align with edges, by the run's refinement")
-    add("--prior", action=choice, help="multiply by the odds of the run's classifier")
-    add("--tile", metavar="N", type=int, help="predict in tiles of N px, for large photos")
-    add("--overlap", metavar="SHARE", type=float, default=0.25, help="of tiles; default: 0.25")
-    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
-        help=f"refuse larger files undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
-    add("--device", default="auto", help="auto (default), cpu or cuda")
-    return words

@@ -13,13 +13,12 @@ from typing import Any
 from pipeline.base.errors import (
     ConfigError,
     MissingArtifactError,
-    PipelineError,
     failure_of_image,
 )
-from pipeline.base.files import storage_explained, write_bytes
-from pipeline.base.terminal import Terminal, print_error
+from pipeline.base.files import write_bytes
+from pipeline.base.terminal import Terminal
 from pipeline.commands.command_line import settings_at
-from pipeline.commands.masks import SPLITS, source_of
+from pipeline.commands.masks import source_of
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
@@ -37,26 +36,22 @@ from pipeline.stages.trained import load_classifier
 from pipeline.tasks.predictor import ClassifierPrior
 
 TABLE, PAGE, LIST = "review.csv", "index.html", "images.txt"
-_SHOWN = 20
 _MASKS = ("pseudo_labels", "relabel")  # stages whose masks a segmenter learns from
 
 
-def main(words: Sequence[str]) -> int:
-    """Exit code of the command: 0, or 1 after a message on standard error.
+def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
+    """Write the ranked list.
 
     Args:
-        words: What follows ``tsgb review``.
+        wanted: The words of the command.
+        terminal: Where progress and summary are shown.
+
+    Raises:
+        PipelineError: There is nothing to look at, or not everything could be.
     """
-    wanted = parser().parse_args(words)
-    try:
-        with storage_explained(wanted.out or wanted.run):
-            source = find_source(wanted)
-            review(source, wanted.top)
-    except PipelineError as error:
-        print_error(error)
-        return 1
-    source.terminal.summarise(str(source.out))
-    return 0
+    source = find_source(wanted, terminal)
+    review(source, wanted.top)
+    terminal.summarise(str(source.out))
 
 
 def command_of(run: Run) -> str:
@@ -92,7 +87,7 @@ class Source:
         return self.reviewer.folder
 
 
-def find_source(wanted: argparse.Namespace) -> Source:
+def find_source(wanted: argparse.Namespace, terminal: Terminal) -> Source:
     """The images, networks and pseudo-masks that the words of a command are about.
 
     Raises:
@@ -101,7 +96,7 @@ def find_source(wanted: argparse.Namespace) -> Source:
         MissingArtifactError: The run has no finished network, several, or no classifier.
     """
     network = network_record(wanted.run.expanduser())
-    folder, terminal = network.path.parents[1], Terminal()
+    folder = network.path.parents[1]
     data = Run(settings_at(folder), folder).data.without_truth()
     split = data.train if wanted.split == "train" else data.val
     if not split.items:
@@ -286,27 +281,3 @@ def _facts(source: Source) -> dict[str, str]:
         "pseudo-masks": masks,
         "ground truth": "not read",
     }
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of the words of the command."""
-    words = argparse.ArgumentParser(
-        prog="tsgb review",
-        description="A ranked list of the images that are most worth a person's minutes, by "
-        "disagreement of network, classifier, pseudo-masks and image labels. No ground truth is "
-        "read. The same command goes on where it was stopped.",
-    )
-    add = words.add_argument
-    add("run", metavar="RUN", type=Path, help="folder of a run, or of one of its networks")
-    add("--split", choices=SPLITS, default="train", help="which images; default: train")
-    add("--top", metavar="N", type=_count, default=_SHOWN,
-        help=f"how many images are listed and shown; default: {_SHOWN}")  # fmt: skip
-    add("--out", metavar="DIR", type=Path, help="where the results go; default: RUN/review/SPLIT")
-    add("--device", default="auto", help="auto (default), cpu or cuda")
-    return words
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1")
-    return int(text)

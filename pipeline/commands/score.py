@@ -9,21 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import DataError, PipelineError, at_most
+from pipeline.base.errors import DataError, at_most
 from pipeline.base.terminal import Terminal, printable
 from pipeline.data.class_names import read_classes
 from pipeline.data.headers import MAX_MEGAPIXELS, check_size
 from pipeline.data.ids import read_ids
 from pipeline.data.palette import read_label_image
-from pipeline.means import scope
+from pipeline.means import RULE, scope
 from pipeline.scoring import ConfusionMatrix
 
 SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")
-RULE = (
-    "One confusion matrix over all images. Pixels whose ground truth is void (255) do not count; "
-    "predicted void counts as background. A class that is predicted but absent from the ground "
-    "truth counts as 0 in the mean; a class in neither is left out."
-)
 _UNNAMED = 255  # classes with background that an 8-bit label image can hold
 _BACKGROUND = "background"
 
@@ -31,46 +26,21 @@ Pairs = Mapping[str, tuple[Path, Path]]  # prediction and ground truth by id
 Scores = dict[str, Any]
 
 
-def main(words: Sequence[str]) -> int:
-    """Exit code of the command: 0, or 1 after a message on standard error.
+def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
+    """Score one folder against the other.
 
     Args:
-        words: What follows ``tsgb score``.
+        wanted: The words of the command.
+        terminal: Where progress and summary are shown.
+
+    Raises:
+        PipelineError: They do not belong together; the message says why.
     """
-    wanted, terminal = parser().parse_args(words), Terminal()
-    try:
-        names = _names(wanted)
-        pairs = matched(wanted.predictions, wanted.truth, wanted.ids)
-        scores = score(pairs, names, terminal, wanted.megapixels)
-    except PipelineError as error:
-        terminal.note(str(error), "tsgb score", "bold red")
-        return 1
+    names = _names(wanted)
+    pairs = matched(wanted.predictions, wanted.truth, wanted.ids)
+    scores = score(pairs, names, terminal, wanted.megapixels)
     text = json.dumps(scores, indent=2) if wanted.json else as_text(scores)
     sys.stdout.write(f"{text}\n")
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of the words of the command."""
-    words = argparse.ArgumentParser(
-        prog="tsgb score",
-        description="IoU of each class, mIoU and pixel accuracy of two folders of label images, "
-        "which are matched by their paths without suffix.",
-        epilog=RULE,
-    )
-    add = words.add_argument
-    add("predictions", metavar="PRED", type=Path,
-        help="folder of label images: indexed or 8-bit grey, 0 background, 255 void")  # fmt: skip
-    add("truth", metavar="TRUTH", type=Path, help="folder of ground truth, of the same sizes")
-    names = words.add_mutually_exclusive_group()
-    names.add_argument("--classes", metavar="A,B,C", help="names of the values 1, 2, 3, ...")
-    names.add_argument("--names", metavar="FILE", type=Path, help="the same, one name per line")
-    add("--ids", metavar="FILE", type=Path,
-        help="score the images of this list only, one id per line")  # fmt: skip
-    add("--megapixels", metavar="N", type=float, default=MAX_MEGAPIXELS,
-        help=f"refuse larger files undecoded; default: {MAX_MEGAPIXELS:g}")  # fmt: skip
-    add("--json", action="store_true", help="print JSON")
-    return words
 
 
 def _names(wanted: argparse.Namespace) -> tuple[str, ...]:

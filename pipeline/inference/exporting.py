@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pipeline.base.config import SegmenterConfig
 from pipeline.base.errors import ConfigError, reason
 from pipeline.base.files import write_bytes
 from pipeline.data.palette import PALETTE
+from pipeline.inference.export_format import Format
 from pipeline.inference.exported import LAYOUT, NETWORK, as_text, digest_of
 from pipeline.inference.loading import evaluated, evaluations, made, network_record
 from pipeline.inference.model_card import CARD, model_card
@@ -40,17 +40,6 @@ CHECKED = ((1, 3, 64, 160), (2, 3, 75, 101), (1, 3, 131, 50))  # sizes of the co
 _OPSET = 18
 
 Answer = Callable[[Tensor], Floats]
-
-
-class Format(StrEnum):
-    """Formats of an exported network."""
-
-    onnx = "onnx"
-    safetensors = "safetensors"
-    torchscript = "torchscript"
-
-
-_SUFFIXES = {Format.onnx: ".onnx", Format.safetensors: ".safetensors", Format.torchscript: ".pt"}
 
 
 @dataclass(frozen=True)
@@ -131,8 +120,8 @@ def export(source: Source, kind: Format, out: Path | None = None) -> list[Path]:
 
 def _target(out: Path, name: str, kind: Format) -> Path:
     """The file that a person names by its folder or by its own name."""
-    suffix = _SUFFIXES[kind]
-    if out.suffix in _SUFFIXES.values() and not out.is_dir():
+    suffix = kind.suffix
+    if out.suffix in {one.suffix for one in Format} and not out.is_dir():
         if out.suffix != suffix:
             raise ConfigError(f"out: {out}, but {kind} files end in {suffix}. Rename it.")
         return out

@@ -43,7 +43,8 @@ def find_photos(places: Sequence[Path | str]) -> Photos:
     if not found:
         raise DataError(
             f"{', '.join(map(str, places))}: no photo "
-            f"({', '.join((*IMAGE_SUFFIXES, *LARGE_SUFFIXES))})."
+            f"({', '.join((*IMAGE_SUFFIXES, *LARGE_SUFFIXES))}). "
+            "Give image files, or folders that have some."
         )
     return found
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline import load
 from pipeline.base import files
-from pipeline.commands.export import main
+from pipeline.command import main
 from pipeline.data.palette import PALETTE, read_label_image
 from tests.conftest import ROOT
 
@@ -31,15 +31,15 @@ def said(capsys):
     ids=str,
 )
 def test_files_are_in_the_run_and_named_at_the_end(copied, capsys, words, names):
-    assert main([str(copied.folder), *words]) == 0
+    assert main(["export", str(copied.folder), *words]) == 0
 
     assert sorted(path.name for path in (copied.folder / "export").iterdir()) == names
     assert names[-1] in said(capsys)
 
 
 def test_a_place_of_ones_own(copied, tmp_path):
-    assert main([str(copied.folder), "--out", str(tmp_path / "deep" / "folder")]) == 0
-    assert main([str(copied.folder), "--out", str(tmp_path / "other" / "own.onnx")]) == 0
+    assert main(["export", str(copied.folder), "--out", str(tmp_path / "deep" / "folder")]) == 0
+    assert main(["export", str(copied.folder), "--out", str(tmp_path / "other" / "own.onnx")]) == 0
 
     assert (tmp_path / "deep" / "folder" / "model.onnx").is_file()
     assert (tmp_path / "other" / "own.onnx").is_file()
@@ -48,7 +48,7 @@ def test_a_place_of_ones_own(copied, tmp_path):
 def test_another_file_is_not_replaced(copied, tmp_path, capsys):
     (tmp_path / "model.onnx").write_text("thesis")
 
-    assert main([str(copied.folder), "--out", str(tmp_path)]) == 1
+    assert main(["export", str(copied.folder), "--out", str(tmp_path)]) == 1
 
     assert "is no export of this network" in said(capsys)
     assert (tmp_path / "model.onnx").read_text() == "thesis"
@@ -56,10 +56,10 @@ def test_another_file_is_not_replaced(copied, tmp_path, capsys):
 
 
 def test_runs_that_cannot_be_exported_are_named(copied, tmp_path, capsys):
-    assert main([str(tmp_path / "typo")]) == 1
+    assert main(["export", str(tmp_path / "typo")]) == 1
     assert "no such file or folder" in said(capsys)
     copied.stage("segmentation").begin()
-    assert main([str(copied.folder)]) == 1
+    assert main(["export", str(copied.folder)]) == 1
     assert "its network is not finished" in said(capsys)
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_explained(copied, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(files, "_flush", full)
 
-    assert main([str(copied.folder), "--out", str(tmp_path / "out")]) == 1
+    assert main(["export", str(copied.folder), "--out", str(tmp_path / "out")]) == 1
 
     assert "the disk is full" in said(capsys)
     assert not list((tmp_path / "out").iterdir())
@@ -80,7 +80,7 @@ def test_the_script_of_the_page_needs_no_torch_and_labels_like_the_run(copied, t
     page = (ROOT / "docs" / "predict.md").read_text().partition("## Take the network away")[2]
     code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    main([str(copied.folder), "--out", str(tmp_path)])
+    main(["export", str(copied.folder), "--out", str(tmp_path)])
     with Image.open(copied.data.val.items[0].image) as image:
         image.resize((75, 50)).save(tmp_path / "photo.png")
     code = code.replace("photo.jpg", "photo.png")
@@ -113,7 +113,7 @@ def test_the_other_code_of_the_page_runs(copied, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "shapes").symlink_to(copied.folder)
     (tmp_path / "photo.jpg").write_bytes(copied.data.val.items[0].image.read_bytes())
-    main([str(copied.folder), "--format", "safetensors"])
+    main(["export", str(copied.folder), "--format", "safetensors"])
     monkeypatch.chdir(tmp_path)
     names = {}
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import load
 from pipeline.base.errors import ConfigError
-from pipeline.commands.predict import main
+from pipeline.command import main
 from pipeline.data.palette import read_label_image
 from pipeline.inference import outputs
 from pipeline.inference.tiles import Tiling
@@ -32,7 +32,10 @@ def photos(copied, tmp_path):
 def command(copied, photos, tmp_path):
     def run(*words, where=photos, code=0):
         assert (
-            main([str(copied.folder), str(where), "--out", str(tmp_path / "out"), *words]) == code
+            main(
+                ["predict", str(copied.folder), str(where), "--out", str(tmp_path / "out"), *words]
+            )
+            == code
         )
         return tmp_path / "out"
 
@@ -209,7 +212,9 @@ def test_a_whole_run_names_the_next_commands(copied):
 
 
 def test_a_run_that_is_none_is_named(photos, tmp_path, capsys):
-    assert main([str(tmp_path / "typo"), str(photos), "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(["predict", str(tmp_path / "typo"), str(photos), "--out", str(tmp_path / "out")]) == 1
+    )
     assert "no such file or folder" in capsys.readouterr().err
 
 
@@ -242,7 +247,15 @@ def test_a_tiff_is_labelled_by_windows(copied, tmp_path, values):
     ):
         file.write(stored[..., :bands].transpose(2, 0, 1))
 
-    words = [str(copied.folder), str(photo), "--out", str(tmp_path / "out"), "--tile", "64"]
+    words = [
+        "predict",
+        str(copied.folder),
+        str(photo),
+        "--out",
+        str(tmp_path / "out"),
+        "--tile",
+        "64",
+    ]
     assert main(words) == 0
 
     network = load(copied.folder)

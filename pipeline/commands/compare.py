@@ -18,8 +18,8 @@ from pipeline.base.terminal import plain
 from pipeline.commands.results import result_of
 from pipeline.data.catalogue import Catalogue, Item, spaced
 from pipeline.data.checks import data_fingerprint
-from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
+from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
 from pipeline.report import compare_page as page
 from pipeline.report import compare_plots, comparison
@@ -236,7 +236,7 @@ def _galleries(
 def _gallery(
     section: page.Section, kind: str, items: Sequence[Item], classes: Sequence[str]
 ) -> list[Pictures]:
-    images = {item.id: thumbnail(read_image(item.image)) for item in items}
+    images = {item.id: thumbnail(picture_of(item)) for item in items}
 
     def column(group: Group) -> tuple[str, ...]:
         folder = Path(group.results[0].folder) / kind

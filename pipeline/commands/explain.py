@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
-from pipeline.commands.explained import library_model, own_model
+from pipeline.commands.explained import about_photos, library_model, own_model
 from pipeline.data.datasets import to_tensor
 from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.networks.explained import ExplainedNetwork, fitted
@@ -30,6 +30,9 @@ from tsgb.explain.names import UnknownClassError
 def run(run: Run) -> None:
     """Write the picture; without ``explain.classes`` that of the three most probable classes."""
     path, output = _image_path(run), _output_path(run)
+    config = run.settings.explain
+    if run.settings.data.get("channels") and not (config.model or config.checkpoint):
+        raise ConfigError(about_photos(f"{run.settings.data['channels']} bands"))
     photo = _photo(run, path)
     network = _network(run)
     method = _method(run, network)

@@ -38,7 +38,13 @@ def own_model(run: Run, checkpoint: str | None, who: str) -> ExplainedNetwork:
 
 
 def classifier_of(task: ClassifierTask) -> Classifier:
-    """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it."""
+    """A trained classifier as ``tsgb explain`` and ``stage=explain`` both ask it.
+
+    Raises:
+        ConfigError: It was trained on bands, which these commands do not read.
+    """
+    if task.bands is not None:
+        raise ConfigError(about_photos(task.bands.words))
     size = task.settings.size
     return Classifier(
         name=task.title,
@@ -48,6 +54,14 @@ def classifier_of(task: ClassifierTask) -> Classifier:
             size, size, task.colours.mean, task.colours.deviation, "bilinear"
         ),
         probabilities=torch.sigmoid,
+    )
+
+
+def about_photos(bands: str) -> str:
+    """Why a classifier of these bands is not explained."""
+    return (
+        f"explain: this classifier sees {bands}, and explanations are made of photos. Its maps are "
+        "in the report of its run: tsgb run run_dir=RUN stage=report."
     )
 
 

@@ -31,8 +31,8 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     Raises:
         PipelineError: They cannot be labelled; the message says why.
     """
-    photos = find_photos(wanted.photos)
     network = load(wanted.run, _use(wanted), device=wanted.device)
+    photos = find_photos(wanted.photos, network.suffixes)
     kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
     predict(network, photos, wanted.out, kinds, terminal)
     terminal.summarise(str(wanted.out))
@@ -54,8 +54,8 @@ def run(run: Run) -> None:
     if not config.images:
         raise ConfigError("predict.images: not given. Add predict.images=FOLDER.")
     places = [config.images] if isinstance(config.images, str) else list(config.images)
-    photos = find_photos(places)
     network = _network_of(run)
+    photos = find_photos(places, network.suffixes)
     name = Path(places[0]).expanduser().absolute().stem
     out = Path(config.out).expanduser() if config.out else run.folder / "predict" / name
     kinds = Kinds(config.overlay, config.probabilities, config.confidence)
@@ -82,7 +82,7 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
         ConfigError: The folder has other predictions.
         StageIncompleteError: Some photos could not be labelled; the others were.
     """
-    for path in filter(is_large, photos.values()):
+    for path in (path for path in photos.values() if is_large(network, path)):
         check_large(network, path, labels_only=kinds == Kinds())
     outputs, failures = Outputs(out, network, kinds), Failures()
     missing = {id_: path for id_, path in photos.items() if not outputs.is_done(id_, path)}

@@ -20,7 +20,7 @@ from pipeline.commands import predict, review
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
-from pipeline.data.images import read_image
+from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
 from pipeline.means import miou, scope
 from pipeline.report import page as report
@@ -290,7 +290,7 @@ def _row(
     maps: Mapping[str, Any],
     label_images: Mapping[str, Path],
 ) -> report.Row:
-    image = thumbnail(read_image(item.image))
+    image = thumbnail(picture_of(item))
     tiles = [_tile("image", image)]
     tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
     tiles += [

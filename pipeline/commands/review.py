@@ -20,8 +20,8 @@ from pipeline.base.terminal import Terminal
 from pipeline.commands.command_line import settings_at
 from pipeline.commands.masks import source_of
 from pipeline.data.catalogue import Catalogue, Item, Split
-from pipeline.data.images import read_image
 from pipeline.data.palette import read_label_image
+from pipeline.data.pixels import picture_of
 from pipeline.inference.loading import load, network_record
 from pipeline.inference.reviewing import Ranked, Reviewer
 from pipeline.inference.signals import SIGNALS
@@ -241,7 +241,7 @@ def _cell(image: Ranked, name: str) -> str | float | None:
 
 def _row(source: Source, image: Ranked) -> report.Row:
     item, reviewer = image.item, source.reviewer
-    picture = thumbnail(read_image(item.image))
+    picture = thumbnail(picture_of(item))
     paths = {"pseudo-mask": reviewer.mask_path(item), "prediction": reviewer.label_path(item)}
     pictures = {"image": picture} | {
         caption: overlay_labels(picture, read_own(path, read_label_image))

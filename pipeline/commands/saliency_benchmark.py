@@ -22,7 +22,7 @@ from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
 from pipeline.base.spelling import named
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
-from pipeline.data.images import read_image
+from pipeline.data.pixels import picture_of
 from pipeline.data.truth import masks_of
 from pipeline.networks.device import check_trainer, device_of
 from pipeline.networks.explained import ExplainedNetwork, fitted
@@ -108,6 +108,11 @@ def check_settings(run: Run) -> dict[str, Settings]:
         ConfigError: A method, a split or a number that does not exist or cannot work.
     """
     config = run.settings.benchmark
+    if run.data.bands is not None:
+        raise ConfigError(
+            f"stage=saliency_benchmark: compares methods on photos, and the data have "
+            f"{run.data.bands.words}. The seed's mIoU of runs with other methods compares them too."
+        )
     if not config.methods:
         raise ConfigError(
             "benchmark.methods: empty. There is nothing to compare. "
@@ -324,7 +329,7 @@ def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictu
     maps = {name: read_maps(stage.path, item) for name, stage in stages.items()}
     labels = sorted({label for found in maps.values() for label in found})
     try:
-        image = thumbnail(read_image(item.image))
+        image = thumbnail(picture_of(item))
         truth = None if item.mask is None else masks_of(item)
     except PipelineError:  # it is among the failures already
         return []

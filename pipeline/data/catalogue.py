@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError
+from pipeline.data.bands import Bands
 from pipeline.data.headers import MAX_MEGAPIXELS
 
 BACKGROUND = 0
@@ -19,7 +20,8 @@ class Item:
 
     ``labels`` are class indices from 0; class ``k`` has the value ``k + 1`` in every label image,
     because 0 is the background. ``mask`` is used by scores and by the fully supervised twin only.
-    In a data set of one class, the file may have another value for it: ``object_value``.
+    In a data set of one class, the file may have another value for it: ``object_value``. ``bands``
+    is None for a photo.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Item:
     labels: tuple[int, ...]
     mask: Path | None = None
     object_value: int = 1
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,20 @@ class Catalogue:
     max_megapixels: float = MAX_MEGAPIXELS
     notes: tuple[str, ...] = ()
 
+    @property
+    def bands(self) -> Bands | None:
+        """The bands of the images; None for photos."""
+        return next((item.bands for item in (*self.train.items, *self.val.items)), None)
+
+    def with_bands(self, bands: Bands | None) -> Catalogue:
+        """The same data with what is known of the bands."""
+        return replace(
+            self,
+            train=_with_bands(self.train, bands),
+            scored=_with_bands(self.scored, bands),
+            val=_with_bands(self.val, bands),
+        )
+
     def without_truth(self) -> Catalogue:
         """The same data without any ground-truth masks."""
         return replace(
@@ -92,6 +109,10 @@ def check_object_value(value: int, classes: Sequence[str]) -> None:
             f"class in its masks, 1 to {VOID}. In masks of several classes, class k of "
             "data.classes has the value k, from 1."
         )
+
+
+def _with_bands(split: Split, bands: Bands | None) -> Split:
+    return Split(split.name, tuple(replace(item, bands=bands) for item in split.items))
 
 
 def _without_masks(split: Split) -> Split:

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError, at_most
+from pipeline.data.band_checks import header_of_bands, known_bands, photo_of_bands
 from pipeline.data.catalogue import VOID, Catalogue, Item, Split
 from pipeline.data.contradictions import contradiction
 from pipeline.data.headers import Header, check_size, read_header
@@ -62,13 +63,14 @@ def check_catalogue(
             values |= found.values
             if progress is not None:
                 progress(done, len(groups))
-    problems = problems or _contradictions(catalogue, values)
+    bands, mixed = known_bands(catalogue, photos)
+    problems = (problems + mixed) or _contradictions(catalogue, values)
     if problems:
         raise DataError(
             f"data set {catalogue.name!r}: {len(problems)} problem(s).\n{at_most(problems)}\n"
             "Correct them and start again."
         )
-    return overview(catalogue, photos, values)
+    return overview(catalogue, photos, values, bands)
 
 
 def require_labels(split: Split, setting: str) -> None:
@@ -113,6 +115,8 @@ def data_fingerprint(catalogue: Catalogue) -> str:
     not change the size of a file is not noticed.
     """
     digest = hashlib.sha256(json.dumps(catalogue.classes).encode())
+    if catalogue.bands is not None:  # what is measured of them follows from the files
+        digest.update(json.dumps([catalogue.bands.channels, catalogue.bands.shown]).encode())
     for role, split in _splits(catalogue):
         digest.update(f"\n{role}".encode())
         for item in split.items:
@@ -210,7 +214,7 @@ def _look(items: Sequence[Item], catalogue: Catalogue) -> _Found:
     first, found = items[0], _Found()
     header = None
     try:
-        found.photos[first.image] = _photo(first.image, catalogue.max_megapixels)
+        found.photos[first.image] = _photo(first, catalogue.max_megapixels)
         header = found.photos[first.image].header
     except DataError as error:
         found.problems.append(str(error))
@@ -228,12 +232,15 @@ def _look(items: Sequence[Item], catalogue: Catalogue) -> _Found:
     return found
 
 
-def _photo(path: Path, max_megapixels: float) -> Photo:
+def _photo(item: Item, max_megapixels: float) -> Photo:
     """Decode a photo after a look at its header.
 
     Raises:
         DataError: It is too large, cannot be read, or is damaged.
     """
+    path = item.image
+    if item.bands is not None:
+        return photo_of_bands(path, item.bands, max_megapixels)
     check_size(path, max_megapixels)
     data = read_bytes(path)
     header, damage = read_header(data), jpeg_damage(data)
@@ -316,7 +323,7 @@ def look_at_label_images(
 
 def _look_at_label_image(item: Item, catalogue: Catalogue) -> _Found:
     try:
-        header = read_header(read_bytes(item.image))
+        header = header_of_bands(item.image) if item.bands else read_header(read_bytes(item.image))
     except DataError:  # which the check of the data set reports
         header = None
     return _look_at_mask(item, catalogue, header)

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from pipeline.base.arrays import LabelImage
+from pipeline.base.arrays import LabelImage, Pixels
 from pipeline.base.errors import DataError
+from pipeline.data.bands import Bands
 from pipeline.data.catalogue import Item
-from pipeline.data.images import read_image
+from pipeline.data.pixels import read_pixels
 
 
-def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """An array [H, W, 3] as a tensor [3, H, W] of the same type."""
+def to_tensor(image: Pixels) -> Tensor:
+    """An array [H, W, C] as a tensor [C, H, W] of the same type."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
@@ -48,7 +49,7 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
 
 
 class LabelledImages(Augmented):
-    """Augmented images with a 0/1 class vector: ``(uint8 [3, H, W], float [classes])``."""
+    """Augmented images with a 0/1 class vector: ``(pixels [C, H, W], float [classes])``."""
 
     def __init__(
         self, items: Sequence[Item], transform: albu.Compose, random_seed: int, classes: int
@@ -58,12 +59,12 @@ class LabelledImages(Augmented):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         item = self.items[key[1]]
-        image = self._augment(key, image=read_image(item.image))["image"]
+        image = self._augment(key, image=read_pixels(item))["image"]
         return to_tensor(image), one_hot(item, self.classes)
 
 
 class MaskedImages(Augmented):
-    """Augmented images with their label images: ``(uint8 [3, H, W], uint8 [H, W])``.
+    """Augmented images with their label images: ``(pixels [C, H, W], uint8 [H, W])``.
 
     Args:
         read_labels: Reads the label image of an image.
@@ -81,12 +82,12 @@ class MaskedImages(Augmented):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         item = self.items[key[1]]
-        arrays = self._augment(key, image=read_image(item.image), mask=self.read_labels(item))
+        arrays = self._augment(key, image=read_pixels(item), mask=self.read_labels(item))
         return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
 
 
 class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images without augmentation, with class indices: ``(uint8 [3, H, W], int64 [K])``.
+    """Images without augmentation, with class indices: ``(pixels [C, H, W], int64 [K])``.
 
     An unreadable image has no pixels, [3, 0, 0], so that a stage can report it and go on.
     """
@@ -101,7 +102,7 @@ class TargetedImages(Dataset[tuple[Tensor, Tensor]]):
         item = self.items[index]
         targets = torch.tensor(item.labels, dtype=torch.int64)
         try:
-            return to_tensor(read_image(item.image)), targets
+            return to_tensor(read_pixels(item)), targets
         except DataError:
             return torch.zeros(3, 0, 0, dtype=torch.uint8), targets
 
@@ -158,8 +159,8 @@ class Squashed(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         item = self.items[index]
-        image = cv2.resize(read_image(item.image), (self.size, self.size))
-        return to_tensor(image), one_hot(item, self.classes)
+        image = cv2.resize(read_pixels(item), (self.size, self.size))
+        return to_tensor(image.reshape(self.size, self.size, -1)), one_hot(item, self.classes)
 
 
 def one_hot(item: Item, classes: int) -> Tensor:
@@ -175,7 +176,13 @@ def single_threaded(_worker: int) -> None:
 
 
 def classifier_transform(
-    size: int, area: tuple[float, float], jitter: float, rotation: float, *, vertical_flip: bool
+    size: int,
+    area: tuple[float, float],
+    jitter: float,
+    rotation: float,
+    *,
+    vertical_flip: bool,
+    bands: Bands | None = None,
 ) -> albu.Compose:
     """Random rotation, crop, flip and colour jitter for the classifier; ``size`` in px."""
     steps: list[Callable[..., Any]] = []
@@ -185,26 +192,80 @@ def classifier_transform(
         albu.RandomResizedCrop(size=(size, size), scale=tuple(area)),
         albu.HorizontalFlip(),
         albu.VerticalFlip(p=0.5 if vertical_flip else 0.0),
-        _colour_jitter(jitter),
+        _jitter(jitter, bands),
     ]
     return albu.Compose(steps)
 
 
 def segmenter_transform(
-    size: int, scale: tuple[float, float], jitter: float, mean: Sequence[float]
+    size: int,
+    scale: tuple[float, float],
+    jitter: float,
+    mean: Sequence[float],
+    bands: Bands | None = None,
 ) -> albu.Compose:
     """Random scale, crop, flip and colour jitter; outside the image is the mean colour, void."""
-    fill = tuple(round(255 * value) for value in mean)
     limits = (scale[0] - 1, scale[1] - 1)  # albumentations adds 1 to the limits
     return albu.Compose(
         [
             albu.RandomScale(scale_limit=limits, p=1.0),
-            albu.PadIfNeeded(size, size, border_mode=0, fill=fill, fill_mask=255),
+            _padding(size, mean, bands),
             albu.RandomCrop(size, size),
             albu.HorizontalFlip(),
-            _colour_jitter(jitter),
+            _jitter(jitter, bands),
         ]
     )
+
+
+def _padding(size: int, mean: Sequence[float], bands: Bands | None) -> albu.PadIfNeeded:
+    if bands is not None:
+        return _BandPadding(size, bands)
+    fill = tuple(round(255 * value) for value in mean)
+    return albu.PadIfNeeded(size, size, border_mode=0, fill=fill, fill_mask=255)
+
+
+class _BandPadding(albu.PadIfNeeded):  # type: ignore[misc]  # albumentations is not typed
+    """Pads with the mean of each band; OpenCV takes a fill of four values at most."""
+
+    def __init__(self, size: int, bands: Bands) -> None:
+        super().__init__(size, size, border_mode=0, fill=0, fill_mask=255)
+        self.mean = np.asarray(bands.mean, np.float32)
+
+    def apply(self, img: Pixels, **params: Any) -> Pixels:
+        padded: Pixels = super().apply(img - self.mean, **params)
+        return padded + self.mean
+
+
+class BandJitter(albu.ImageOnlyTransform):  # type: ignore[misc]  # likewise
+    """Random contrast and brightness of measured bands, which have no hue.
+
+    Contrast changes by up to the share ``strength``, brightness by as many deviations of a band;
+    all bands change together, so that their ratios stay.
+
+    Args:
+        strength: ``colour_jitter`` of the settings.
+        bands: With the statistics of the data.
+    """
+
+    def __init__(self, strength: float, bands: Bands) -> None:
+        super().__init__(p=0.8)
+        self.strength = strength
+        self.mean = np.asarray(bands.mean, np.float32)
+        self.deviation = np.asarray(bands.deviation, np.float32)
+
+    def get_params(self) -> dict[str, float]:
+        """One draw of both."""
+        draw = self.py_random.uniform
+        return {name: draw(-self.strength, self.strength) for name in ("contrast", "brightness")}
+
+    def apply(self, img: Pixels, contrast: float, brightness: float, **_: Any) -> Pixels:
+        """The pixels [H, W, C], changed."""
+        changed = (img - self.mean) * (1 + contrast) + self.mean + brightness * self.deviation
+        return changed.astype(np.float32)
+
+
+def _jitter(jitter: float, bands: Bands | None) -> albu.ImageOnlyTransform:
+    return _colour_jitter(jitter) if bands is None else BandJitter(jitter, bands)
 
 
 def _colour_jitter(jitter: float) -> albu.ColorJitter:

@@ -7,13 +7,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError, DataError, at_most
+from pipeline.data.band_files import described_bands
+from pipeline.data.bands import Bands
 from pipeline.data.catalogue import Catalogue, Item, Split, check_object_value
 from pipeline.data.class_names import read_classes, read_lines, suggestion
 from pipeline.data.coco_labels import read_coco_labels
 from pipeline.data.folder_labels import FOLDERS, read_folder_labels
 from pipeline.data.found_files import MASK_SUFFIXES, files_by_id, folders_beside, other_files
 from pipeline.data.headers import MAX_MEGAPIXELS
-from pipeline.data.ids import IMAGE_SUFFIXES, plain_id
+from pipeline.data.ids import BAND_SUFFIXES, IMAGE_SUFFIXES, plain_id
 from pipeline.data.labels import Labels, read_csv_labels
 from pipeline.data.yolo_labels import read_yolo_labels
 
@@ -28,6 +30,8 @@ def load_folder(
     negative: str | Sequence[str] | None = None,
     object_value: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
+    channels: int | None = None,
+    bands: Sequence[int] | None = None,
     random_seed: int = 0,
     name: str = "folder",
 ) -> Catalogue:
@@ -38,7 +42,8 @@ def load_folder(
     images never moves another one between training and validation.
 
     Args:
-        images: Folder with ``.jpg .jpeg .png .bmp .webp`` files.
+        images: Folder with ``.jpg .jpeg .png .bmp .webp`` files; with ``channels``,
+            ``.tif .tiff .png .npy``.
         labels: CSV file of image labels in either layout of ``read_csv_labels``; the word
             ``folders`` for one folder per class; a COCO file (``.json``); or a folder of YOLO's
             text files. See ``read_folder_labels``, ``read_coco_labels``, ``read_yolo_labels``.
@@ -52,16 +57,21 @@ def load_folder(
             None means good, ok, normal, negative and background.
         object_value: Value of the object in masks of a single class, such as 255.
         max_megapixels: Larger images and masks are refused before they are decoded.
+        channels: Number of bands of every image, which are read in their own values; None reads
+            photos, RGB of 8 bits.
+        bands: With ``channels``, the three bands, from 1, that pictures and the dense CRF see as
+            red, green and blue; None: the first three.
         random_seed: Seed of the random choice of held-out images.
         name: Name of the catalogue.
 
     Raises:
-        ConfigError: ``val`` is a share outside (0, 1), or ``object_value`` or ``negative``
-            cannot be.
+        ConfigError: ``val`` is a share outside (0, 1), or ``object_value``, ``negative``,
+            ``channels`` or ``bands`` cannot be.
         DataError: Images and labels do not match, two files have the same id, or an id of the
             list ``val`` is unknown.
     """
-    files = _find_images(Path(images))
+    read_as = Bands.chosen(channels, bands)
+    files = _find_images(Path(images), read_as)
     known, class_names, found = _read_labels(labels, files, classes, negative)
     _check_matching(Path(images), Path(labels), set(files), set(known))
     held_out = _held_out(list(files), val, random_seed)
@@ -71,7 +81,7 @@ def load_folder(
     kept = [id_ for id_ in files if id_ in held_out]
 
     def split(title: str, ids: Sequence[str]) -> Split:
-        items = (Item(i, files[i], known[i], truth.get(i), object_value) for i in ids)
+        items = (Item(i, files[i], known[i], truth.get(i), object_value, read_as) for i in ids)
         return Split(title, tuple(items))
 
     return Catalogue(
@@ -114,8 +124,9 @@ def _read_labels(
     return *read_csv_labels(path, read_classes(classes)), ()
 
 
-def _find_images(folder: Path) -> dict[str, Path]:
+def _find_images(folder: Path, bands: Bands | None) -> dict[str, Path]:
     """Image files by id, in the order of their ids."""
+    suffixes = IMAGE_SUFFIXES if bands is None else BAND_SUFFIXES
     if not folder.is_dir():
         raise DataError(
             f"{folder}: this folder does not exist. Pass the folder that contains the images. "
@@ -124,7 +135,7 @@ def _find_images(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     problems = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         id_ = path.relative_to(folder).with_suffix("").as_posix()
         if id_ in files:
@@ -137,7 +148,8 @@ def _find_images(folder: Path) -> dict[str, Path]:
         )
     if not files:
         raise DataError(
-            f"{folder}: contains no image ({' '.join(IMAGE_SUFFIXES)}){other_files(folder)}. "
+            f"{folder}: contains no image ({' '.join(suffixes)}){other_files(folder, suffixes)}. "
+            f"{described_bands(folder) if bands is None else ''}"
             "Pass the folder that contains the images."
         )
     return dict(sorted(files.items()))

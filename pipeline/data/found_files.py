@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.base.spelling import nearest
-from pipeline.data.ids import IMAGE_SUFFIXES
+from pipeline.data.ids import BAND_SUFFIXES, IMAGE_SUFFIXES
 
 # Lossless formats first. A mask in another one is found too, so that its reader can say why not.
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".webp")
@@ -32,7 +32,7 @@ def files_by_id(paths: Iterable[Path], folder: Path, suffixes: Sequence[str]) ->
     return found
 
 
-def other_files(folder: Path) -> str:
+def other_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> str:
     """The end of a sentence: how many files of other kinds are there; empty for none.
 
     Example:
@@ -40,16 +40,18 @@ def other_files(folder: Path) -> str:
         >>> with tempfile.TemporaryDirectory() as name:
         ...     _ = Path(name, "scan.TIF").write_bytes(b"")
         ...     other_files(Path(name))
-        ', but 1 .tif. Save them as PNG'
+        ', but 1 .tif. Save them as PNG, or read them as they are with data.channels=N'
     """
     files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
-    for suffix in IMAGE_SUFFIXES:
+    for suffix in suffixes:
         kinds.pop(suffix, None)
     if not kinds:
         return ""
     listed = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(_LISTED))
-    return f", but {listed}. Save them as PNG"
+    if suffixes == IMAGE_SUFFIXES and kinds.keys() & set(BAND_SUFFIXES):
+        return f", but {listed}. Save them as PNG, or read them as they are with data.channels=N"
+    return f", but {listed}. Save them as {'PNG' if suffixes == IMAGE_SUFFIXES else 'TIFF'}"
 
 
 def folders_beside(folder: Path) -> str:

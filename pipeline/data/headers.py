@@ -16,7 +16,7 @@ MAX_MEGAPIXELS = 100.0
 # Pillow's own limit is fixed and knows no file names; `check_size` takes its place.
 Image.MAX_IMAGE_PIXELS = None
 
-_ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION = 0x0112  # EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH_OF_PNG = 24  # place of the byte
 
@@ -87,6 +87,17 @@ def check_size(path: Path, max_megapixels: float, setting: str = "data.max_megap
             width, height = image.size
     except (OSError, SyntaxError, ValueError, struct.error):
         return
+    check_pixels(path, width, height, max_megapixels, setting)
+
+
+def check_pixels(
+    path: Path,
+    width: int,
+    height: int,
+    max_megapixels: float,
+    setting: str = "data.max_megapixels=N",
+) -> None:
+    """Refuse a file by the size that is known of it, see :func:`check_size`."""
     if width * height > max_megapixels * 1e6:
         raise DataError(
             f"{path}: {width} x {height} pixels are {width * height / 1e6:.0f} megapixels, more "
@@ -114,5 +125,5 @@ def chunks_fit(data: bytes) -> bool:
 def _orientation(image: Image.Image, data: bytes) -> int:
     if data.startswith(_PNG) and b"eXIf" not in data:  # Pillow would decode it to be sure
         return 1
-    found = image.getexif().get(_ORIENTATION, 1)
+    found = image.getexif().get(ORIENTATION, 1)
     return found if found in range(1, 9) else 1

@@ -9,6 +9,11 @@ from pipeline.base.errors import DataError
 from pipeline.data.class_names import read_lines
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+LARGE_SUFFIXES = (".tif", ".tiff")
+"""Files that can be read by windows."""
+
+BAND_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+"""Files that may have any number of bands, and more than 8 bits."""
 
 _NAME_BYTES = 255  # the longest name that common file systems can store
 _SUFFIX_BYTES = len(".png")  # the longest that a stage adds
@@ -24,8 +29,9 @@ def plain_id(text: str) -> str:
         >>> plain_id("2007_000032"), plain_id("holiday/cat.1.JPG")
         ('2007_000032', 'holiday/cat.1')
     """
+    known = (*IMAGE_SUFFIXES, *BAND_SUFFIXES)
     path = PurePosixPath(text.strip().replace("\\", "/"))
-    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+    return str(path.with_suffix("") if path.suffix.lower() in known else path)
 
 
 def read_ids(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from pipeline.data.bands import Bands, Moments
 from pipeline.data.catalogue import BACKGROUND, VOID, Catalogue, Item, Split
 from pipeline.data.contradictions import Shown, deviations
 from pipeline.data.headers import Header
@@ -26,23 +27,37 @@ class Overview:
         rows: Cells under ``HEADER``: a row for each class, images without any, and all images.
         facts: Sizes and values of images and masks.
         notes: What may be a mistake, a sentence or two each.
+        bands: The bands of the images, with the statistics of the training images.
     """
 
     rows: list[list[str]] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What was seen of a photo: its header and the largest of its values, 0..255."""
+    """What was seen of a photo.
+
+    Attributes:
+        header: Its size and depth.
+        brightest: The largest of its values, 0..255; None for bands, which use any part of theirs.
+        values: Type of the values of bands.
+        moments: Sums over the pixels of bands.
+    """
 
     header: Header
-    brightest: int
+    brightest: int | None
+    values: str = ""
+    moments: Moments | None = None
 
 
 def overview(
-    catalogue: Catalogue, photos: Mapping[Path, Photo], values: Mapping[Path, tuple[int, ...]]
+    catalogue: Catalogue,
+    photos: Mapping[Path, Photo],
+    values: Mapping[Path, tuple[int, ...]],
+    bands: Bands | None = None,
 ) -> Overview:
     """The overview of a data set without problems.
 
@@ -50,10 +65,11 @@ def overview(
         catalogue: The data set.
         photos: What was seen of each photo.
         values: Values in each mask, with object values already replaced.
+        bands: The bands of the images, measured; None for photos.
     """
     return Overview(
         rows=_rows(catalogue, values),
-        facts=_facts(catalogue, photos, values),
+        facts=[*_facts(catalogue, photos, values), *_of_bands(bands)],
         notes=[
             *catalogue.notes,
             *_unseen_classes(catalogue),
@@ -61,6 +77,7 @@ def overview(
             *_dark(photos),
             *_turned(catalogue, photos),
         ],
+        bands=bands,
     )
 
 
@@ -110,6 +127,15 @@ def _facts(
     return facts
 
 
+def _of_bands(bands: Bands | None) -> list[str]:
+    if bands is None:
+        return []
+    pairs = zip(bands.mean, bands.deviation, strict=True)
+    listed = ", ".join(f"{mean:.4g} +- {deviation:.3g}" for mean, deviation in pairs)
+    shown = ", ".join(str(band + 1) for band in bands.shown)
+    return [f"{bands.words}, mean and deviation: {listed}; pictures show bands {shown}"]
+
+
 def _unseen_classes(catalogue: Catalogue) -> list[str]:
     learnt, tested = _counts(catalogue.train), _counts(catalogue.val)
     names = dict(enumerate(catalogue.classes))
@@ -138,8 +164,9 @@ def _deviating_masks(catalogue: Catalogue, values: Mapping[Path, tuple[int, ...]
 
 def _dark(photos: Mapping[Path, Photo]) -> list[str]:
     notes = []
-    for bits in sorted({photo.header.bits for photo in photos.values()}):
-        brightest = max(p.brightest for p in photos.values() if p.header.bits == bits)
+    seen = [(p.header.bits, p.brightest) for p in photos.values() if p.brightest is not None]
+    for bits in sorted({bits for bits, _ in seen}):
+        brightest = max(value for depth, value in seen if depth == bits)
         if brightest >= _DARK:
             continue
         used = (brightest + 1) * 256 - 1 if bits == 16 else brightest

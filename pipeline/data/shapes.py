@@ -30,6 +30,12 @@ from pipeline.data.voc import load_voc
 _SIZE_MIN = 32
 _JPEG_QUALITY = 95
 
+# Places in the folder of a built-in data set.
+_VOC = Path("VOCdevkit", "VOC2012")
+IMAGES, MASKS = _VOC / "JPEGImages", _VOC / "SegmentationClass"
+LISTS = _VOC / "ImageSets" / "Segmentation"
+LABELS, NAMES = "image_labels.csv", "classes.txt"
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -40,12 +46,14 @@ class Drawing:
         classes: Class names in the order of the mask values.
         draw: Draws one picture of a size in px.
         modules: The drawing code; pictures of another version of it are replaced.
+        channels: Bands of 16 bits of a picture; None: RGB of 8 bits.
     """
 
     name: str
     classes: tuple[str, ...]
     draw: Callable[[np.random.Generator, int], Scene]
     modules: tuple[ModuleType, ...]
+    channels: int | None = None
 
     @property
     def version(self) -> str:
@@ -77,7 +85,8 @@ class _Recipe:
     def facts(self) -> dict[str, object]:
         """Plain values, so that they can be stored."""
         numbers = {name: getattr(self, name) for name in ("random_seed", "train", "val", "size")}
-        return {**numbers, "drawing": self.drawing.version}
+        bands = {} if self.drawing.channels is None else {"channels": self.drawing.channels}
+        return {**numbers, "drawing": self.drawing.version, **bands}
 
 
 def load_shapes(
@@ -114,20 +123,34 @@ def load_shapes(
 def load_drawn(
     drawing: Drawing, root: Path | str, numbers: tuple[int, int, int, int], name: str
 ) -> Catalogue:
-    """Pictures of any kind as a catalogue; see ``load_shapes``.
+    """Photos of any kind as a catalogue; see ``load_shapes`` and ``ensure_drawn``."""
+    ensure_drawn(drawing, Path(root), numbers)
+    return load_voc(
+        root,
+        train="train",
+        scored="train",
+        val="val",
+        labels=Path(root) / LABELS,
+        classes=Path(root) / NAMES,
+        train_masks=MASKS.name,
+        name=name,
+    )
+
+
+def ensure_drawn(drawing: Drawing, root: Path, numbers: tuple[int, int, int, int]) -> None:
+    """Draw pictures of any kind, unless the same are there; see ``load_shapes``.
 
     Args:
         drawing: The kind.
         root: Folder for the data set and nothing else.
         numbers: Random seed, pictures to learn from, held-out pictures, side in px.
-        name: Name of the catalogue.
 
     Raises:
         ConfigError: Numbers of pictures that are not positive, or a size that is too small.
         DataError: ``root`` contains something else.
         StorageError: The pictures cannot be written.
     """
-    root, recipe = Path(root), _Recipe(drawing, *numbers)
+    recipe = _Recipe(drawing, *numbers)
     if recipe.train < 1 or recipe.val < 1 or recipe.size < _SIZE_MIN:
         raise ConfigError(
             f"{drawing.name}: train={recipe.train}, val={recipe.val}, size={recipe.size}. "
@@ -135,16 +158,6 @@ def load_drawn(
         )
     if _facts_in(root / recipe.manifest) != recipe.facts():
         _make(root, recipe)
-    return load_voc(
-        root,
-        train="train",
-        scored="train",
-        val="val",
-        labels=root / "image_labels.csv",
-        classes=root / "classes.txt",
-        train_masks="SegmentationClass",
-        name=name,
-    )
 
 
 def _facts_in(manifest: Path) -> dict[str, object] | None:
@@ -172,7 +185,7 @@ def _make(root: Path, recipe: _Recipe) -> None:
     except OSError as error:
         raise StorageError(
             f"{root}: the built-in pictures cannot be written ({error}). "
-            "Free some space (about 20 MB) or choose another root."
+            "Free some space (20 to 50 MB) or choose another root."
         ) from error
 
 
@@ -191,25 +204,25 @@ def _put_in_place(made: Path, root: Path, aside: Path, manifest: str) -> None:
 
 
 def _write(folder: Path, recipe: _Recipe) -> None:
-    voc, drawing = folder / "VOCdevkit" / "VOC2012", recipe.drawing
-    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (voc / part).mkdir(parents=True)
+    drawing = recipe.drawing
+    for part in (IMAGES, MASKS, LISTS):
+        (folder / part).mkdir(parents=True)
     rows = ["id," + ",".join(drawing.classes)]
-    write = partial(_write_picture, voc, drawing.draw, recipe.size)
+    write = partial(_write_picture, folder, drawing.draw, recipe.size)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for number, (split, count) in enumerate((("train", recipe.train), ("val", recipe.val))):
             ids = [f"{split}_{index:05d}" for index in range(count)]
             keys = [(recipe.random_seed, number, index) for index in range(count)]
             labels = pool.map(write, ids, keys)
             rows += [_row(i, s, drawing.classes) for i, s in zip(ids, labels, strict=True)]
-            _write_lines(voc / "ImageSets" / "Segmentation" / f"{split}.txt", ids)
-    _write_lines(folder / "image_labels.csv", rows)
-    _write_lines(folder / "classes.txt", drawing.classes)
+            _write_lines(folder / LISTS / f"{split}.txt", ids)
+    _write_lines(folder / LABELS, rows)
+    _write_lines(folder / NAMES, drawing.classes)
     _write_lines(folder / recipe.manifest, [json.dumps(recipe.facts(), indent=2)])
 
 
 def _write_picture(
-    voc: Path,
+    folder: Path,
     draw: Callable[[np.random.Generator, int], Scene],
     size: int,
     id_: str,
@@ -217,10 +230,13 @@ def _write_picture(
 ) -> tuple[int, ...]:
     """Draw and write one picture and its mask; ``key`` seeds it, so that the order is free."""
     scene = draw(np.random.default_rng(key), size)
-    bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    (voc / "JPEGImages" / f"{id_}.jpg").write_bytes(jpeg.tobytes())
-    (voc / "SegmentationClass" / f"{id_}.png").write_bytes(encode_label_image(scene.mask))
+    if scene.image.dtype == np.uint8:
+        bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
+        _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        (folder / IMAGES / f"{id_}.jpg").write_bytes(jpeg.tobytes())
+    else:
+        np.save(folder / IMAGES / f"{id_}.npy", scene.image)
+    (folder / MASKS / f"{id_}.png").write_bytes(encode_label_image(scene.mask))
     return scene.labels
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.base.errors import DataError
+from pipeline.data.band_files import read_band_header
 from pipeline.data.found_files import files_by_id
-from pipeline.data.headers import check_size, read_header
-from pipeline.data.ids import IMAGE_SUFFIXES
+from pipeline.data.headers import check_pixels, check_size, read_header
+from pipeline.data.ids import BAND_SUFFIXES, IMAGE_SUFFIXES
 from pipeline.data.images import read_bytes
 
 _SUFFIX = ".jpg"  # of a photo that nobody has shown
+_SUFFIXES = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *BAND_SUFFIXES)))
 
 
 class Photo(NamedTuple):
@@ -48,7 +50,7 @@ class Photos:
             return cls({})
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder. Give the folder of the photos.")
-        return cls(files_by_id(folder.rglob("*"), folder, IMAGE_SUFFIXES))
+        return cls(files_by_id(folder.rglob("*"), folder, _SUFFIXES))
 
     def named(self, id_: str) -> Photo:
         """A photo by its id; its suffix is ``.jpg`` if the file is unknown.
@@ -71,6 +73,10 @@ class Photos:
                 f"{id_}: no photo of this name, and the masks do not have its size. Name the "
                 "folder of the photos with --images DIR."
             )
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            found = read_band_header(path)
+            check_pixels(path, found.width, found.height, max_megapixels, "--megapixels N")
+            return found.height, found.width
         check_size(path, max_megapixels, "--megapixels N")
         header = read_header(read_bytes(path))
         if header is None:

@@ -65,7 +65,7 @@ def read_exported(path: Path) -> tuple[SegmenterTask, dict[str, Any]]:
         raise DataError(f"{path}: damaged (the checksum of its weights is wrong). Export it again.")
     try:
         settings = {name: about["network"][name] for name in NETWORK} | {"weights": "none"}
-        task = SegmenterTask(settings, list(about["labels"][1:]))
+        task = SegmenterTask(settings, list(about["labels"][1:]), about.get("bands"))
         load_strictly(task.network, tensors, str(path))
     except (KeyError, TypeError, WeightsError, PipelineError) as error:
         raise DataError(f"{path}: cannot be used ({error}). Export it again.") from error

@@ -19,6 +19,7 @@ from pipeline.base.arrays import Floats
 from pipeline.base.config import SegmenterConfig
 from pipeline.base.errors import ConfigError, reason
 from pipeline.base.files import write_bytes
+from pipeline.data.bands import Bands
 from pipeline.data.palette import PALETTE
 from pipeline.inference.export_format import Format
 from pipeline.inference.exported import LAYOUT, NETWORK, as_text, digest_of
@@ -35,8 +36,9 @@ from pipeline.tasks.segmenter import SegmenterTask
 # Probabilities of the exported and the trained network may differ by this: the libraries add
 # float32 numbers in another order.
 TOLERANCE = 1e-4
-_TRACED = (2, 3, 96, 128)
-CHECKED = ((1, 3, 64, 160), (2, 3, 75, 101), (1, 3, 131, 50))  # sizes of the comparison
+# Numbers of images, heights and widths.
+_TRACED = (2, 96, 128)
+CHECKED = ((1, 64, 160), (2, 75, 101), (1, 131, 50))  # sizes of the comparison
 _OPSET = 18
 
 Answer = Callable[[Tensor], Floats]
@@ -162,11 +164,17 @@ def _common(source: Source) -> dict[str, Any]:
         "labels": labels,
         "mean": list(task.colours.mean),
         "deviation": list(task.colours.deviation),
-        "input": "RGB, uint8 [batch, 3, height, width]",
+        "input": _input(task.bands),
         "revision": made_by.get("git", "unknown"),
         "made_by": made_by.get("packages", {}),
         "weights": digest_of(task.network.state_dict()),
-    }
+    } | ({"bands": task.bands.plain()} if task.bands else {})
+
+
+def _input(bands: Bands | None) -> str:
+    if bands is None:
+        return "RGB, uint8 [batch, 3, height, width]"
+    return f"{bands.words} in their own values, as float32 [batch, {bands.channels}, height, width]"
 
 
 def _use(source: Source) -> dict[str, Any]:
@@ -193,7 +201,7 @@ def _use(source: Source) -> dict[str, Any]:
 
 
 class _Segmenter(nn.Module):
-    """Images uint8 [B, 3, H, W] to probabilities [B, labels, H, W]; all preprocessing included."""
+    """Images [B, C, H, W] to probabilities [B, labels, H, W]; all preprocessing included."""
 
     def __init__(self, task: SegmenterTask) -> None:
         super().__init__()
@@ -207,7 +215,7 @@ class _Segmenter(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """Images uint8 [B, 3, H, W] to probabilities [B, classes]."""
+    """Images [B, C, H, W] to probabilities [B, classes]."""
 
     def __init__(self, task: ClassifierTask) -> None:
         super().__init__()
@@ -321,16 +329,11 @@ def _traced(task: NetworkTask, trace: Callable[[nn.Module, Tensor], Any]) -> Any
     program = _program(task)
     try:
         with _quiet(), torch.no_grad():
-            return trace(program, _noise(_TRACED))
+            return trace(program, task.colours.noise(*_TRACED))
     except Exception as error:  # torch raises what it likes for a network that it cannot trace
         raise ConfigError(
             f"format: {task.title} cannot be traced: {reason(error)} Export it as safetensors."
         ) from error
-
-
-def _noise(shape: tuple[int, ...]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
 def _compare(task: NetworkTask, answer: Answer, kind: Format) -> None:
@@ -340,12 +343,12 @@ def _compare(task: NetworkTask, answer: Answer, kind: Format) -> None:
         ConfigError: Names the size, and by how much.
     """
     for shape in CHECKED:
-        images = _noise(shape)
+        images = task.colours.noise(*shape)
         difference = _difference(answer, images, expected(task, images))
         if difference:
             raise ConfigError(
                 f"format: {task.title} as {kind} {difference} for {shape[0]} image(s) of "
-                f"{shape[3]} x {shape[2]} px. Nothing was written. Export it as safetensors."
+                f"{shape[2]} x {shape[1]} px. Nothing was written. Export it as safetensors."
             )
 
 

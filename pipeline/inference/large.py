@@ -12,23 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Pixels
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.base.files import atomic_path
+from pipeline.data.band_files import (
+    BandHeader,
+    check_bands,
+    open_raster,
+    rasterio,
+    read_window,
+)
+from pipeline.data.bands import Bands
+from pipeline.data.ids import LARGE_SUFFIXES
 from pipeline.data.palette import PALETTE
 from pipeline.inference.network import Network
 from pipeline.inference.tiles import Tiling, bands
 from pipeline.masks.seed import label_image
 
-SUFFIXES = (".tif", ".tiff")
-_UPRIGHT = "1"
 _CACHE = 256  # MiB of decoded blocks that GDAL keeps; by default 5 % of the memory
 _BLOCK = 256  # side of the blocks of the file that is written, px
 
 
-def is_large(photo: Path) -> bool:
-    """Whether a photo is read by windows."""
-    return photo.suffix.lower() in SUFFIXES
+def is_large(network: Network, photo: Path) -> bool:
+    """Whether a photo is read by windows: a TIFF file, for a network of bands if it uses tiles."""
+    whole = network.bands is not None and network.passes.tiling is None
+    return photo.suffix.lower() in LARGE_SUFFIXES and not whole
 
 
 @dataclass
@@ -70,16 +78,16 @@ def check_large(network: Network, photo: Path, *, labels_only: bool) -> None:
     Raises:
         ConfigError: The network refines, other files are wanted, or rasterio is not installed.
     """
-    _rasterio()
+    rasterio()
     if network.refine is not None:
         raise ConfigError(
             f"{photo}: refinement needs the whole photo, and TIFF files are read by windows. Give "
-            "--no-refine, or a PNG or JPEG file."
+            f"--no-refine, or {'leave out --tile' if network.bands else 'a PNG or JPEG file'}."
         )
     if not labels_only:
         raise ConfigError(
             f"{photo}: TIFF files get label images alone, no overlay, probabilities or "
-            "confidence. Leave these options out for them."
+            f"confidence. Leave these options out for them{', or --tile' if network.bands else ''}."
         )
 
 
@@ -88,7 +96,8 @@ def label_large(network: Network, photo: Path, target: Path) -> Totals:
 
     Args:
         network: With tiles; 512 px and a quarter of overlap if it has none.
-        photo: Grey or RGB with 8 or 16 bits; of more bands the first three are read.
+        photo: Grey or RGB with 8 or 16 bits; of more bands the first three are read. For a network
+            of bands, a file of these; where it has no value, the mean of the band is read.
         target: The label image: tiled, compressed, with the palette of VOC.
 
     Raises:
@@ -97,10 +106,11 @@ def label_large(network: Network, photo: Path, target: Path) -> Totals:
     """
     totals = Totals(len(network.classes) + 1)
     tiling = network.passes.tiling or Tiling()
-    limited = _rasterio().Env(GDAL_CACHEMAX=_CACHE)
-    with limited, _opened(photo) as source, atomic_path(target) as temporary:
+    limited = rasterio().Env(GDAL_CACHEMAX=_CACHE)
+    with limited, _opened(photo, network.bands) as source, atomic_path(target) as temporary:
         size = (source.height, source.width)
-        planes = bands(*size, tiling, _Reader(source).read, network.whole, totals.labels)
+        reader = _Reader(source, network.bands)
+        planes = bands(*size, tiling, reader.read, network.whole, totals.labels)
         with _created(temporary, size) as written:
             for rows, probabilities in planes:
                 labels = label_image(probabilities, range(len(network.classes)))
@@ -110,30 +120,24 @@ def label_large(network: Network, photo: Path, target: Path) -> Totals:
 
 
 @contextmanager
-def _opened(photo: Path) -> Iterator[Any]:
-    rasterio = _rasterio()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = rasterio.open(photo)
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f"{photo}: cannot be read ({error}). Save it again as TIFF.") from error
-    with source:
-        if source.dtypes[0] not in ("uint8", "uint16"):
+def _opened(photo: Path, wanted: Bands | None) -> Iterator[Any]:
+    with open_raster(photo) as source:
+        if wanted is not None:
+            found = BandHeader(source.height, source.width, source.count, source.dtypes[0])
+            check_bands(photo, found, wanted)
+        elif source.dtypes[0] not in ("uint8", "uint16"):
             raise DataError(f"{photo}: holds {source.dtypes[0]}. Convert it to 8 or 16 bits.")
-        if source.tags().get("TIFFTAG_ORIENTATION", _UPRIGHT) != _UPRIGHT:
-            raise DataError(f"{photo}: is turned by its orientation tag. Save it upright.")
         yield source
 
 
 @contextmanager
 def _created(path: Path, size: tuple[int, int]) -> Iterator[Any]:
-    rasterio = _rasterio()
+    library = rasterio()
     shape = {"height": size[0], "width": size[1], "count": 1, "dtype": "uint8"}
     layout = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        written = rasterio.open(
+        warnings.simplefilter("ignore", library.errors.NotGeoreferencedWarning)
+        written = library.open(
             path, "w", driver="GTiff", photometric="palette", bigtiff="if_safer", **shape, **layout
         )
     with written:
@@ -142,14 +146,18 @@ def _created(path: Path, size: tuple[int, int]) -> Iterator[Any]:
 
 
 class _Reader:
-    """Windows of a file as RGB."""
+    """Windows of a file as RGB, or as the bands that a network sees."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, wanted: Bands | None) -> None:
         self._source = source
+        self._wanted = wanted
         self._bands = [1, 2, 3] if source.count >= 3 else [1, 1, 1]
 
-    def read(self, rows: slice, columns: slice) -> Image:
-        """RGB uint8 [h, w, 3]."""
+    def read(self, rows: slice, columns: slice) -> Pixels:
+        """RGB uint8 [h, w, 3], or bands float32 [h, w, C]."""
+        if self._wanted is not None:
+            every = list(self._source.indexes)
+            return self._wanted.filled(read_window(self._source, every, _window(rows, columns)))
         pixels = self._source.read(self._bands, window=_window(rows, columns))
         if pixels.dtype == np.uint16:
             pixels = pixels >> 8
@@ -157,18 +165,6 @@ class _Reader:
 
 
 def _window(rows: slice, columns: slice) -> Any:
-    return _rasterio().windows.Window.from_slices(
+    return rasterio().windows.Window.from_slices(
         (rows.start, rows.stop), (columns.start, columns.stop)
     )
-
-
-def _rasterio() -> Any:
-    try:
-        import rasterio
-        import rasterio.errors
-        import rasterio.windows
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "TIFF files are read by rasterio, which is not installed: pip install 'tsgb[large]'."
-        ) from error
-    return rasterio

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.config import GROUND_TRUTH
 from pipeline.base.errors import DataError, MissingArtifactError, at_most
+from pipeline.data.bands import Bands
 from pipeline.data.headers import MAX_MEGAPIXELS
 from pipeline.inference.exported import PROGRAMS, SUFFIX, read_exported
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.tiles import Tiling
-from pipeline.masks.refine import Refinement, with_features
+from pipeline.masks.refine import Refinement, with_features, with_pictures
 from pipeline.networks.features import NetworkFeatures
 from pipeline.run.manifest import MANIFEST
 from pipeline.stages.trained import CHECKPOINT, load_classifier, load_segmenter
@@ -98,7 +99,7 @@ def _network(
         segmenter,
         Passes(scales, flip, use.tiling),
         prior=ClassifierPrior(load_classifier(made(record, "classifier").path)) if prior else None,
-        refine=_refinement(record, device) if refine else None,
+        refine=_refinement(record, segmenter.bands, device) if refine else None,
         device=device,
         max_megapixels=use.max_megapixels,
         source=str(source),
@@ -177,7 +178,7 @@ def made(record: Record | None, kind: str) -> Record:
     )
 
 
-def _refinement(record: Record | None, device: str) -> Refinement:
+def _refinement(record: Record | None, bands: Bands | None, device: str) -> Refinement:
     """The refinement of the run's evaluation, or else that of its pseudo-masks."""
     from pipeline.run.shipped import build_recorded
 
@@ -190,4 +191,6 @@ def _refinement(record: Record | None, device: str) -> Refinement:
         task = load_classifier(made(record, "classifier").path)
         return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
 
-    return with_features(build_recorded(node, f"{record.path if record else ''}: refine"), features)
+    refine = build_recorded(node, f"{record.path if record else ''}: refine")
+    refine = with_features(refine, features)
+    return with_pictures(refine, bands.picture) if bands else refine

@@ -110,11 +110,12 @@ def _scores(scores: Mapping[str, Any]) -> str:
 
 
 def _input(about: Mapping[str, Any]) -> str:
+    pixels = "the bands in their own values," if "bands" in about else "RGB in [0, 1]"
     return (
         f"ONNX and TorchScript: input {about['input']}; output {about['output']}. Normalisation "
         f"and padding to multiples of {about['multiple']} are inside.\n\n"
         "`model.safetensors` holds the bare network of segmentation-models-pytorch, which returns "
-        f"logits. It wants sides that are multiples of {about['multiple']}, and RGB in [0, 1] from "
+        f"logits. It wants sides that are multiples of {about['multiple']}, and {pixels} from "
         f"which the mean {about['mean']} is subtracted and which is divided by the deviation "
         f"{about['deviation']}."
     )

@@ -12,10 +12,13 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 from torch import Tensor
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Image, Pixels
 from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.band_files import bands_of_array, read_band_header, read_bands
+from pipeline.data.bands import Bands
 from pipeline.data.datasets import to_tensor
-from pipeline.data.headers import MAX_MEGAPIXELS, check_size
+from pipeline.data.headers import MAX_MEGAPIXELS, check_pixels, check_size
+from pipeline.data.ids import BAND_SUFFIXES, IMAGE_SUFFIXES, LARGE_SUFFIXES
 from pipeline.data.images import read_image
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.tiles import Tiling, blended
@@ -24,7 +27,7 @@ from pipeline.tasks.predictor import ClassifierPrior, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
 Photo = Path | str | Pillow.Image | np.ndarray
-"""A file, an image of Pillow, or an array uint8 [H, W, 3] or [H, W]."""
+"""A file, an image of Pillow, or an array: uint8 [H, W, 3] or [H, W]; of bands [H, W, C]."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +102,66 @@ class Network:
 
         Args:
             photo: A file, an image of Pillow, or an array uint8 [H, W, 3] (RGB) or [H, W]. Files
-                and images of Pillow are turned upright as their EXIF orientation says.
+                and images of Pillow are turned upright as their EXIF orientation says. For a
+                network of bands, a TIFF, PNG or ``.npy`` file, or an array [H, W, C] of the type
+                that it learned from.
 
         Raises:
-            DataError: It is not a photo.
+            DataError: It is not a photo, or does not have the bands that the network learned from.
         """
+        if self.bands is not None:
+            pixels = self._of_bands(photo, self.bands)
+            picture = self.bands.picture(pixels)
+        else:
+            if isinstance(photo, str | Path):
+                check_size(Path(photo), self.max_megapixels, "--megapixels N")
+            pixels = picture = as_array(photo)
+        return Prediction(self.probabilities(pixels), self.classes, picture)
+
+    def _of_bands(self, photo: Photo, bands: Bands) -> Pixels:
+        """The bands of a photo; the mean of a band where it has no value."""
         if isinstance(photo, str | Path):
-            check_size(Path(photo), self.max_megapixels, "--megapixels N")
-        image = as_array(photo)
-        return Prediction(self.probabilities(image), self.classes, image)
+            header = read_band_header(Path(photo))
+            check_pixels(
+                Path(photo), header.width, header.height, self.max_megapixels, "--megapixels N"
+            )
+            return bands.filled(read_bands(Path(photo), bands))
+        return bands.filled(bands_of_array(np.asarray(photo), bands))
+
+    @property
+    def bands(self) -> Bands | None:
+        """What the network sees; None for photos."""
+        return self._segmenter.bands
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of files that it can label."""
+        return (*IMAGE_SUFFIXES, *LARGE_SUFFIXES) if self.bands is None else BAND_SUFFIXES
 
     def predict_batch(self, photos: list[Photo]) -> list[Prediction]:
         """:meth:`predict` for each of several photos, which may differ in size."""
         return [self.predict(photo) for photo in photos]
 
-    def probabilities(self, image: Image) -> Floats:
-        """Probabilities of background and all classes, float32 [classes + 1, H, W]."""
+    def probabilities(self, image: Pixels) -> Floats:
+        """Probabilities of background and all classes, float32 [classes + 1, H, W].
+
+        Args:
+            image: RGB uint8 [H, W, 3], or bands float32 [H, W, C].
+        """
         return self.refined(image, self.unrefined(image))
 
-    def refined(self, image: Image, planes: Floats) -> Floats:
+    def refined(self, image: Pixels, planes: Floats) -> Floats:
         """Probabilities aligned with the edges in the photo, if the network is used like that."""
         return planes if self.refine is None else self.refine(image, [planes])[0]
 
-    def unrefined(self, image: Image) -> Floats:
+    def unrefined(self, image: Pixels) -> Floats:
         """Probabilities as the passes leave them, float32 [classes + 1, H, W]."""
         if self.passes.tiling is None:
             return self.whole(image)
         size = (len(self.classes) + 1, *image.shape[:2])
         return blended(image, self.passes.tiling, self.whole, size)
 
-    def whole(self, image: Image) -> Floats:
+    def whole(self, image: Pixels) -> Floats:
         """Probabilities of a photo, or of a tile, that is predicted at once and not refined."""
         predictor = Predictor(
             self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior

@@ -59,6 +59,7 @@ class Outputs:
     def __init__(self, folder: Path, network: Network, kinds: Kinds) -> None:
         self.folder = folder
         self.kinds = kinds
+        self._network = network
         self._about = {"layout": LAYOUT, **facts_of(network)}
         self._planes = [f"{k}_{_slug(n)}" for k, n in enumerate(("background", *network.classes))]
         self._refuse_others()
@@ -80,8 +81,8 @@ class Outputs:
         write_sealed(path, self._about)
 
     def label_path(self, id_: str, photo: Path) -> Path:
-        """The label image of a photo: TIFF for TIFF, PNG for all others."""
-        suffix = ".tif" if is_large(photo) else ".png"
+        """The label image of a photo: TIFF for one that is read by windows, PNG for all others."""
+        suffix = ".tif" if is_large(self._network, photo) else ".png"
         return self.folder / "labels" / f"{id_}{suffix}"
 
     def _note(self, id_: str) -> Path:
@@ -110,7 +111,7 @@ class Outputs:
         Raises:
             DataError: The photo cannot be read.
         """
-        if is_large(photo):
+        if is_large(network, photo):
             totals = label_large(network, photo, self.label_path(id_, photo))
             lines = totals.rows(("background", *network.classes))
         else:

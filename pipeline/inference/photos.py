@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pipeline.base.errors import DataError, at_most
 from pipeline.data.class_names import read_lines
-from pipeline.data.ids import IMAGE_SUFFIXES, id_problem
-from pipeline.inference.large import SUFFIXES as LARGE_SUFFIXES
+from pipeline.data.ids import id_problem
 
 _LIST = ".txt"
 
@@ -16,11 +15,12 @@ Photos = dict[str, Path]
 """Files by id: the path in its folder without suffix, by which results are named."""
 
 
-def find_photos(places: Sequence[Path | str]) -> Photos:
+def find_photos(places: Sequence[Path | str], suffixes: Sequence[str]) -> Photos:
     """The photos that a person names.
 
     Args:
         places: Image files, folders, or text files with a path per line, relative to the text.
+        suffixes: Of the files in folders that are meant.
 
     Raises:
         DataError: A file is missing, there are none, or two have the same id.
@@ -28,7 +28,7 @@ def find_photos(places: Sequence[Path | str]) -> Photos:
     found: Photos = {}
     problems: list[str] = []
     for place in places:
-        for id_, path in _photos_at(Path(place).expanduser()):
+        for id_, path in _photos_at(Path(place).expanduser(), suffixes):
             problem = None if path.is_file() else "no such file"
             if found.get(id_, path) != path:
                 problem = f"has the same name as {found[id_]}"
@@ -42,17 +42,16 @@ def find_photos(places: Sequence[Path | str]) -> Photos:
         )
     if not found:
         raise DataError(
-            f"{', '.join(map(str, places))}: no photo "
-            f"({', '.join((*IMAGE_SUFFIXES, *LARGE_SUFFIXES))}). "
+            f"{', '.join(map(str, places))}: no photo ({', '.join(suffixes)}). "
             "Give image files, or folders that have some."
         )
     return found
 
 
-def _photos_at(place: Path) -> Iterator[tuple[str, Path]]:
+def _photos_at(place: Path, suffixes: Sequence[str]) -> Iterator[tuple[str, Path]]:
     if place.is_dir():
         for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in (*IMAGE_SUFFIXES, *LARGE_SUFFIXES) and path.name[0] != ".":
+            if path.suffix.lower() in suffixes and path.name[0] != ".":
                 yield path.relative_to(place).with_suffix("").as_posix(), path
     elif place.suffix.lower() == _LIST:
         for line in read_lines(place, "one path of a photo per line"):

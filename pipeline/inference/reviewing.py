@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Pixels
 from pipeline.base.errors import StorageError
 from pipeline.base.files import fingerprint, read_sealed, write_bytes, write_sealed
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import to_tensor
-from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.data.pixels import read_pixels
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import facts_of, version_of
 from pipeline.inference.signals import SIGNALS, Seen, reason, score_of, signals_of, standings
@@ -114,7 +114,7 @@ class Reviewer:
         write_sealed(self._note(item), note)
 
     def _seen(self, item: Item) -> Seen:
-        image, network, path = read_image(item.image), self._network, self.mask_path(item)
+        image, network, path = read_pixels(item), self._network, self.mask_path(item)
         planes = network.unrefined(image)
         refined = network.refined(image, planes)
         every_class = range(len(network.classes))
@@ -128,7 +128,7 @@ class Reviewer:
             None if path is None else read_own(path, read_label_image),
         )
 
-    def _views(self, image: Image) -> Iterator[Floats]:
+    def _views(self, image: Pixels) -> Iterator[Floats]:
         """Probabilities of the mirrored and of the smaller image, at the image's own size."""
         passes = replace(self._network.passes, flip=False)
         mirrored = np.ascontiguousarray(image[:, ::-1])
@@ -137,7 +137,7 @@ class Reviewer:
         yield self._network.with_passes(replace(passes, scales=scales)).unrefined(image)
 
     @torch.no_grad()
-    def _believed(self, image: Image) -> Floats:
+    def _believed(self, image: Pixels) -> Floats:
         pixels = to_tensor(image)[None].to(self._network.device)
         believed: Floats = self._classifier.believed(pixels, flip=False).cpu().numpy()
         return believed

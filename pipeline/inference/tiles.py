@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Pixels
 from pipeline.base.errors import ConfigError
 
 STRIDE = 32  # tiles begin at multiples of it, so that a network samples a photo as if whole
@@ -82,8 +82,8 @@ def bands(
     height: int,
     width: int,
     tiling: Tiling,
-    read: Callable[[slice, slice], Image],
-    probabilities: Callable[[Image], Floats],
+    read: Callable[[slice, slice], Pixels],
+    probabilities: Callable[[Pixels], Floats],
     planes: int,
 ) -> Iterator[tuple[slice, Floats]]:
     """Blended probabilities from top to bottom, in bands that are finished.
@@ -144,16 +144,16 @@ def _shared(starts: list[int], index: int, tiling: Tiling, length: int) -> int:
 
 
 def blended(
-    image: Image,
+    image: Pixels,
     tiling: Tiling,
-    probabilities: Callable[[Image], Floats],
+    probabilities: Callable[[Pixels], Floats],
     size: tuple[int, int, int],
 ) -> Floats:
     """Probabilities [planes, H, W] of a photo that is predicted in tiles."""
     planes, height, width = size
     found = np.empty(size, np.float32)
 
-    def read(rows: slice, columns: slice) -> Image:
+    def read(rows: slice, columns: slice) -> Pixels:
         return image[rows, columns]
 
     for rows, band in bands(height, width, tiling, read, probabilities, planes):

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Image, Pixels
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.masks.dense_crf import (
     Bilateral,
@@ -17,7 +17,7 @@ from pipeline.masks.dense_crf import (
     unary_from_probabilities,
 )
 
-Refinement = Callable[[Image, Sequence[Floats]], list[Floats]]
+Refinement = Callable[[Pixels, Sequence[Floats]], list[Floats]]
 """A refiner maps an image and several arrays of probabilities to as many refined arrays."""
 
 _UNDECIDED = -1
@@ -29,7 +29,7 @@ class FeatureReader(Protocol):
     def check(self, layers: Sequence[str]) -> None:
         """Raise if the network does not have these layers."""
 
-    def __call__(self, image: Image, layers: Sequence[str], size: float) -> list[Tensor]:
+    def __call__(self, image: Pixels, layers: Sequence[str], size: float) -> list[Tensor]:
         """The feature map [C, h, w] of each layer, with the image resized to ``size`` px.
 
         If ``layers`` is empty, the reader chooses the layers.
@@ -47,6 +47,19 @@ class NeedsFeatures(Protocol):
 def with_features(refine: Refinement, reader: Callable[[], FeatureReader]) -> Refinement:
     """The refiner, bound to ``reader()`` if it needs features; if not, ``reader`` is unused."""
     return refine.bound(reader) if isinstance(refine, NeedsFeatures) else refine
+
+
+def with_pictures(refine: Refinement, picture: Callable[[Pixels], Image]) -> Refinement:
+    """The refiner for images of bands: what looks at colours sees pictures of them.
+
+    Args:
+        refine: Bound to features already, if it needs any; those are of all bands.
+        picture: Turns the bands [H, W, C] of an image into RGB.
+    """
+    if isinstance(refine, Chain):
+        return refine.with_pictures(picture)
+    looks = not isinstance(refine, NeedsFeatures)
+    return (lambda pixels, planes: refine(picture(pixels), planes)) if looks else refine
 
 
 class Chain:
@@ -79,11 +92,15 @@ class Chain:
         """The same chain, in which every step that needs features is bound to ``reader()``."""
         return Chain({name: with_features(step, reader) for name, step in self._steps.items()})
 
-    def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
+    def with_pictures(self, picture: Callable[[Pixels], Image]) -> Chain:
+        """The same chain, in which every step that looks at colours sees pictures of bands."""
+        return Chain({name: with_pictures(step, picture) for name, step in self._steps.items()})
+
+    def __call__(self, image: Pixels, probabilities: Sequence[Floats]) -> list[Floats]:
         """The probabilities after the last step.
 
         Args:
-            image: RGB, uint8 [H, W, 3].
+            image: RGB, uint8 [H, W, 3]; or what its steps take.
             probabilities: Each float32 [L, H, W] in [0, 1], background first.
         """
         refined = list(probabilities)
@@ -196,7 +213,7 @@ class CRFRefinement:
         return unary_from_labels(labels, len(planes), self._gt_prob, void=_UNDECIDED)
 
 
-def check_sizes(refiner: str, image: Image, probabilities: Sequence[Floats]) -> None:
+def check_sizes(refiner: str, image: Pixels, probabilities: Sequence[Floats]) -> None:
     """Refuse probabilities [L, H, W] of another size than ``image`` [H, W, 3].
 
     Raises:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from pipeline.base.arrays import Floats, Image
+from pipeline.base.arrays import Floats, Pixels
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.images import enlarge
 from pipeline.masks.refine import FeatureReader, check_sizes
@@ -155,11 +155,11 @@ class FeatureWalk:
         return ready
 
     @torch.no_grad()
-    def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
+    def __call__(self, image: Pixels, probabilities: Sequence[Floats]) -> list[Floats]:
         """Probabilities after the walk; all arrays share one affinity.
 
         Args:
-            image: RGB, uint8 [H, W, 3], not empty.
+            image: RGB uint8 [H, W, 3], or bands float32 [H, W, C]; not empty.
             probabilities: Each float32 [L, H, W]. With L = 1 the array is returned unchanged.
 
         Returns:
@@ -179,7 +179,7 @@ class FeatureWalk:
             for planes in probabilities
         ]
 
-    def _features(self, image: Image) -> list[Tensor]:
+    def _features(self, image: Pixels) -> list[Tensor]:
         if self._reader is None:
             raise ConfigError(
                 "FeatureWalk: there is no network to read features from. "

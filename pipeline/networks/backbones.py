@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, reason
+from pipeline.networks.first_layer import with_channels
 from tsgb.explain.networks import NetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
 
@@ -29,7 +30,7 @@ class ClassifierNet(nn.Module):
         self.head = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of normalised images [B, 3, H, W]."""
+        """Logits [B, classes] of normalised images [B, C, H, W]."""
         return self.logits(self.backbone(images))
 
     def logits(self, features: Tensor) -> Tensor:
@@ -38,7 +39,9 @@ class ClassifierNet(nn.Module):
         return logits
 
 
-def build_classifier(library: str, name: str, weights: str, classes: int) -> ClassifierNet:
+def build_classifier(
+    library: str, name: str, weights: str, classes: int, channels: int = 3
+) -> ClassifierNet:
     """A classifier for ``classes`` classes on a backbone of torchvision or timm.
 
     Args:
@@ -47,14 +50,18 @@ def build_classifier(library: str, name: str, weights: str, classes: int) -> Cla
         weights: Weights of the backbone: ``none``, ``download`` (from the library), or the path
             of a state dict of the whole network, whose head is dropped.
         classes: Number of outputs.
+        channels: Number of channels of the images. Weights of three are adapted, see
+            :mod:`pipeline.networks.first_layer`.
 
     Raises:
         ConfigError: The library or the name is unknown, the weights do not fit, or the network
             has no feature map [B, C, h, w] before its classifier.
     """
-    backbone = _cut(library, name, library_network(library, name, weights))
-    channels = _channels(backbone, f"{library}/{name}")
-    return ClassifierNet(backbone, channels, classes)
+    network = library_network(library, name, weights)
+    if channels != 3:
+        network = with_channels(network, channels, trained=weights != "none")
+    backbone = _cut(library, name, network)
+    return ClassifierNet(backbone, _channels(backbone, f"{library}/{name}", channels), classes)
 
 
 def library_network(library: str, name: str, weights: str) -> nn.Module:
@@ -98,12 +105,12 @@ def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
     )
 
 
-def _channels(backbone: nn.Module, name: str) -> int:
+def _channels(backbone: nn.Module, name: str, inputs: int) -> int:
     """Number of channels of the features, which are asked for with a wide image."""
     training, (height, width) = backbone.training, _PROBE
     try:
         with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, 3, height, width))
+            features = backbone.eval()(torch.zeros(1, inputs, height, width))
     except Exception as error:  # libraries raise what they like, bare assertions included
         raise ConfigError(
             f"classifier.backbone: {name} cannot take an image of {width} x {height} px: "

@@ -1,4 +1,4 @@
-"""The mean and deviation of colours that a network was trained with, from its library's record."""
+"""The mean and deviation that a network was trained with: of its record, or of the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torchvision.models import get_model_weights
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError
+from pipeline.data.bands import Bands
 
 Config = TypeVar("Config", bound=ClassifierConfig | SegmenterConfig)
 
@@ -32,40 +33,56 @@ class Colours:
     """How colours become the input of a network.
 
     Attributes:
-        mean: Mean of red, green and blue in [0, 1].
-        deviation: Standard deviation of red, green and blue in [0, 1].
+        mean: Mean of each channel: of red, green and blue in [0, 1], or of bands in their values.
+        deviation: Standard deviation of each channel, likewise.
+        unit: The value that stands for 1: 255 for photos, 1 for bands.
     """
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    unit: float = 255
 
     def normalise(self, images: Tensor) -> Tensor:
-        """RGB uint8 [B, 3, H, W] (or float in [0, 255]) as float32 input of the network.
+        """Pixels [B, C, H, W] as float32 input of the network: RGB in [0, 255], or bands.
 
         Example:
             >>> IMAGENET.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
             tensor(2.2489)
         """
-        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
-        deviation = torch.tensor(self.deviation, device=images.device).view(1, 3, 1, 1)
-        return (images.float() / 255 - mean) / deviation
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        deviation = torch.tensor(self.deviation, device=images.device).view(1, -1, 1, 1)
+        return (images.float() / self.unit - mean) / deviation
+
+    def noise(self, count: int, height: int, width: int) -> Tensor:
+        """Random pixels [count, C, height, width] such as a network may get; always the same."""
+        generator = torch.Generator().manual_seed(0)
+        size = (count, len(self.mean), height, width)
+        if self.unit == 255:  # as photos are stored
+            return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+        noise = torch.randn(size, generator=generator)
+        mean, deviation = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.deviation))
+        return noise * deviation + mean
 
 
 IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def colours_of(config: ClassifierConfig | SegmenterConfig) -> Colours:
+def colours_of(config: ClassifierConfig | SegmenterConfig, bands: Bands | None = None) -> Colours:
     """The mean and deviation that a configuration gives."""
-    return Colours(tuple(config.mean or ()), tuple(config.deviation or ()))
+    unit = 255 if bands is None else 1
+    return Colours(tuple(config.mean or ()), tuple(config.deviation or ()), unit)
 
 
-def with_colours(config: Config, start: ClassifierConfig | None = None) -> Config:
+def with_colours(
+    config: Config, start: ClassifierConfig | None = None, bands: Bands | None = None
+) -> Config:
     """A configuration with its network's own mean and deviation where none are given.
 
     Args:
         config: Configuration of a classifier or a segmenter.
         start: Configuration of the run's classifier. A segmenter whose encoder starts from it sees
             the same colours.
+        bands: The bands of the data, whose statistics take the place of a record; None for photos.
 
     Raises:
         ConfigError: What is given are not three numbers.
@@ -74,6 +91,8 @@ def with_colours(config: Config, start: ClassifierConfig | None = None) -> Confi
         >>> with_colours(SegmenterConfig(encoder="tu-tf_efficientnet_lite0")).mean
         [0.5, 0.5, 0.5]
     """
+    if bands is not None:
+        return replace(config, mean=list(bands.mean), deviation=list(bands.deviation))
     if config.mean is None or config.deviation is None:
         same = isinstance(config, SegmenterConfig) and config.weights == "classifier"
         known = colours_of(with_colours(start)) if start and same else _recorded(config)

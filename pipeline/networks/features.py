@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.base.arrays import Pixels
 from pipeline.base.errors import ConfigError
 from pipeline.networks.colours import Colours
 from pipeline.networks.pixels import resize, scaled_size
@@ -58,13 +59,11 @@ class NetworkFeatures:
                 )
 
     @torch.no_grad()
-    def __call__(
-        self, image: NDArray[np.uint8], layers: Sequence[str], size: float
-    ) -> list[Tensor]:
+    def __call__(self, image: Pixels, layers: Sequence[str], size: float) -> list[Tensor]:
         """The feature map [C, h, w] of each layer, on the network's device.
 
         Args:
-            image: RGB, uint8 [H, W, 3], not empty.
+            image: RGB uint8 [H, W, 3], or bands float32 [H, W, C]; not empty.
             layers: Names of layers with an output [1, C, h, w]. If empty: of the backbone's
                 blocks, the last one at each stride of 8 or more.
             size: Longer side of the image that the network sees, px; sides are rounded to
@@ -83,11 +82,11 @@ class NetworkFeatures:
         return [_map(layer, outputs.get(layer)) for layer in layers]
 
     @torch.no_grad()
-    def logits(self, image: NDArray[np.uint8], size: float) -> NDArray[np.float32]:
+    def logits(self, image: Pixels, size: float) -> NDArray[np.float32]:
         """Logits at each location, [classes, h, w]; their mean is the logit of the image.
 
         Args:
-            image: RGB, uint8 [H, W, 3], not empty.
+            image: RGB uint8 [H, W, 3], or bands float32 [H, W, C]; not empty.
             size: Longer side of the image that the network sees, px; sides are rounded to
                 32 k + 1.
 
@@ -109,7 +108,7 @@ class NetworkFeatures:
         planes = torch.einsum("kc,chw->khw", head.weight, features[0]) + bias
         return np.asarray(planes.float().cpu().numpy())
 
-    def _pixels(self, image: NDArray[np.uint8], size: float) -> Tensor:
+    def _pixels(self, image: Pixels, size: float) -> Tensor:
         device = next(self._network.parameters()).device
         pixels = torch.tensor(image.copy(), device=device).permute(2, 0, 1)[None]
         height, width = image.shape[:2]

@@ -33,7 +33,11 @@ from pipeline.tasks.optimisation import build_optimizer
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
 _TOY = "test_resnet"
-_DRAWN = ("pipeline.data.shapes.load_shapes", "pipeline.data.defects.load_defects")
+_DRAWN = (
+    "pipeline.data.shapes.load_shapes",
+    "pipeline.data.defects.load_defects",
+    "pipeline.data.spectra.load_bands",
+)
 _WORDS = ("none", "download", "classifier")  # for weights that are not files
 
 
@@ -53,7 +57,11 @@ class Checks:
     def network(self) -> ClassifierNet:
         """The classifier as it is before any weights are read or learned."""
         config = self.settings.classifier
-        return build_classifier(config.library, config.backbone, "none", len(self.run.data.classes))
+        data = self.run.data
+        channels = data.bands.channels if data.bands else 3
+        return build_classifier(
+            config.library, config.backbone, "none", len(data.classes), channels
+        )
 
     def trainer(self) -> None:
         """What every stage needs of the machine."""
@@ -63,7 +71,9 @@ class Checks:
         """Network, weights, layers."""
         config = self.settings.classifier
         self._warn_of_toy_recipe()
-        with_colours(config)  # which checks what is given
+        self._check_measured()
+        self._warn_of_frozen_first_layer()
+        with_colours(config, bands=self.run.data.bands)  # which checks what is given
         _check_frozen("classifier", config.freeze_until, config.weights)
         if config.weights not in _WORDS:
             library_network(config.library, config.backbone, config.weights)
@@ -87,6 +97,31 @@ class Checks:
                 "experiment=photos to the command"
             )
 
+    def _check_measured(self) -> None:
+        """Mean and deviation of bands come from the images, for both networks alike."""
+        groups = {"classifier": self.settings.classifier, "segmenter": self.settings.segmenter}
+        given = [
+            f"{group}.{name}"
+            for group, config in groups.items()
+            for name in ("mean", "deviation")
+            if getattr(config, name) is not None
+        ]
+        if given and self.run.data.bands is not None:
+            raise ConfigError(
+                f"{', '.join(given)}: with data.channels, mean and deviation are measured on the "
+                "training images. Leave these settings out."
+            )
+
+    def _warn_of_frozen_first_layer(self) -> None:
+        """A first layer that was made for bands has to learn what they show."""
+        config, bands = self.settings.classifier, self.run.data.bands
+        if bands is not None and config.weights != "none" and config.freeze_until:
+            self.run.terminal.warn(
+                f"classifier.freeze_until={config.freeze_until} keeps the first layer, and "
+                f"its weights for {bands.channels} bands are copies of those for red, green and "
+                "blue. Let it learn: classifier.freeze_until='' classifier.freeze_batchnorm=false"
+            )
+
     def saliency(self) -> None:
         """Sizes, method, split, number of images."""
         config = self.settings.saliency
@@ -102,11 +137,14 @@ class Checks:
 
     def segmentation(self) -> None:
         """Numbers, network, weights, labels, loss."""
-        config = with_colours(self.settings.segmenter, self.settings.classifier)
+        data = self.run.data
+        self._check_measured()
+        config = with_colours(self.settings.segmenter, self.settings.classifier, data.bands)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
         weights = "none" if config.weights == "download" else config.weights
-        task = SegmenterTask.from_config(replace(config, weights=weights), self.run.data.classes)
+        untrained = replace(config, weights=weights)
+        task = SegmenterTask.from_config(untrained, data.classes, data.bands)
         tensors = initial_encoder_weights(config)
         if config.weights == "classifier":
             tensors = self.network.state_dict()

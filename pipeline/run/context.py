@@ -15,7 +15,7 @@ from pipeline.base.files import file_fingerprint, fingerprint
 from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint
-from pipeline.data.overview import HEADER
+from pipeline.data.overview import HEADER, Overview
 from pipeline.run.building import build, target_modules
 from pipeline.run.data_record import DataRecord
 from pipeline.run.fingerprint import code_version
@@ -57,21 +57,25 @@ class RunContext:
         """
         data: Catalogue = build(self.settings.data, "data")
         record = DataRecord(self.folder)
-        notes = record.notes if record.knows(data) else self._checked(data, record)
-        record.write(data, notes)
+        if record.knows(data):
+            notes, bands = record.notes, record.bands
+        else:
+            found = self._checked(data, record)
+            notes, bands = found.notes, found.bands
+        record.write(data, notes, bands)
         for note in notes:
             self.terminal.warn(note)
-        return data
+        return data.with_bands(bands)
 
-    def _checked(self, data: Catalogue, record: DataRecord) -> list[str]:
-        """Check the data, show what was understood, and return what may be a mistake."""
+    def _checked(self, data: Catalogue, record: DataRecord) -> Overview:
+        """Check the data, and show what was understood."""
         record.refuse_another(data)
         with self.terminal.progress("checking data", 0) as step:
             found = check_catalogue(data, progress=step)
         self.terminal.table(data.name, HEADER, found.rows)
         for fact in found.facts:
             self.terminal.note(fact)
-        return found.notes
+        return found
 
     @cached_property
     def data_version(self) -> str:

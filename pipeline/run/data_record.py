@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.base.errors import DataError, MissingArtifactError
 from pipeline.base.files import read_sealed, write_sealed
+from pipeline.data.bands import Bands
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.checks import data_fingerprint, describe
 from pipeline.run.manifest import LAYOUT, has_stages
@@ -60,6 +61,12 @@ class DataRecord:
         """Possible mistakes in the data that the check found."""
         return list(self._content["notes"])
 
+    @property
+    def bands(self) -> Bands | None:
+        """The bands of the images, measured; None for photos."""
+        known = self._content.get("bands")
+        return Bands.from_plain(known) if known else None
+
     def refuse_another(self, data: Catalogue) -> None:
         """Raise if the folder has results of images from elsewhere.
 
@@ -80,11 +87,12 @@ class DataRecord:
             "folder of its own with run_dir=PATH, or leave the data of this run as they are."
         )
 
-    def write(self, data: Catalogue, notes: Sequence[str]) -> None:
+    def write(self, data: Catalogue, notes: Sequence[str], bands: Bands | None = None) -> None:
         """Record data that passed the check, and what it noted, unless that is known."""
         facts = {"layout": LAYOUT, "fingerprint": data_fingerprint(data), "name": data.name}
         facts |= {"classes": list(data.classes), "folders": _folders(data)}
         facts |= {"images": _images(data), "contents": describe(data), "notes": list(notes)}
+        facts |= {"bands": bands.plain()} if bands else {}
         if facts != self._content:
             write_sealed(self._path, facts)
             self._content = facts

@@ -37,7 +37,7 @@ def _classifier(run: RunContext) -> Choices:
     # Which layers are read later makes no difference to what is learned.
     config = replace(run.settings.classifier, middle_layer="", last_layer="")
     weights = _weights_version(config.weights)
-    config = with_colours(replace(config, weights=weights))
+    config = with_colours(replace(config, weights=weights), bands=run.data.bands)
     return {"classifier": config, **_numerics(run)}
 
 
@@ -59,7 +59,7 @@ def _segmentation(run: RunContext) -> Choices:
         folder = Path(config.labels)
         learned, maker = _masks_version(folder, run.data.train.ids), run.stage_at(folder)
     labels = config.labels if config.labels in (PSEUDO, GROUND_TRUTH) else "given"
-    config = with_colours(config, run.settings.classifier)
+    config = with_colours(config, run.settings.classifier, run.data.bands)
     plain = replace(config, weights=_weights_version(config.weights), labels=labels, twin=False)
     learned_from = maker.path.name if maker else None
     return {

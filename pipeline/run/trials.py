@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from math import sqrt
 
 import torch
-from PIL import Image
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError, PipelineError, at_most, reason
 from pipeline.data.catalogue import Item
+from pipeline.data.pixels import stored_size
 from pipeline.networks.colours import with_colours
 from pipeline.networks.device import device_of
 from pipeline.networks.pixels import scaled_size
@@ -25,7 +25,7 @@ from pipeline.stages.predictions import evaluated_split
 from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
-from pipeline.tasks.trial import noise, try_classifier, try_segmenter, try_training
+from pipeline.tasks.trial import try_classifier, try_segmenter, try_training
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _LARGEST = 2**20  # px of a trial; larger images only need more memory and time
@@ -68,7 +68,8 @@ class Trials:
 
     def _explain(self, task: ClassifierTask, size: Size) -> None:
         method, device = self.settings.saliency.method, device_of(self.settings.trainer)
-        pixels = task.to(device).colours.normalise(noise(1, *size).to(device))
+        colours = task.to(device).colours
+        pixels = colours.normalise(colours.noise(1, *size).to(device))
         try:
             built = build({**method, "model": task.network}, "saliency.method")
             built.attribute(pixels, torch.zeros(1, 1, dtype=torch.int64, device=device))
@@ -123,12 +124,13 @@ class Trials:
 
     def _classifier(self) -> ClassifierTask:
         config = replace(self.settings.classifier, weights="none")
-        return ClassifierTask.from_config(config, self.run.data.classes)
+        return ClassifierTask.from_config(config, self.run.data.classes, self.run.data.bands)
 
     @cached_property
     def _segmenter(self) -> SegmenterTask:
-        config = with_colours(self.settings.segmenter, self.settings.classifier)
-        return SegmenterTask.from_config(replace(config, weights="none"), self.run.data.classes)
+        data = self.run.data
+        config = with_colours(self.settings.segmenter, self.settings.classifier, data.bands)
+        return SegmenterTask.from_config(replace(config, weights="none"), data.classes, data.bands)
 
     def _batch(self, config: ClassifierConfig | SegmenterConfig) -> int:
         return min(config.batch_size, len(self.run.data.train.items), 2)
@@ -165,8 +167,8 @@ class Trials:
         """
         for item in items:
             if item.id not in self._known:
-                with suppress(OSError), Image.open(item.image) as image:
-                    self._known[item.id] = (image.height, image.width)
+                size = stored_size(item)
+                self._known |= {item.id: size} if size else {}
         return {item.id: self._known[item.id] for item in items if item.id in self._known}
 
 

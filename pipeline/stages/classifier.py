@@ -23,10 +23,10 @@ def work(job: Job) -> Summary:
     """Train the classifier on the image labels of ``train``, then validate it on ``val``."""
     seed_everything(job)
     config, data = job.settings.classifier, job.data
-    task = ClassifierTask.from_config(config, data.classes)
+    task = ClassifierTask.from_config(config, data.classes, data.bands)
     transform = classifier_transform(
         config.size, config.crop_area, config.colour_jitter, config.rotation,
-        vertical_flip=config.vertical_flip,
+        vertical_flip=config.vertical_flip, bands=data.bands,
     )  # fmt: skip
     seed, classes = job.settings.random_seed, len(data.classes)
     images = LabelledImages(data.train.items, transform, seed, classes)

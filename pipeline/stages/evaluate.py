@@ -12,8 +12,8 @@ from torch import Tensor
 from pipeline.base.arrays import LabelImage
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import Item, Split
-from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image, read_label_image
+from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import label_image
 from pipeline.stages.agreement import agreement
@@ -70,7 +70,7 @@ def _label_image(
 ) -> NDArray[np.uint8]:
     """Probabilities of background and ``classes`` as a label image."""
     if refine is not None:
-        probabilities = refine(read_image(item.image), [probabilities])[0]
+        probabilities = refine(read_pixels(item), [probabilities])[0]
     return label_image(probabilities, classes)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import Item
-from pipeline.data.images import enlarge, read_image
+from pipeline.data.images import enlarge
 from pipeline.data.palette import encode_label_image
+from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import confident, label_image, with_background
 from pipeline.stages.job import Job, Summary
@@ -48,7 +49,7 @@ class _Maker:
     refine: Refinement
 
     def make(self, item: Item) -> None:
-        image, seed = read_image(item.image), self.maps.seed
+        image, seed = read_pixels(item), self.maps.seed
         maps = enlarge(self.maps.read(item), image.shape[:2])
         levels = sorted({seed.threshold, seed.foreground, seed.background})  # equal ones once
         planes = {level: with_background(maps, level, seed.plane) for level in levels}

@@ -8,7 +8,7 @@ from functools import cache
 from torch import nn
 
 from pipeline.base.config import TrainerConfig
-from pipeline.masks.refine import Refinement, with_features
+from pipeline.masks.refine import Refinement, with_features, with_pictures
 from pipeline.networks.colours import Colours
 from pipeline.networks.device import device_of
 from pipeline.networks.features import NetworkFeatures
@@ -22,9 +22,13 @@ def refinement(job: Job, reader: Callable[[], NetworkFeatures] | None = None) ->
     Args:
         job: With the settings.
         reader: Called by a step that asks for features; None reads the run's trained classifier.
+
+    Returns:
+        A refiner of what ``read_pixels`` returns.
     """
     refine: Refinement = job.build(job.settings.refine, "refine")
-    return with_features(refine, reader or shared_features(job))
+    bound = with_features(refine, reader or shared_features(job))
+    return with_pictures(bound, job.data.bands.picture) if job.data.bands else bound
 
 
 def shared_features(job: Job) -> Callable[[], NetworkFeatures]:

@@ -13,8 +13,8 @@ from pipeline.base.arrays import Floats
 from pipeline.base.errors import failure_of_image
 from pipeline.base.files import write_bytes
 from pipeline.data.catalogue import VOID, Item
-from pipeline.data.images import read_image
 from pipeline.data.palette import encode_label_image
+from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
 from pipeline.networks.device import on_gpu
@@ -65,7 +65,7 @@ class _Maker:
             self.failures[item.id] = reason
 
     def make(self, item: Item, probabilities: Floats) -> None:
-        refined = self.refine(read_image(item.image), [probabilities])[0]
+        refined = self.refine(read_pixels(item), [probabilities])[0]
         labels = label_image(refined, item.labels)
         # Not the refined probabilities: a CRF's are near 1, right or wrong.
         own = np.take_along_axis(probabilities, refined.argmax(axis=0)[None], axis=0)[0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.config import SeedConfig
 from pipeline.data.catalogue import Item
-from pipeline.data.images import read_image
+from pipeline.data.pixels import read_pixels
 from pipeline.masks.seed import compete, normalise
 from pipeline.networks.features import NetworkFeatures
 from pipeline.stages.job import Job
@@ -54,6 +54,4 @@ def seed_maps(job: Job, reader: Callable[[], NetworkFeatures] | None = None) -> 
         return SeedMaps(folder, seed)
     network = (reader or shared_features(job))()
     size = job.settings.saliency.size * max(job.settings.saliency.scales)  # the finest scale
-    return SeedMaps(
-        folder, seed, lambda i: network.logits(read_image(i.image), size)[list(i.labels)]
-    )
+    return SeedMaps(folder, seed, lambda i: network.logits(read_pixels(i), size)[list(i.labels)])

@@ -27,12 +27,13 @@ def work(job: Job) -> Summary:
     """Train to the last epoch; that checkpoint is the result, however it scores."""
     seed_everything(job)
     items = job.data.train.items
-    config = with_colours(job.settings.segmenter, job.settings.classifier)
-    task = SegmenterTask.from_config(config, job.data.classes)
+    bands = job.data.bands
+    config = with_colours(job.settings.segmenter, job.settings.classifier, bands)
+    task = SegmenterTask.from_config(config, job.data.classes, bands)
     task.loss = job.build(config.loss, "segmenter.loss")
     _initialise(job, task, config)
     transform = segmenter_transform(
-        config.size, config.scale, config.colour_jitter, task.colours.mean
+        config.size, config.scale, config.colour_jitter, task.colours.mean, bands
     )
     # Void in ground truth is the outline of an object, which no class owns.
     void = Void.ignored if config.labels == GROUND_TRUTH else config.void

@@ -18,12 +18,13 @@ from pipeline.tasks.optimisation import optimizer_and_schedule
 class ClassifierTask(NetworkTask):
     """Learns from image labels which classes an image shows.
 
-    Batches are ``(images uint8 [B, 3, H, W], labels float [B, classes])``.
+    Batches are ``(images [B, C, H, W], labels float [B, classes])``.
 
     Args:
         settings: The fields of ``ClassifierConfig`` as plain values, so that a checkpoint
             contains only numbers and text.
         classes: Class names.
+        bands: The bands of the images as plain values; None for photos.
     """
 
     settings: ClassifierConfig
@@ -31,14 +32,13 @@ class ClassifierTask(NetworkTask):
 
     group, source = "classifier", "stage=classifier"
 
-    def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
-        super().__init__(settings, classes)
-        self.settings = ClassifierConfig(**settings)
-        self.use(
-            build_classifier(
-                self.settings.library, self.settings.backbone, self.settings.weights, len(classes)
-            )
-        )
+    def __init__(
+        self, settings: dict[str, Any], classes: list[str], bands: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(settings, classes, bands)
+        config = self.settings = ClassifierConfig(**settings)
+        name, weights = config.backbone, config.weights
+        self.use(build_classifier(config.library, name, weights, len(classes), self.channels))
         self.freeze_part(
             self.network,
             self.settings.freeze_until,
@@ -54,7 +54,7 @@ class ClassifierTask(NetworkTask):
         return f"{self.settings.library}/{self.settings.backbone}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images uint8 [B, 3, H, W]."""
+        """Logits [B, classes] of images [B, C, H, W]."""
         logits: Tensor = self.network(self.inputs(images))
         return logits
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import DataError
+from pipeline.data.bands import Bands
 from pipeline.networks.colours import IMAGENET, Colours, colours_of, with_colours
 from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.networks.freezing import layers_before
@@ -27,8 +28,10 @@ class NetworkTask(pl.LightningModule):
         settings: The fields of the task's configuration as plain values, so that a checkpoint
             contains only numbers and text.
         classes: Class names without the background.
+        bands: The bands of the images as plain values; None for photos.
 
     Attributes:
+        bands: The bands of the images; None for photos.
         colours: The mean and deviation that the network is trained with.
     """
 
@@ -38,20 +41,28 @@ class NetworkTask(pl.LightningModule):
     group: ClassVar[str]  # of the settings, for messages
     source: ClassVar[str]  # the command that trains it, for messages
 
-    def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], classes: list[str], bands: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         kind = type(self).__name__
-        self.save_hyperparameters({"kind": kind, "settings": settings, "classes": classes})
+        facts = {"kind": kind, "settings": settings, "classes": classes, "bands": bands}
+        self.save_hyperparameters(facts)
+        self.bands = Bands.from_plain(bands) if bands else None
         self.classes = classes
         self._always_eval: list[nn.Module] = []
 
     @classmethod
     def from_config(
-        cls, config: ClassifierConfig | SegmenterConfig, classes: tuple[str, ...]
+        cls,
+        config: ClassifierConfig | SegmenterConfig,
+        classes: tuple[str, ...],
+        bands: Bands | None = None,
     ) -> Self:
         """A task with the settings of a configuration, and the network's own mean and deviation."""
-        settings = asdict(with_colours(config))
-        return cls({key: _plain(value) for key, value in settings.items()}, list(classes))
+        settings = asdict(with_colours(config, bands=bands))
+        plain = {key: _plain(value) for key, value in settings.items()}
+        return cls(plain, list(classes), bands.plain() if bands else None)
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> Self:
@@ -71,7 +82,7 @@ class NetworkTask(pl.LightningModule):
             )
         try:
             settings = {**_BEFORE, **hyper["settings"], "weights": "none"}
-            task = cls(settings, hyper["classes"])
+            task = cls(settings, hyper["classes"], hyper.get("bands"))
             task.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("loss.")})
         except (KeyError, TypeError, RuntimeError) as error:
             raise DataError(
@@ -83,11 +94,16 @@ class NetworkTask(pl.LightningModule):
         """Train this network, with the mean and deviation in ``settings``."""
         self._layout = memory_format(network)
         self.network = network.to(memory_format=self._layout)
-        self.colours = colours_of(self.settings)
+        self.colours = colours_of(self.settings, self.bands)
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] of RGB uint8 (or float in [0, 255]) [B, 3, H, W]."""
+        """Normalised images of pixels, both [B, C, H, W]; see :meth:`Colours.normalise`."""
         return self.colours.normalise(images).contiguous(memory_format=self._layout)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return self.bands.channels if self.bands else 3
 
     @property
     def title(self) -> str:

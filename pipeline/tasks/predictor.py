@@ -30,7 +30,7 @@ class ClassifierPrior(nn.Module):
         self.side = classifier.settings.size
 
     def forward(self, image: Tensor, *, flip: bool) -> Tensor:
-        """Factors [classes + 1] of one image uint8 [1, 3, H, W]; that of the background is 1.
+        """Factors [classes + 1] of one image [1, C, H, W]; that of the background is 1.
 
         The image is resized to a square, as for the validation of the classifier.
         """
@@ -46,7 +46,7 @@ class ClassifierPrior(nn.Module):
 
 
 class ImagePredictor(pl.LightningModule):
-    """Predicts one image a batch: ``(image uint8 [1, 3, H, W], classes of its label [1, K])``.
+    """Predicts one image a batch: ``(image [1, C, H, W], classes of its label [1, K])``.
 
     Subclasses define :meth:`predict_image`.
     """
@@ -64,7 +64,7 @@ class ImagePredictor(pl.LightningModule):
             return error.with_traceback(None)  # the trace holds on to the memory of the image
 
     def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
-        """The prediction for an image uint8 [1, 3, H, W] with the classes [1, K]."""
+        """The prediction for an image [1, C, H, W] with the classes [1, K]."""
         raise NotImplementedError
 
 

@@ -24,7 +24,7 @@ class SaliencyMethod(Protocol):
 class SaliencyPredictor(ImagePredictor):
     """Maps of every class in an image's label, with one forward pass per scale.
 
-    Batches hold one image: ``(image uint8 [1, 3, H, W], targets [1, K])``.
+    Batches hold one image: ``(image [1, C, H, W], targets [1, K])``.
 
     Args:
         classifier: A network that maps normalised images to logits.
@@ -32,7 +32,7 @@ class SaliencyPredictor(ImagePredictor):
         size: Longer side of the image at scale 1, px.
         scales: Factors on the longer side; maps are averaged over them.
         flip: Average over the mirrored image too; both are in one batch.
-        normalise: Turns RGB [B, 3, H, W] in [0, 255] into the input of the classifier.
+        normalise: Turns pixels [B, C, H, W] into the input of the classifier.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.base.config import SegmenterConfig
 from pipeline.base.errors import ConfigError, reason
+from pipeline.networks.first_layer import adapted
 from pipeline.networks.pixels import pad_to_multiple, resize
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
@@ -25,11 +26,12 @@ _STRIDE = 32  # largest stride of an encoder; sides must be multiples of it
 class SegmenterTask(NetworkTask):
     """Learns a label for every pixel from label images; void pixels are ignored.
 
-    Batches are ``(images uint8 [B, 3, H, W], label images [B, H, W])``.
+    Batches are ``(images [B, C, H, W], label images [B, H, W])``.
 
     Args:
         settings: The fields of ``SegmenterConfig`` as plain values.
         classes: Class names without the background.
+        bands: The bands of the images as plain values; None for photos.
 
     Attributes:
         loss: The loss; it can be replaced by any callable of logits and labels.
@@ -39,12 +41,14 @@ class SegmenterTask(NetworkTask):
 
     group, source = "segmenter", "stage=segmentation"
 
-    def __init__(self, settings: dict[str, Any], classes: list[str]) -> None:
-        super().__init__(settings, classes)
+    def __init__(
+        self, settings: dict[str, Any], classes: list[str], bands: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(settings, classes, bands)
         self.settings = SegmenterConfig(**settings)
         self.loss: Loss = CrossEntropy()
         _check_decay(self.settings.ema)
-        self.use(_build(self.settings, len(classes) + 1))
+        self.use(_build(self.settings, len(classes) + 1, self.channels))
         self.freeze_part(
             self.encoder,
             self.settings.freeze_until,
@@ -75,12 +79,13 @@ class SegmenterTask(NetworkTask):
         best = max((_renamed(tensors, a, b) for a in _FILE_PREFIXES for b in _ENCODER_PREFIXES),
                    key=lambda names: len(wanted & set(names)))  # fmt: skip
         try:
+            best = adapted(best, self.encoder.state_dict(), self.channels)
             load_strictly(self.encoder, best, source, allow_unused=True)
         except WeightsError as error:
             raise ConfigError(str(error)) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes + 1, H, W] of images uint8 (or float in [0, 255]) [B, 3, H, W]."""
+        """Logits [B, classes + 1, H, W] of images [B, C, H, W]."""
         height, width = images.shape[-2:]
         logits: Tensor = self.network(self.inputs(pad_to_multiple(images.float(), _STRIDE)))
         return logits[..., :height, :width]
@@ -99,7 +104,7 @@ class SegmenterTask(NetworkTask):
     def predict_probabilities(
         self, image: Tensor, scales: Sequence[float], *, flip: bool
     ) -> Tensor:
-        """Class probabilities [classes + 1, H, W] of one image uint8 [1, 3, H, W].
+        """Class probabilities [classes + 1, H, W] of one image [1, C, H, W].
 
         Probabilities, not logits, are averaged over scales and flips, at the image's own size.
         """
@@ -143,7 +148,7 @@ def _check_decay(decay: float) -> None:
         )
 
 
-def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
+def _build(settings: SegmenterConfig, classes: int, channels: int) -> nn.Module:
     download = settings.weights == "download"
     try:
         network: nn.Module = smp.create_model(
@@ -151,6 +156,7 @@ def _build(settings: SegmenterConfig, classes: int) -> nn.Module:
             encoder_name=settings.encoder,
             encoder_weights="imagenet" if download else None,
             classes=classes,
+            in_channels=channels,
             **settings.options,
         )
     except Exception as error:  # libraries raise what they like, bare assertions included

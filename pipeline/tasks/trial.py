@@ -42,7 +42,8 @@ def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerC
         learning = [p for p in task.parameters() if p.requires_grad]
         optimizer = build_optimizer(task.settings, learning, [])
         with torch.autocast(device, precision, enabled=precision is not None):
-            loss = task.loss_of((noise(count, side, side).to(device), labels.to(device)))
+            images = task.colours.noise(count, side, side)
+            loss = task.loss_of((images.to(device), labels.to(device)))
         loss.backward()
         optimizer.step()
 
@@ -58,7 +59,7 @@ def try_segmenter(
     """
     height, width = size
     with _explained(task, f"cannot predict an image of {width} x {height} px at scale {scale:g}"):
-        image = noise(1, height, width).to(task.to(device_of(trainer)).device)
+        image = task.colours.noise(1, height, width).to(task.to(device_of(trainer)).device)
         task.eval().predict_probabilities(image, [scale], flip=False)
 
 
@@ -71,14 +72,7 @@ def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: Trainer
     """
     height, width = size
     with _explained(task, f"cannot classify an image of {width} x {height} px"):
-        task.eval()(noise(1, height, width).to(task.to(device_of(trainer)).device))
-
-
-def noise(count: int, height: int, width: int) -> Tensor:
-    """Random RGB, uint8 [count, 3, height, width], always the same."""
-    generator = torch.Generator().manual_seed(0)
-    size = (count, 3, height, width)
-    return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+        task.eval()(task.colours.noise(1, height, width).to(task.to(device_of(trainer)).device))
 
 
 @contextmanager

@@ -243,7 +243,7 @@ class Differs(nn.Module):
 def test_what_answers_otherwise_is_not_written(kind, tmp_path, monkeypatch):
     source = segmenter()
     source.task.network = Differs(source.task.network)
-    monkeypatch.setattr(exporting, "_TRACED", (1, 3, 64, 64))
+    monkeypatch.setattr(exporting, "_TRACED", (1, 64, 64))
 
     with pytest.raises(ConfigError, match=r"differs by 0\.\d+, more than 0.0001, for 1 image"):
         export(source, kind, tmp_path / "out")

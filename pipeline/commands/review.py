@@ -265,7 +265,11 @@ def _next(source: Source) -> dict[str, str]:
     words = ["tsgb", "masks", "export", str(source.masks.path), "--format", "cvat"]
     words += ["--split", "val"] if source.held_out else []
     words += ["--only", str(source.out / LIST), "--out", str(source.out / "to_correct")]
-    return {"take them to a labelling tool": shlex.join([*words, *_photos(source.split)])}
+    found = {"take them to a labelling tool": shlex.join([*words, *_photos(source.split)])}
+    if not source.held_out:
+        run = shlex.quote(str(source.network.path.parents[1]))
+        found["then train with what it exports"] = f"tsgb run run_dir={run} data.corrected=FILE"
+    return found
 
 
 def _photos(split: Split) -> list[str]:

@@ -53,6 +53,7 @@ def test_a_ranked_list_a_table_and_a_page(copied, command):
     assert not outside_addresses(html)
     assert "prefers-color-scheme: dark" in html
     assert "tsgb masks export" in said
+    assert "data.corrected=FILE" in said
 
 
 def test_the_next_command_takes_exactly_these_images_out(copied, command, tmp_path):

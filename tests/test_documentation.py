@@ -108,8 +108,8 @@ def namespace_of(page):
 
 @pytest.mark.parametrize(
     "page",
-    # predict.md needs a trained network; test_predict.py and test_export.py run its code.
-    [page for page in PAGES if blocks(page, "python") and page.name != "predict.md"],
+    # These need a trained network: test_predict.py, test_export.py and test_tutorial.py run them.
+    [p for p in PAGES if blocks(p, "python") and p.name not in ("predict.md", "tutorial.md")],
     ids=lambda page: page.name,
 )
 def test_python_code_runs(page, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"  # values of ``segmenter.labels`` beside a path
+CORRECTED = "corrected"  # key of the group ``data``, whatever the source
 
 
 class Command(StrEnum):
@@ -198,7 +199,8 @@ class SegmenterConfig:
     loss: dict[str, Any] = field(
         default_factory=lambda: {"_target_": "pipeline.tasks.losses.CrossEntropy"}
     )
-    void: Void = Void.ignored  # of pseudo-masks; void in ground truth is always ignored
+    void: Void = Void.ignored  # of pseudo-masks; void in real masks is always ignored
+    corrected_repeats: int = 1  # how many times an epoch shows an image with a corrected mask
     ema: float = 0.0  # decay per step of the moving average of the weights; 0: no average
     size: int = 321  # side of the training crop, px
     scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop
@@ -318,7 +320,9 @@ class RunConfig:
     run_dir: str = "runs/shapes"
     random_seed: int = 0
     stage: Command = Command.all
-    data: dict[str, Any] = field(default_factory=dict)
+    # `corrected`, of every source: file or folder of real masks of some training images, which
+    # replace pseudo-masks; None: none. The other keys are those of the source.
+    data: dict[str, Any] = field(default_factory=lambda: {CORRECTED: None})
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     seed: SeedConfig = field(default_factory=SeedConfig)

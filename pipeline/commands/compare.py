@@ -29,7 +29,7 @@ from pipeline.report.page import data_address, duration, legend
 from pipeline.report.pictures import encode_jpeg, overlay_labels, thumbnail
 from pipeline.report.rendering import Pictures
 from pipeline.run import lineage
-from pipeline.run.building import build
+from pipeline.run.building import build_data
 from pipeline.run.lineage import Lineage, Record
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
@@ -124,7 +124,7 @@ def _split(way: Lineage) -> str:
 def _catalogue(run: Run) -> tuple[Catalogue | None, str]:
     """The data of this command, only to show pictures; or why they cannot be had."""
     try:
-        return build(run.settings.data, "data"), ""
+        return build_data(run.settings.data), ""
     except PipelineError as error:
         return None, str(error)
 

@@ -22,6 +22,7 @@ from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
 from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
+from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
@@ -33,6 +34,7 @@ from pipeline.run.run import Run
 from pipeline.run.stage import Outcome
 from pipeline.run.summaries import known
 from pipeline.scoring import ConfusionMatrix
+from pipeline.stages.corrected import without
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
 from pipeline.stages.own_files import read_labels
@@ -70,7 +72,7 @@ def _page(found: RunResults) -> report.Page:
         galleries=[gallery for gallery in (_val_gallery(found), _train_gallery(found)) if gallery],
         legend=report.legend(found.classes),
         curves=list(_curves(found)),
-        facts=_facts(run),
+        facts=_facts(found),
         packages=made_by()["packages"],
         config=OmegaConf.to_yaml(OmegaConf.create(asdict(run.settings))),
         has_ground_truth=data.scored.has_masks
@@ -83,8 +85,10 @@ def _headlines(found: RunResults) -> Iterator[report.Headline]:
     for title, scores in found.segmenters.items():
         yield _of_labels(title, scores, chosen, scores["protocol"])
     if len(found.segmenters) == 2:
-        own, twin = (miou(scores, chosen) for scores in found.segmenters.values())
-        share = own / twin if own is not None and twin else None
+        scored = list(found.segmenters.values())
+        own, twin = (miou(scores, chosen) for scores in scored)
+        same = scored[0]["images"] == scored[1]["images"]
+        share = own / twin if same and own is not None and twin else None
         note = "this mIoU of the segmenter over that of the twin, which learned from ground truth"
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)
     masks = found.summary("pseudo_labels").get("scores")
@@ -208,7 +212,7 @@ def _tables(found: RunResults) -> Iterator[report.Table]:
 def _val_gallery(found: RunResults) -> report.Gallery | None:
     """Predictions of the segmenter, and of the twin, on the split that is scored."""
     config = found.run.settings.evaluate
-    split = evaluated_split(config, found.run.data)
+    split = without(evaluated_split(config, found.run.data), found.learned_corrected)
     named = {"evaluate": found.segmenter_title, "evaluate_twin": TWIN}
     stages = {title: found.done[name] for name, title in named.items() if name in found.done}
     if not stages:
@@ -333,8 +337,9 @@ def _losses(folder: Path) -> list[tuple[float, float]]:
     return sorted(losses.items())
 
 
-def _facts(run: Run) -> dict[str, str]:
-    config, maker = run.settings, made_by()
+def _facts(found: RunResults) -> dict[str, str]:
+    run, config, maker = found.run, found.run.settings, made_by()
+    plus = plus_masks(found.summary("segmentation").get("corrected_masks", 0))
     scales = ", ".join(f"{scale:g}" for scale in config.saliency.scales)
     classes, segmenter = config.classifier, config.segmenter
     mirror = "with" if config.saliency.flip else "without"
@@ -345,6 +350,7 @@ def _facts(run: Run) -> dict[str, str]:
         "background": f"{_plane(config.seed)} at {config.seed.threshold:g}, for training masks at "
         f"{config.seed.foreground:g} and {config.seed.background:g} {_of_what(config.seed)}",
         "refinement": _described(config.refine),
+        "training masks": f"{segmenter.labels}{plus}",
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {_length(segmenter)}",
         "label new photos": predict.command_of(run),

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.base.config import CORRECTED
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import fingerprint
 from pipeline.means import mean_over, miou
@@ -25,7 +26,7 @@ from pipeline.run.lineage import Lineage, Record
 
 Scores = Mapping[str, Any]
 
-_DOTTED = {"numerics": "trainer"}  # under what name a person sets it
+_DOTTED = {"numerics": "trainer", CORRECTED: "segmenter"}  # under what name a person sets it
 _KINDS = {"seed": "seeds", "refined": "refined", "masks": "masks"}  # measures, label images
 _LEFT_OUT = ("learned", "learned_from", "given", "images")  # facts about data, no choices
 
@@ -65,9 +66,11 @@ def _segmenter(way: Lineage, classes: Sequence[str] | None) -> Part | None:
         seconds[stage.kind] = seconds.get(stage.kind, 0.0) + stage.seconds
     if way.scored:
         seconds["evaluate"] = sum(stage.seconds for stage in way.scored)
+    settings = _settings(way.training, "code of the segmenter")
+    count = int(way.segmenter.summary.get("corrected_masks", 0))
     return Part(
         fingerprint=way.segmenter.fingerprint,
-        settings=_settings(way.training, "code of the segmenter"),
+        settings={**settings, "corrected masks": Setting(f"+{count}", "corrected masks")},
         values=_segmenter_scores(way, classes),
         seconds=seconds,
     )
@@ -144,7 +147,8 @@ def _segmenter_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, 
         if twin is not None:
             full = _miou(_scores(twin), classes)
             values[f"{TWIN}|{protocol}"] = full
-            values[f"{FRACTION}|{protocol}"] = own / full if own is not None and full else None
+            same = _scores(stage)["images"] == _scores(twin)["images"]
+            values[f"{FRACTION}|{protocol}"] = own / full if same and own and full else None
     return values
 
 

@@ -19,6 +19,7 @@ from pipeline.base.files import write_bytes
 from pipeline.base.terminal import Terminal
 from pipeline.commands.command_line import settings_at
 from pipeline.commands.masks import source_of
+from pipeline.commands.predict import network_place
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.palette import read_label_image
 from pipeline.data.pixels import picture_of
@@ -30,10 +31,12 @@ from pipeline.report.pictures import encode_jpeg, overlay_labels, thumbnail
 from pipeline.report.rendering import csv_table
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.run import Run
+from pipeline.stages.corrected import without
 from pipeline.stages.own_files import read_own
 from pipeline.stages.prediction import Failures, raise_if_any
-from pipeline.stages.trained import load_classifier
+from pipeline.stages.trained import CHECKPOINT, load_classifier
 from pipeline.tasks.predictor import ClassifierPrior
+from pipeline.tasks.segmenter import corrected_in
 
 TABLE, PAGE, LIST = "review.csv", "index.html", "images.txt"
 _MASKS = ("pseudo_labels", "relabel")  # stages whose masks a segmenter learns from
@@ -56,7 +59,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
 
 def command_of(run: Run) -> str:
     """The words that list what to look at first in a run."""
-    return f"tsgb review {shlex.quote(str(run.folder))}"
+    return f"tsgb review {shlex.quote(str(network_place(run)))}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def find_source(wanted: argparse.Namespace, terminal: Terminal) -> Source:
     folder = network.path.parents[1]
     data = Run(settings_at(folder), folder).data.without_truth()
     split = data.train if wanted.split == "train" else data.val
+    split = without(split, corrected_in(network.path / CHECKPOINT))
     if not split.items:
         raise ConfigError(f"--split {wanted.split}: {folder} has no such images.")
     classifier, masks = _classifier_of(network), _masks_of(network, wanted.split)

@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH
+from pipeline.formats.corrected import plus_masks
 from pipeline.run.executor import Step
 from pipeline.run.folders import StageFolder
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES, in_order
+from pipeline.stages.trained import CHECKPOINT
+from pipeline.tasks.segmenter import corrected_in
 
 TWIN = "supervised twin"
 
@@ -55,11 +58,18 @@ class RunResults:
         return {title: values for title, values in scores.items() if values}
 
     @property
+    def learned_corrected(self) -> tuple[str, ...]:
+        """The images whose corrected masks the run's segmenter learned from."""
+        stage = self.done.get("segmentation")
+        return corrected_in(stage.path / CHECKPOINT) if stage else ()
+
+    @property
     def segmenter_title(self) -> str:
         """Title of the evaluated predictions."""
         settings = self.run.settings
         if settings.evaluate.masks is not None:
             return "given masks"
+        plus = plus_masks(self.summary("evaluate").get("corrected_masks", 0))
         if settings.evaluate.checkpoint is not None:
-            return "given segmenter"
-        return "segmenter" if settings.segmenter.labels != GROUND_TRUTH else TWIN
+            return f"given segmenter{plus}"
+        return f"segmenter{plus}" if settings.segmenter.labels != GROUND_TRUTH else TWIN

@@ -264,22 +264,32 @@ def _mask(item: Item, header: Header | None, max_megapixels: float) -> LabelImag
     check_size(path, max_megapixels)
     labels = ground_truth(item)
     if header is not None:
-        _check_shape(path, labels.shape, header)
+        check_mask_shape(path, labels.shape, header)
     return labels
 
 
-def _check_shape(path: Path, shape: tuple[int, ...], header: Header) -> None:
+def check_mask_shape(mask: Path | str, shape: tuple[int, ...], header: Header) -> None:
+    """Refuse a mask that does not have the size of its photo.
+
+    Args:
+        mask: Names the mask.
+        shape: Its height and width.
+        header: That of the photo.
+
+    Raises:
+        DataError: Names both sizes.
+    """
     if shape == header.shape:
         return
     if shape == (header.height, header.width):
         raise DataError(
-            f"{path}: the mask has {_pixels(shape)}, as the photo is stored, but its EXIF "
+            f"{mask}: the mask has {_pixels(shape)}, as the photo is stored, but its EXIF "
             f"orientation {header.orientation} turns the photo to {_pixels(header.shape)}. Photos "
             "are read as they are shown. Turn the mask too, or remove the orientation from the "
             "photo."
         )
     raise DataError(
-        f"{path}: the mask has {_pixels(shape)}, its image {_pixels(header.shape)}. "
+        f"{mask}: the mask has {_pixels(shape)}, its image {_pixels(header.shape)}. "
         "Export the mask at the size of the image."
     )
 

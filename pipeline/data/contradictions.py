@@ -29,6 +29,7 @@ _IMAGES_MIN = 2  # of rules 1 and 2: one image may be an accident
 _TIMES = 3  # of rule 2
 _ENOUGH = 5  # images of rule 3
 _EXAMPLES = 3
+GROUND_TRUTH = "data.masks"  # which data.object_value is about
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Shown:
 
 
 def contradiction(
-    images: Iterable[Shown], classes: Sequence[str], *, truth: bool = True
+    images: Iterable[Shown],
+    classes: Sequence[str],
+    *,
+    truth: bool = True,
+    setting: str = GROUND_TRUTH,
 ) -> str | None:
     """Why the masks of these images are read wrongly, with both readings; None if they are not.
 
@@ -60,6 +65,7 @@ def contradiction(
         images: Images with label images whose values are classes or void.
         classes: Class names in the order of the mask values.
         truth: Whether the masks are ground truth, in which every class must be found.
+        setting: Where they come from, for the remedy.
 
     Example:
         >>> swapped = [Shown("a", (0,), (0, 2)), Shown("b", (1,), (0, 1))]
@@ -69,9 +75,13 @@ def contradiction(
     images = list(images)
     if not any(image.labels for image in images):
         return None  # nothing to compare with: a test split has no labels
-    rules = [_only_void(images, classes, truth=truth), _exchanged(images, classes)]
+    object_value = truth and setting == GROUND_TRUTH
+    rules = [
+        _only_void(images, classes, object_value=object_value),
+        _exchanged(images, classes),
+    ]
     if truth:
-        rules.append(_never_both(images, classes))
+        rules.append(_never_both(images, classes, setting))
     return next(filter(None, rules), None)
 
 
@@ -92,14 +102,16 @@ def deviations(images: Iterable[Shown], classes: Sequence[str]) -> str | None:
     )
 
 
-def _only_void(images: Sequence[Shown], classes: Sequence[str], *, truth: bool) -> str | None:
+def _only_void(
+    images: Sequence[Shown], classes: Sequence[str], *, object_value: bool
+) -> str | None:
     labelled = [image for image in images if image.labels]
     void = [image for image in labelled if not image.masked and VOID in image.values]
     if len(void) < _IMAGES_MIN or 2 * len(void) <= len(labelled):
         return None
     remedy = f"Masks of object or not do not say which of the {len(classes)} classes it is."
     if len(classes) == 1:
-        setting = f"set data.object_value={VOID}" if truth else "write 1 for it"
+        setting = f"set data.object_value={VOID}" if object_value else "write 1 for it"
         remedy = f"If {VOID} is the object, {setting}."
     return (
         f"the masks of {len(void)} of {len(labelled)} labelled images hold no class, only 0 and "
@@ -155,7 +167,7 @@ def _cycles(assigned: NDArray[np.intp]) -> list[list[int]]:
     return cycles
 
 
-def _never_both(images: Sequence[Shown], classes: Sequence[str]) -> str | None:
+def _never_both(images: Sequence[Shown], classes: Sequence[str], setting: str) -> str | None:
     for k, name in enumerate(classes):
         masked = sum(k in image.masked for image in images)
         named = sum(k in image.labels for image in images)
@@ -165,7 +177,7 @@ def _never_both(images: Sequence[Shown], classes: Sequence[str]) -> str | None:
                 f"the labels name {name!r} in {named} of {len(images)} images, and the masks show "
                 f"its value {k + 1} in {masked}, but never both in one image. Correct the masks or "
                 "the labels, give the classes in the order of the values (data.classes=[...]), or "
-                "leave the masks out (data.masks=null)."
+                f"leave the masks out ({setting}=null)."
             )
     return None
 

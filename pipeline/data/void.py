@@ -1,24 +1,20 @@
-"""Training images whose void pixels count as background."""
+"""Void pixels that count as background."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.base.arrays import LabelImage
 from pipeline.data.catalogue import BACKGROUND, VOID
-from pipeline.data.datasets import MaskedImages
 
 
-class VoidIsBackground(MaskedImages):
-    """Augmented images with label images in which void is replaced by background.
+def void_is_background(labels: LabelImage) -> LabelImage:
+    """A label image in which void is replaced by background.
 
-    Padding that the augmentation adds stays void; the random choices are those of
-    ``MaskedImages``.
+    Padding that the augmentation adds afterwards stays void.
+
+    Example:
+        >>> void_is_background(np.array([[0, 2, 255]], dtype=np.uint8)).tolist()
+        [[0, 2, 0]]
     """
-
-    def _augment(self, key: tuple[int, int], **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        mask = arrays["mask"]
-        known = np.where(mask == VOID, BACKGROUND, mask).astype(mask.dtype)
-        return super()._augment(key, **{**arrays, "mask": known})
+    return np.where(labels == VOID, np.uint8(BACKGROUND), labels)

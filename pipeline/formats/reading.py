@@ -23,7 +23,7 @@ def read_masks(
     path: Path | str,
     classes: Sequence[str] | None = None,
     *,
-    images: Path | None = None,
+    images: Path | Photos | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Masks:
     """The label images in a file or folder, by the id of their photos.
@@ -36,7 +36,7 @@ def read_masks(
             segmentation mask 1.1 of CVAT (``.zip`` or folder), a YOLO segmentation data set
             (folder or its ``data.yaml``), or a folder of indexed PNG files.
         classes: Names of the values 1, 2, 3...; None takes the file's own.
-        images: Folder of the photos; needed for YOLO without ``images/``.
+        images: Folder of the photos, or the photos; needed for YOLO without ``images/``.
         max_megapixels: Larger images are refused before anything is decoded.
 
     Raises:
@@ -59,16 +59,22 @@ def read_masks(
     if suffix == ".json":
         return _json(path, classes, max_megapixels)
     if suffix in (".yaml", ".yml"):
-        return read_yolo(path, classes, Photos.within(images), max_megapixels)
+        return read_yolo(path, classes, _photos(images), max_megapixels)
     raise DataError(
         f"{path}: no masks of a known format. Give a .json of COCO or Label Studio, a .zip of "
         f"CVAT, {DESCRIPTION} of YOLO, or a folder."
     )
 
 
-def _folder(path: Path, classes: Sequence[str] | None, images: Path | None, most: float) -> Masks:
+def _photos(images: Path | Photos | None) -> Photos:
+    return images if isinstance(images, Photos) else Photos.within(images)
+
+
+def _folder(
+    path: Path, classes: Sequence[str] | None, images: Path | Photos | None, most: float
+) -> Masks:
     if (path / DESCRIPTION).is_file():
-        return read_yolo(path / DESCRIPTION, classes, Photos.within(images), most)
+        return read_yolo(path / DESCRIPTION, classes, _photos(images), most)
     if (path / LABEL_MAP).is_file():
         return read_cvat(path, classes, most)
     files = [file for kind in _FILES for file in sorted(path.glob(kind))]

@@ -23,7 +23,7 @@ from pipeline.data.bands import Bands
 from pipeline.data.palette import PALETTE
 from pipeline.inference.export_format import Format
 from pipeline.inference.exported import LAYOUT, NETWORK, as_text, digest_of
-from pipeline.inference.loading import evaluated, evaluations, made, network_record
+from pipeline.inference.loading import corrected, evaluated, evaluations, made, network_record
 from pipeline.inference.model_card import CARD, model_card
 from pipeline.inference.tiles import STRIDE
 from pipeline.networks.pixels import pad_to_multiple
@@ -31,7 +31,7 @@ from pipeline.run.lineage import Record
 from pipeline.stages.trained import load_classifier, load_segmenter
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.network_task import NetworkTask
-from pipeline.tasks.segmenter import SegmenterTask
+from pipeline.tasks.segmenter import SegmenterTask, corrected_in
 
 # Probabilities of the exported and the trained network may differ by this: the libraries add
 # float32 numbers in another order.
@@ -52,11 +52,13 @@ class Source:
         task: The trained network.
         record: The stage that trained it; None for a checkpoint alone.
         folder: Where the files go unless another place is named.
+        corrected_masks: How many real masks a segmenter learned from beside image labels.
     """
 
     task: NetworkTask
     record: Record | None
     folder: Path
+    corrected_masks: int = 0
 
     @property
     def about(self) -> dict[str, Any]:
@@ -77,13 +79,14 @@ def find_source(place: Path, *, classifier: bool) -> Source:
     """
     if place.is_file():
         kind = ClassifierTask if classifier else SegmenterTask
-        return Source(kind.from_checkpoint(place), None, place.parent / "export")
+        task, folder = kind.from_checkpoint(place), place.parent / "export"
+        return Source(task, None, folder, len(corrected_in(place)))
     record = network_record(place)
     folder = record.path.parents[1] / "export"
     if classifier:
         record = made(record, "classifier")
         return Source(load_classifier(record.path), record, folder)
-    return Source(load_segmenter(record.path), record, folder)
+    return Source(load_segmenter(record.path), record, folder, corrected(record))
 
 
 def export(source: Source, kind: Format, out: Path | None = None) -> list[Path]:
@@ -190,6 +193,7 @@ def _use(source: Source) -> dict[str, Any]:
             "network": {name: getattr(task.settings, name) for name in NETWORK},
             "scales": list(known.get("scales", (1.0,))),
             "flip": bool(known.get("flip")),
+            "corrected_masks": source.corrected_masks,
             "scores": dict(scored[-1].summary.get("scores") or {}) if scored else {},
         }
     summary = record.summary if record else {}

@@ -12,6 +12,7 @@ from pipeline.base.config import GROUND_TRUTH
 from pipeline.base.errors import DataError, MissingArtifactError, at_most
 from pipeline.data.bands import Bands
 from pipeline.data.headers import MAX_MEGAPIXELS
+from pipeline.formats.corrected import plus_masks
 from pipeline.inference.exported import PROGRAMS, SUFFIX, read_exported
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.tiles import Tiling
@@ -20,7 +21,7 @@ from pipeline.networks.features import NetworkFeatures
 from pipeline.run.manifest import MANIFEST
 from pipeline.stages.trained import CHECKPOINT, load_classifier, load_segmenter
 from pipeline.tasks.predictor import ClassifierPrior
-from pipeline.tasks.segmenter import SegmenterTask
+from pipeline.tasks.segmenter import SegmenterTask, corrected_in
 
 if TYPE_CHECKING:
     from pipeline.run.lineage import Record
@@ -68,11 +69,12 @@ def load(path: Path | str, use: Use | None = None, *, device: str = "auto") -> N
         return _network(segmenter, known, use, device, place)
     record = network_record(place)
     segmenter = load_segmenter(record.path)
-    return _network(segmenter, evaluated(record), use, device, record.path, record)
+    known = {**evaluated(record), "corrected_masks": corrected(record)}
+    return _network(segmenter, known, use, device, record.path, record)
 
 
 def _in_file(path: Path) -> tuple[SegmenterTask, Mapping[str, Any]]:
-    """The segmenter in a checkpoint or an exported file, and how it was evaluated, if known."""
+    """The segmenter in a checkpoint or an exported file, and what is known of it."""
     if path.suffix == SUFFIX:
         return read_exported(path)
     if path.suffix in PROGRAMS:
@@ -80,7 +82,7 @@ def _in_file(path: Path) -> tuple[SegmenterTask, Mapping[str, Any]]:
             f"{path}: a program, which this project does not execute. {PROGRAMS[path.suffix]}; or "
             "name the run, or a file of `tsgb export --format safetensors`."
         )
-    return SegmenterTask.from_checkpoint(path), {}
+    return SegmenterTask.from_checkpoint(path), {"corrected_masks": len(corrected_in(path))}
 
 
 def _network(
@@ -103,6 +105,7 @@ def _network(
         device=device,
         max_megapixels=use.max_megapixels,
         source=str(source),
+        corrected_masks=int(known.get("corrected_masks", 0)),
     )
 
 
@@ -163,7 +166,14 @@ def _only(place: Path, networks: list[Record], *, began: bool) -> Record:
 def _score(record: Record) -> str:
     scored = [stage.summary.get("scores") or {} for stage in evaluations(record)]
     known = [scores for scores in scored if scores.get("mIoU") is not None]
-    return f"mIoU {known[-1]['mIoU']:.3f} on {known[-1]['split']}" if known else "not scored"
+    words = f"mIoU {known[-1]['mIoU']:.3f} on {known[-1]['split']}" if known else "not scored"
+    learned = f"{record.settings['segmenter']['labels']} labels{plus_masks(corrected(record))}"
+    return f"{words}, {learned}"
+
+
+def corrected(record: Record) -> int:
+    """How many corrected masks a network learned from."""
+    return int(record.summary.get("corrected_masks", 0))
 
 
 def made(record: Record | None, kind: str) -> Record:

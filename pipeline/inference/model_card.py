@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.base.config import GROUND_TRUTH, PSEUDO
 from pipeline.base.terminal import number
+from pipeline.formats.corrected import plus_masks
 from pipeline.run.data_record import DataRecord
 from pipeline.run.lineage import Record
 
@@ -25,8 +26,8 @@ def model_card(about: Mapping[str, Any], record: Record | None) -> str:
     sections = {
         "Classes": _classes(about),
         "Data": _data(record),
-        "Labels": _labels(record),
-        "Scores": _scores(about["scores"]),
+        "Labels": _labels(record, about["corrected_masks"]),
+        "Scores": _scores(about["scores"], about["corrected_masks"]),
         "Input and output": _input(about),
         "Limits": _LIMITS,
         "Licence": "TO BE FILLED IN: the licence of these weights. It depends on the licences of "
@@ -74,30 +75,37 @@ def _data(record: Record | None) -> str:
     return "\n".join(lines)
 
 
-def _labels(record: Record | None) -> str:
+def _labels(record: Record | None, corrected: int) -> str:
     if record is None:
-        return f"{_UNKNOWN}."
+        return f"{_UNKNOWN}{plus_masks(corrected)}."
     labels = str(record.settings["segmenter"]["labels"])
     count = record.summary.get("images", "an unknown number of")
     if labels == GROUND_TRUTH:
         return f"Masks drawn by people, for {count} images."
     if labels == PSEUDO:
         way = " -> ".join(stage.name for stage in record.ancestors())
+        made = f"The masks that the network learned from were computed from them ({way})"
+        if corrected:
+            return (
+                f"Weak labels{plus_masks(corrected)}: the names of the classes in each of {count} "
+                f"images, and for {corrected} of these a mask that a person drew or corrected. "
+                f"{made}, but for these {corrected}."
+            )
         return (
             f"Weak labels: the only supervision were the names of the classes in each of {count} "
-            f"images. The masks that the network learned from were computed from them ({way}); no "
-            "mask drawn by a person was used in training."
+            f"images. {made}; no mask drawn by a person was used in training."
         )
-    return f"Label images from a folder, for {count} images. Who made them is not recorded."
+    known = f"Label images from a folder{plus_masks(corrected)}, for {count} images."
+    return f"{known} Who made them is not recorded."
 
 
-def _scores(scores: Mapping[str, Any]) -> str:
+def _scores(scores: Mapping[str, Any], corrected: int) -> str:
     if not scores:
         return "Not scored: there was no ground truth, or no evaluation."
     rows = [f"| {_cell(name)} | {number(value)} |" for name, value in scores["IoU"].items()]
     return "\n".join([
-        f"mIoU {number(scores['mIoU'])} on {scores['images']} images; mean over "
-        f"{scores['classes']} labels.",
+        f"mIoU{plus_masks(corrected)} {number(scores['mIoU'])} on {scores['images']} images; mean "
+        f"over {scores['classes']} labels.",
         "",
         f"Rule: {scores['protocol']}. One confusion matrix over all images at their own size; "
         "pixels that the ground truth leaves void do not count. The exported program is one pass "

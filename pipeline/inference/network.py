@@ -56,6 +56,7 @@ class Network:
         device: Such as ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
         max_megapixels: Larger files are refused before they are decoded.
         source: Where the network comes from, for messages.
+        corrected_masks: How many real masks it learned from beside image labels.
 
     Attributes:
         classes: Names of the classes, without the background.
@@ -74,12 +75,14 @@ class Network:
         device: str = "auto",
         max_megapixels: float = MAX_MEGAPIXELS,
         source: str = "",
+        corrected_masks: int = 0,
     ) -> None:
         self.passes = passes or Passes()
         self.prior = prior
         self.refine = refine
         self.max_megapixels = max_megapixels
         self.source = source
+        self.corrected_masks = corrected_masks
         self.device = device_named(device)
         self.classes = tuple(segmenter.classes)
         self._segmenter = segmenter.eval().to(self.device)
@@ -90,7 +93,8 @@ class Network:
         """The same network with other scales, mirroring or tiles."""
         return type(self)(
             self._segmenter, passes, prior=self.prior, refine=self.refine,
-            device=str(self.device), source=self.source,
+            device=str(self.device), max_megapixels=self.max_megapixels, source=self.source,
+            corrected_masks=self.corrected_masks,
         )  # fmt: skip
 
     def weights(self) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
+from pipeline.base.config import CORRECTED
 from pipeline.base.errors import ConfigError
+from pipeline.data.catalogue import Catalogue
 
 
 def build(node: Mapping[str, Any], setting: str) -> Any:
@@ -35,6 +37,12 @@ def build(node: Mapping[str, Any], setting: str) -> Any:
                 f"Given: {', '.join(k for k in node if k != '_target_')}."
             ) from error
         raise cause from error
+
+
+def build_data(node: Mapping[str, Any]) -> Catalogue:
+    """The data set that the settings of the group ``data`` describe."""
+    catalogue: Catalogue = build({k: v for k, v in node.items() if k != CORRECTED}, "data")
+    return catalogue
 
 
 def name_of(node: Mapping[str, Any]) -> str:

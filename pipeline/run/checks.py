@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.base.config import (
+    CORRECTED,
     GROUND_TRUTH,
     PSEUDO,
     MaskedSplit,
@@ -26,11 +27,12 @@ from pipeline.networks.device import check_trainer
 from pipeline.run.building import build
 from pipeline.run.context import RunContext
 from pipeline.run.manifest import Manifest
+from pipeline.stages.corrected import without
 from pipeline.stages.predictions import evaluated_split, predictions_folder
 from pipeline.stages.refinement import features
 from pipeline.stages.trained import given_segmenter
 from pipeline.tasks.optimisation import build_optimizer
-from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
+from pipeline.tasks.segmenter import SegmenterTask, corrected_in, initial_encoder_weights
 
 _TOY = "test_resnet"
 _DRAWN = (
@@ -142,6 +144,7 @@ class Checks:
         config = with_colours(self.settings.segmenter, self.settings.classifier, data.bands)
         _check_frozen("segmenter", config.freeze_until, config.weights)
         self._labels()
+        self._corrected()
         weights = "none" if config.weights == "download" else config.weights
         untrained = replace(config, weights=weights)
         task = SegmenterTask.from_config(untrained, data.classes, data.bands)
@@ -170,8 +173,22 @@ class Checks:
             given_segmenter(config.checkpoint, "evaluate.checkpoint", data)
         if config.masks is not None:
             self._given("evaluate.masks", predictions_folder(config, Path()), split)
+        else:
+            self._something_to_score(split)
         if config.refine:
             self._refinement()
+
+    def _something_to_score(self, split: Split) -> None:
+        """Raise if the network learned the real mask of every image of the split."""
+        given, own = self.settings.evaluate.checkpoint, self.run.corrected
+        learned = tuple(own.names) if own else ()
+        if given is not None:
+            learned = corrected_in(Path(given).expanduser())
+        if split.items and not without(split, learned).items:
+            raise ConfigError(
+                f"evaluate.split: the network learns corrected masks of all {len(split.items)} "
+                f"images of {split.name!r}, so that none is left to score. Choose another split."
+            )
 
     def _refinement(self) -> None:
         """Build the refinement, with the untrained network where it looks with one."""
@@ -204,6 +221,17 @@ class Checks:
                 raise DataError(
                     f"segmenter.labels: {len(problems)} problem(s).\n{at_most(problems)}"
                 )
+
+    def _corrected(self) -> None:
+        """Corrected masks, which pseudo-masks make room for; what may be a mistake is said."""
+        place = self.settings.data.get(CORRECTED)
+        if place is not None and self.settings.segmenter.labels == GROUND_TRUTH:
+            raise ConfigError(
+                f"data.corrected={place} with segmenter.labels=ground_truth: a network that learns "
+                "from ground truth has no pseudo-masks to correct. Add data.corrected=null."
+            )
+        for note in self.run.corrected.notes if self.run.corrected else ():
+            self.run.terminal.warn(note)
 
     def _pseudo_masks(self) -> None:
         config = self.settings.saliency

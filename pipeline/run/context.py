@@ -16,7 +16,8 @@ from pipeline.base.terminal import Terminal
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.data.checks import check_catalogue, data_fingerprint
 from pipeline.data.overview import HEADER, Overview
-from pipeline.run.building import build, target_modules
+from pipeline.formats.corrected import Corrected, corrected_masks
+from pipeline.run.building import build_data, target_modules
 from pipeline.run.data_record import DataRecord
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder
@@ -55,7 +56,7 @@ class RunContext:
             DataError: The data set has problems, or the run's folder has results of another one.
             StorageError: The record of the check is damaged.
         """
-        data: Catalogue = build(self.settings.data, "data")
+        data = build_data(self.settings.data)
         record = DataRecord(self.folder)
         if record.knows(data):
             notes, bands = record.notes, record.bands
@@ -76,6 +77,15 @@ class RunContext:
         for fact in found.facts:
             self.terminal.note(fact)
         return found
+
+    @cached_property
+    def corrected(self) -> Corrected | None:
+        """The corrected masks of ``data.corrected``, read and checked; None for none.
+
+        Raises:
+            DataError: They cannot be used.
+        """
+        return corrected_masks(self.settings.data, self.data)
 
     @cached_property
     def data_version(self) -> str:

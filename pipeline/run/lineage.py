@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.config import GROUND_TRUTH
+from pipeline.base.config import CORRECTED, GROUND_TRUTH
 from pipeline.base.errors import StorageError
 from pipeline.run.folders import StageFolder
 from pipeline.run.manifest import MANIFEST, Manifest
@@ -164,7 +164,7 @@ def _is_twin(other: Record, segmenter: Record) -> bool:
 
 def _recipe(segmenter: Record) -> dict[str, Any]:
     """Everything that the segmenter depends on but the labels that it learned from."""
-    labels = ("learned", "learned_from")
+    labels = ("learned", "learned_from", CORRECTED)
     settings = {key: value for key, value in segmenter.settings.items() if key not in labels}
     recipe = {**settings.get("segmenter", {}), "labels": ""}
     return {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.base.config import GROUND_TRUTH, PSEUDO, RunConfig
+from pipeline.base.config import CORRECTED, GROUND_TRUTH, PSEUDO, RunConfig
 from pipeline.run.context import RunContext
 from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
@@ -46,6 +46,8 @@ class Run(RunContext):
     def twin(self) -> Run:
         """The same run with a segmenter that learns from ground truth."""
         segmenter = replace(self.settings.segmenter, labels=GROUND_TRUTH)
-        twin = Run(replace(self.settings, segmenter=segmenter), self.folder, self.output)
+        data = {**self.settings.data, CORRECTED: None}
+        settings = replace(self.settings, segmenter=segmenter, data=data)
+        twin = Run(settings, self.folder, self.output)
         twin.data, twin.terminal, twin._truths = self.data, self.terminal, self._truths
         return twin

@@ -11,7 +11,7 @@ from typing import Any, cast
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from pipeline.base.config import RunConfig
+from pipeline.base.config import CORRECTED, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.base.spelling import named
 
@@ -50,6 +50,7 @@ _BELOW_1, _INSIDE, _ABOVE_0 = Range(0, 1, ")"), Range(0, 1, "()"), Range(0, 1, "
 RANGES = {
     "random_seed": Range(0, 2**32 - 1),
     **dict.fromkeys(("epochs", "batch_size", "images", "steps", "devices"), Range(1)),
+    "corrected_repeats": Range(1, 1000),
     **dict.fromkeys(("workers", "pictures", "faithfulness_images", "min_steps"), _NOT_NEGATIVE),
     "size": Range(16),  # px; no network that ends in a map takes less
     **dict.fromkeys(("scale", "scales", "power", "gradient_clip"), _POSITIVE),
@@ -137,6 +138,9 @@ def _written(value: Any) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
+_HYDRAS = {"_target_", "_partial_", "_convert_", "_recursive_"}
+
+
 def _unread(node: Any, key: str = "") -> Iterator[str]:
     """Keys beside a ``_target_`` that are no arguments of it, at any depth."""
     if is_dataclass(node) and not isinstance(node, type):
@@ -148,7 +152,7 @@ def _unread(node: Any, key: str = "") -> Iterator[str]:
     target = node.get("_target_")
     arguments = _arguments(str(target)) if target else None
     if arguments is not None:
-        for name in sorted(set(node) - {"_target_", "_partial_", "_convert_", "_recursive_"}):
+        for name in sorted(set(node) - _HYDRAS - ({CORRECTED} if key == "data" else set())):
             if name not in arguments:
                 yield f"{key}.{name}: {target} has no such argument. {named(name, arguments)}"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.terminal import number
+from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
 from pipeline.run.stage import Lines, Outcome
 from pipeline.stages.agreement import Agreement
@@ -46,7 +47,7 @@ def of_relabel(done: Outcome) -> Lines:
     """The scores, and where the masks are."""
     scores = done.summary.get("scores")
     if scores:
-        own = f"relabelled: segmenter's own mIoU ({scores['split']}, honest)"
+        own = f"relabelled: segmenter's own mIoU{_plus(done)} ({scores['split']}, honest)"
         yield own, _mean(scores["seeds"])
     yield from _masks(done, "relabelled masks", "segmenter's own")
     again = f"segmenter.labels={done.folder / 'masks'}"
@@ -120,8 +121,8 @@ def _masks(done: Outcome, name: str, seeds: str) -> Iterator[tuple[str, str]]:
     if scores:
         split, masks = scores["split"], scores["masks"]
         covered = f"{_mean(masks)} on {masks['coverage'] or 0.0:.0%} of the pixels"
-        yield f"refined mIoU ({split}, honest)", _mean(scores["refined"])
-        yield f"training masks ({split}, void left out)", covered
+        yield f"refined mIoU{_plus(done)} ({split}, honest)", _mean(scores["refined"])
+        yield f"training masks{_plus(done)} ({split}, void left out)", covered
         yield from _means(done, label_scores(done.summary, seeds))
     else:
         yield name, "not scored: there is no ground truth"
@@ -143,7 +144,12 @@ def _mean(scores: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
 
 def _learned(done: Outcome) -> str:
     """What the segmenter learned from, or that it was given."""
-    config = done.settings.evaluate
+    config, plus = done.settings.evaluate, _plus(done)
     if config.masks is not None or config.checkpoint is not None:
-        return "given"
-    return f"{done.settings.segmenter.labels} labels"
+        return f"given{plus}"
+    return f"{done.settings.segmenter.labels} labels{plus}"
+
+
+def _plus(done: Outcome) -> str:
+    """How many corrected masks the segmenter learned from, which every number of it says."""
+    return plus_masks(done.summary.get("corrected_masks", 0))

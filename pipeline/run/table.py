@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.config import GROUND_TRUTH, PSEUDO, Command, RunConfig
+from pipeline.base.config import CORRECTED, GROUND_TRUTH, PSEUDO, Command, RunConfig
 from pipeline.base.files import file_fingerprint, fingerprint
 from pipeline.networks.colours import with_colours
 from pipeline.networks.device import numerics
@@ -26,6 +26,7 @@ from pipeline.stages import (
     scores,
     segmentation,
 )
+from pipeline.stages.corrected import learned_before
 from pipeline.stages.export import export_for_server
 from pipeline.stages.maps import masked_split, scored_split
 from pipeline.stages.predictions import evaluated_split
@@ -59,12 +60,27 @@ def _segmentation(run: RunContext) -> Choices:
         folder = Path(config.labels)
         learned, maker = _masks_version(folder, run.data.train.ids), run.stage_at(folder)
     labels = config.labels if config.labels in (PSEUDO, GROUND_TRUTH) else "given"
+    known, corrected = _corrected(run)
+    learned = fingerprint([learned, known]) if known else learned
     config = with_colours(config, run.settings.classifier, run.data.bands)
-    plain = replace(config, weights=_weights_version(config.weights), labels=labels, twin=False)
+    plain = replace(
+        config, weights=_weights_version(config.weights), labels=labels, twin=False,
+        corrected_repeats=1,
+    )  # fmt: skip
     learned_from = maker.path.name if maker else None
     return {
         "segmenter": plain, **_numerics(run), "learned": learned, "learned_from": learned_from,
+        **corrected,
     }  # fmt: skip
+
+
+def _corrected(run: RunContext) -> tuple[Sequence[Any], Choices]:
+    """What corrected masks are learned, those of label images' own maker too, and how."""
+    before, found = learned_before(run.settings.segmenter), run.corrected
+    if found is None:
+        return before, {}
+    how = {"corrected_repeats": run.settings.segmenter.corrected_repeats}
+    return [found.version, before], {CORRECTED: how}
 
 
 def _relabel(run: RunContext) -> Choices:
@@ -122,7 +138,8 @@ def _needs_of_evaluate(settings: RunConfig) -> list[str]:
 
 def _labels_word(settings: RunConfig) -> str:
     labels = settings.segmenter.labels
-    return labels if labels in (PSEUDO, GROUND_TRUTH) else Path(labels).parent.name or "given"
+    word = labels if labels in (PSEUDO, GROUND_TRUTH) else Path(labels).parent.name or "given"
+    return word if settings.data.get(CORRECTED) is None else f"{word}_{CORRECTED}"
 
 
 def _evaluated_word(settings: RunConfig) -> str:

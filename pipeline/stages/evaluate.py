@@ -17,6 +17,7 @@ from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import label_image
 from pipeline.stages.agreement import agreement
+from pipeline.stages.corrected import evaluated_corrected
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import read_own
 from pipeline.stages.prediction import predict, raise_if_any
@@ -32,10 +33,12 @@ def work(job: Job) -> Summary:
     config, split = job.settings.evaluate, evaluated_split(job.settings.evaluate, job.data)
     if config.masks is None:
         _predict(job, split)
+    learned = len(evaluated_corrected(config, job))
+    facts: Summary = {"images": len(split.items), "corrected_masks": learned}
     if config.label_oracle:  # which lets no prediction differ from the names
-        return {"images": len(split.items)}
+        return facts
     found = agreement(split.items, job.data.classes, lambda item: _predicted(job, item))
-    return {"images": len(split.items), "agreement": found}
+    return {**facts, "agreement": found}
 
 
 def _predicted(job: Job, item: Item) -> LabelImage:

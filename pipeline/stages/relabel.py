@@ -18,6 +18,7 @@ from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
 from pipeline.networks.device import on_gpu
+from pipeline.stages.corrected import learned_corrected, pass_on
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
 from pipeline.stages.prediction import BackgroundPool, Failures, predict, raise_if_any
@@ -42,7 +43,9 @@ def work(job: Job) -> Summary:
         task = LabelledPredictor(network, config.scales, flip=config.flip)
         _predict(job, task, missing, maker)
     raise_if_any(maker.failures, len(items), "relabel")
-    return {"images": len(items)}
+    learned = learned_corrected(job)
+    pass_on(job.folder, learned)
+    return {"images": len(items), "corrected_masks": len(learned)}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipeline.data.catalogue import Item, Split
 from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
 from pipeline.scoring import LABEL_ORACLE, ConfusionMatrix, ThresholdSweep
+from pipeline.stages.corrected import evaluated_corrected, learned_corrected, without
 from pipeline.stages.job import Job
 from pipeline.stages.label_images import KINDS, mask_path
 from pipeline.stages.maps import scored_split
@@ -37,16 +38,20 @@ def score_pseudo_masks(job: Job) -> Scores | None:
 
 def score_relabelled(job: Job) -> Scores | None:
     """All three kinds of label images that a segmenter made."""
-    split = job.data.scored
-    return _score_kinds(job, split, lambda _item, _truth: None) if split.has_masks else None
+    if not job.data.scored.has_masks:
+        return None
+    learned = learned_corrected(job)
+    scores = _score_kinds(job, without(job.data.scored, learned), lambda _item, _truth: None)
+    return {**scores, "corrected_masks": len(learned)}
 
 
 def score_predictions(job: Job) -> Scores | None:
     """Predictions of a segmenter, or given masks."""
     config = job.settings.evaluate
-    split = evaluated_split(config, job.data)
-    if not split.has_masks:
+    if not evaluated_split(config, job.data).has_masks:
         return None
+    learned = evaluated_corrected(config, job)
+    split = without(evaluated_split(config, job.data), learned)
     matrix = ConfusionMatrix(len(job.data.classes) + 1)
 
     def update(item: Item, truth: LabelImage) -> None:
@@ -56,7 +61,8 @@ def score_predictions(job: Job) -> Scores | None:
 
     _go_through(job, split, update)
     scores = matrix.as_dict(job.data.classes)
-    return {**scores, **_about(split), "protocol": protocol(config, split)}
+    about = {**_about(split), "protocol": protocol(config, split)}
+    return {**scores, **about, "corrected_masks": len(learned)}
 
 
 def _score_kinds(job: Job, split: Split, more: Callable[[Item, LabelImage], None]) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +12,14 @@ from pipeline.data.catalogue import Item
 from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
 from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
-from pipeline.data.void import VoidIsBackground
+from pipeline.data.void import void_is_background
 from pipeline.networks.colours import with_colours
+from pipeline.stages.corrected import corrected_path, keep_corrected, learned_before
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.trained import load_classifier
 from pipeline.stages.training import enough_epochs, fit, seed_everything
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
-
-_IMAGES = {Void.ignored: MaskedImages, Void.background: VoidIsBackground}
 
 
 def work(job: Job) -> Summary:
@@ -35,23 +34,49 @@ def work(job: Job) -> Summary:
     transform = segmenter_transform(
         config.size, config.scale, config.colour_jitter, task.colours.mean, bands
     )
-    # Void in ground truth is the outline of an object, which no class owns.
-    void = Void.ignored if config.labels == GROUND_TRUTH else config.void
-    read_labels = partial(training_labels, config, job.inputs)
-    images = _IMAGES[void](items, transform, job.settings.random_seed, read_labels)
+    real = keep_corrected(job, partial(training_labels, config, job.inputs))
+    learned = list(dict.fromkeys([*real, *learned_before(config)]))
+    task.note_corrected(learned)
+    read_labels = partial(_labels_of, config, job.inputs, job.folder, frozenset(real))
+    shown = [*items, *_again(items, real, config.corrected_repeats)]
+    images = MaskedImages(shown, transform, job.settings.random_seed, read_labels)
     trainer = fit(
         job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
-        max_epochs=enough_epochs(config, len(items)), gradient_clip_val=config.gradient_clip,
+        max_epochs=enough_epochs(config, len(shown)), gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
     loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already
     last = None if loss is None else float(loss)
     length = {"steps": trainer.global_step, "epochs": trainer.max_epochs}
-    facts = {"images": len(items), **length, "last_loss": last}
+    facts = {"images": len(items), "corrected_masks": len(learned), **length, "last_loss": last}
     return {"labels": config.labels, **facts}
 
 
+def _again(items: Sequence[Item], ids: Iterable[str], repeats: int) -> list[Item]:
+    """The images that an epoch shows more than once, as often as it does so."""
+    chosen = set(ids)
+    return [item for item in items if item.id in chosen] * (repeats - 1)
+
+
+def _labels_of(
+    config: SegmenterConfig,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    corrected: frozenset[str],
+    item: Item,
+) -> LabelImage:
+    """The label image that an image is learned from: its corrected mask, if it has one.
+
+    Void in a real mask is the outline of an object, which no class owns.
+    """
+    if item.id in corrected:
+        return read_label_image(corrected_path(folder, item.id))
+    labels = training_labels(config, inputs, item)
+    real = config.labels == GROUND_TRUTH or config.void == Void.ignored
+    return labels if real else void_is_background(labels)
+
+
 def training_labels(config: SegmenterConfig, inputs: Mapping[str, Path], item: Item) -> LabelImage:
-    """The label image that the segmenter learns an image from.
+    """The label image of an image, corrected masks left aside.
 
     Args:
         config: Says whose label images: ``segmenter.labels``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
@@ -15,11 +16,13 @@ from pipeline.base.config import SegmenterConfig
 from pipeline.base.errors import ConfigError, reason
 from pipeline.networks.first_layer import adapted
 from pipeline.networks.pixels import pad_to_multiple, resize
+from pipeline.tasks.checkpoints import read_checkpoint
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
 from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
 
+_CORRECTED = "corrected"  # of a checkpoint
 _STRIDE = 32  # largest stride of an encoder; sides must be multiples of it
 
 
@@ -65,6 +68,10 @@ class SegmenterTask(NetworkTask):
     def encoder(self) -> nn.Module:
         """The encoder; the rest of the network is decoder and head."""
         return cast(nn.Module, self.network.encoder)
+
+    def note_corrected(self, ids: Sequence[str]) -> None:
+        """Have the checkpoint list the images whose corrected masks it learns from."""
+        self.hparams[_CORRECTED] = list(ids)
 
     def load_encoder(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Initialise the encoder with the weights of a classification network.
@@ -130,6 +137,15 @@ class SegmenterTask(NetworkTask):
     def configure_callbacks(self) -> list[Callback]:
         """With ``ema``, a callback that saves the moving average of the weights."""
         return [EMAWeightAveraging(decay=self.settings.ema)] if self.settings.ema else []
+
+
+def corrected_in(checkpoint: Path) -> tuple[str, ...]:
+    """Ids of the images whose corrected masks the segmenter in a checkpoint learned from.
+
+    Raises:
+        DataError: The file is damaged, or no checkpoint.
+    """
+    return tuple(read_checkpoint(checkpoint)["hyper_parameters"].get(_CORRECTED, ()))
 
 
 _FILE_PREFIXES = ("", "backbone.", "features.", "model.")  # possible prefixes of names in a file

@@ -87,7 +87,7 @@ def _headlines(found: RunResults) -> Iterator[report.Headline]:
     if len(found.segmenters) == 2:
         scored = list(found.segmenters.values())
         own, twin = (miou(scores, chosen) for scores in scored)
-        same = scored[0]["images"] == scored[1]["images"]
+        same = scored[0].get("images") == scored[1].get("images")
         share = own / twin if same and own is not None and twin else None
         note = "this mIoU of the segmenter over that of the twin, which learned from ground truth"
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)

@@ -147,7 +147,7 @@ def _segmenter_scores(way: Lineage, classes: Sequence[str] | None) -> dict[str, 
         if twin is not None:
             full = _miou(_scores(twin), classes)
             values[f"{TWIN}|{protocol}"] = full
-            same = _scores(stage)["images"] == _scores(twin)["images"]
+            same = _scores(stage).get("images") == _scores(twin).get("images")
             values[f"{FRACTION}|{protocol}"] = own / full if same and own and full else None
     return values
 

@@ -60,8 +60,8 @@ class RunResults:
     @property
     def learned_corrected(self) -> tuple[str, ...]:
         """The images whose corrected masks the run's segmenter learned from."""
-        stage = self.done.get("segmentation")
-        return corrected_in(stage.path / CHECKPOINT) if stage else ()
+        count = self.summary("segmentation").get("corrected_masks")
+        return corrected_in(self.done["segmentation"].path / CHECKPOINT) if count else ()
 
     @property
     def segmenter_title(self) -> str:

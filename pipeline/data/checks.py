@@ -332,11 +332,15 @@ def look_at_label_images(
 
 
 def _look_at_label_image(item: Item, catalogue: Catalogue) -> _Found:
+    return _look_at_mask(item, catalogue, header_of(item))
+
+
+def header_of(item: Item) -> Header | None:
+    """The header of an image; None if it is unreadable, which the check of the data set reports."""
     try:
-        header = header_of_bands(item.image) if item.bands else read_header(read_bytes(item.image))
-    except DataError:  # which the check of the data set reports
-        header = None
-    return _look_at_mask(item, catalogue, header)
+        return header_of_bands(item.image) if item.bands else read_header(read_bytes(item.image))
+    except DataError:
+        return None
 
 
 def _look_at_mask(item: Item, catalogue: Catalogue, header: Header | None) -> _Found:

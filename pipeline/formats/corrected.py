@@ -19,10 +19,8 @@ from pipeline.base.config import CORRECTED
 from pipeline.base.errors import DataError, PipelineError, at_most, failure_of_image
 from pipeline.base.files import fingerprint
 from pipeline.data.catalogue import BACKGROUND, Catalogue, Item
-from pipeline.data.checks import check_mask_shape
+from pipeline.data.checks import check_mask_shape, header_of
 from pipeline.data.contradictions import Shown, contradiction, deviations
-from pipeline.data.headers import read_header
-from pipeline.data.images import read_bytes
 from pipeline.formats.masks import Masks
 from pipeline.formats.photos import Photos
 from pipeline.formats.reading import read_masks
@@ -225,7 +223,7 @@ def _look_at(masks: Masks, names: Mapping[str, str], item: Item) -> tuple[Shown,
     name = names[item.id]
     try:
         labels = masks[name]
-        header = read_header(read_bytes(item.image))
+        header = header_of(item)
         if header is not None:
             check_mask_shape(name, labels.shape, header)
     except Exception as error:

@@ -20,6 +20,7 @@ from pipeline.data.palette import encode_label_image
 from pipeline.data.void import void_is_background
 from pipeline.formats.corrected import Corrected, corrected_masks
 from pipeline.stages.job import Job
+from pipeline.stages.own_files import read_own
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.tasks.segmenter import corrected_in
 
@@ -88,7 +89,7 @@ def pass_on(folder: Path, ids: Sequence[str]) -> None:
 
 def learned_corrected(job: Job) -> tuple[str, ...]:
     """The images whose corrected masks taught the segmenter that a stage reads."""
-    return corrected_in(job.inputs["segmentation"] / CHECKPOINT)
+    return read_own(job.inputs["segmentation"] / CHECKPOINT, corrected_in)
 
 
 def evaluated_corrected(config: EvaluateConfig, job: Job) -> tuple[str, ...]:

@@ -146,13 +146,16 @@ class EpochData(pl.LightningDataModule):
         dataset: The images.
         batch_size: Images in one step, of all processes together.
         workers: Processes that load images, for each process that trains.
+        pinned: Load into memory that a GPU copies from while it computes.
     """
 
-    def __init__(self, dataset: Augmented, batch_size: int, workers: int) -> None:
+    def __init__(
+        self, dataset: Augmented, batch_size: int, workers: int, *, pinned: bool = False
+    ) -> None:
         super().__init__()
         self.dataset = dataset
         self.batch_size = batch_size
-        self.workers = workers
+        self.loading = loading(workers, pinned=pinned)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's share of whole batches, loaded by workers that persist over the epochs."""
@@ -161,9 +164,8 @@ class EpochData(pl.LightningDataModule):
         return DataLoader(
             self.dataset,
             batch_sampler=SharedBatches(sampler, batch_size, place.rank, place.size),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=single_threaded,
+            persistent_workers=self.loading["num_workers"] > 0,
+            **self.loading,
         )
 
 
@@ -189,6 +191,16 @@ def one_hot(item: Item, classes: int) -> Tensor:
     labels = torch.zeros(classes)
     labels[list(item.labels)] = 1.0
     return labels
+
+
+def loading(workers: int, *, pinned: bool) -> dict[str, Any]:
+    """What the loaders of this project have in common, as arguments of ``DataLoader``.
+
+    Args:
+        workers: Processes that load images; 0: the main process does.
+        pinned: Load into memory that a GPU copies from while it computes.
+    """
+    return {"num_workers": workers, "pin_memory": pinned, "worker_init_fn": single_threaded}
 
 
 def single_threaded(_worker: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +77,27 @@ def numerics(settings: TrainerConfig) -> dict[str, Any]:
         "precision": training_precision(settings),
         "tf32": on_gpu(settings) and bool(convolutions or products),
     }
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """No TensorFloat-32 in the block: float32 products on a GPU keep all their bits.
+
+    TensorFloat-32 has 10 bits of mantissa in place of 23. Relevance is made of ratios, which would
+    be right to three digits only.
+
+    Example:
+        >>> with exact_products():
+        ...     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        (False, False)
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        convolutions.allow_tf32 = products.allow_tf32 = False
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def backend(settings: TrainerConfig) -> str:

@@ -8,15 +8,15 @@ from torch.utils.data import DataLoader
 
 from pipeline.base.ranks import share
 from pipeline.data.datasets import (
-    EpochData,
     LabelledImages,
     Squashed,
     classifier_transform,
-    single_threaded,
+    loading,
 )
+from pipeline.networks.device import exact_products, on_gpu
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.trainer import make_trainer
-from pipeline.stages.training import enough_epochs, fit, seed_everything
+from pipeline.stages.training import enough_epochs, fit, seed_everything, training_data
 from pipeline.tasks.classifier import ClassifierTask
 
 
@@ -32,7 +32,7 @@ def work(job: Job) -> Summary:
     seed, classes = job.settings.random_seed, len(data.classes)
     images = LabelledImages(data.train.items, transform, seed, classes)
     trainer = fit(
-        job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
+        job, task, training_data(job, images, config.batch_size),
         max_epochs=enough_epochs(config, len(images)), gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
     return {**_validate(job, task), "steps": trainer.global_step, "epochs": trainer.max_epochs}
@@ -44,13 +44,12 @@ def _validate(job: Job, task: ClassifierTask) -> Summary:
     Each process classifies its share of the images; the metric gathers what all have found.
     """
     config, data = job.settings.classifier, job.data
-    loader = DataLoader(
-        Squashed(share(data.val.items), config.size, len(data.classes)),
-        batch_size=config.batch_size,
-        num_workers=job.settings.trainer.workers,
-        worker_init_fn=single_threaded,
-    )
-    metrics = make_trainer(job).validate(task, loader, verbose=False)[0]
+    trainer = job.settings.trainer
+    images = Squashed(share(data.val.items), config.size, len(data.classes))
+    options = loading(trainer.workers, pinned=on_gpu(trainer))
+    loader = DataLoader(images, batch_size=config.batch_size, **options)
+    with exact_products():
+        metrics = make_trainer(job).validate(task, loader, verbose=False)[0]
     shown = Counter(label for item in data.val.items for label in item.labels)
     average = {
         name: metrics[f"AP/{name}"] if shown[label] else None

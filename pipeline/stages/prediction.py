@@ -22,7 +22,8 @@ from pipeline.base.errors import (
 )
 from pipeline.base.ranks import gathered
 from pipeline.data.catalogue import Item
-from pipeline.data.datasets import TargetedImages, single_threaded
+from pipeline.data.datasets import TargetedImages, loading
+from pipeline.networks.device import exact_products, on_gpu
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import make_trainer
 from pipeline.tasks.predictor import Batch
@@ -40,7 +41,7 @@ def predict(
 ) -> Failures:
     """Predict every image and hand each result to ``write``; return the images that failed.
 
-    Gradients are allowed, since saliency needs them.
+    Gradients are allowed, since saliency needs them. On a GPU nothing is rounded to TensorFloat-32.
 
     Args:
         job: With the settings.
@@ -50,15 +51,12 @@ def predict(
     """
     if not any(gathered(len(items))):
         return {}
-    loader = DataLoader(
-        TargetedImages(items),
-        batch_size=1,
-        num_workers=job.settings.trainer.workers,
-        worker_init_fn=single_threaded,
-    )
+    options = loading(job.settings.trainer.workers, pinned=on_gpu(job.settings.trainer))
+    loader = DataLoader(TargetedImages(items), batch_size=1, **options)
     writer = _Writer(items, write)
     trainer = make_trainer(job, callbacks=[writer], inference_mode=False)
-    trainer.predict(make_task(), loader, return_predictions=False)
+    with exact_products():
+        trainer.predict(make_task(), loader, return_predictions=False)
     return writer.failures
 
 

@@ -10,7 +10,7 @@ from pipeline.base.arrays import LabelImage
 from pipeline.base.config import GROUND_TRUTH, PSEUDO, SegmenterConfig, Void
 from pipeline.base.ranks import first
 from pipeline.data.catalogue import Item
-from pipeline.data.datasets import EpochData, MaskedImages, segmenter_transform
+from pipeline.data.datasets import MaskedImages, segmenter_transform
 from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
 from pipeline.data.void import void_is_background
@@ -19,7 +19,7 @@ from pipeline.stages.corrected import corrected_path, keep_corrected, learned_be
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.trained import load_classifier
-from pipeline.stages.training import enough_epochs, fit, seed_everything
+from pipeline.stages.training import enough_epochs, fit, seed_everything, training_data
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
 
@@ -42,7 +42,7 @@ def work(job: Job) -> Summary:
     shown = [*items, *_again(items, real, config.corrected_repeats)]
     images = MaskedImages(shown, transform, job.settings.random_seed, read_labels)
     trainer = fit(
-        job, task, EpochData(images, config.batch_size, job.settings.trainer.workers),
+        job, task, training_data(job, images, config.batch_size),
         max_epochs=enough_epochs(config, len(shown)), gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
     loss = trainer.callback_metrics.get("loss")  # None if all epochs were done already

@@ -14,7 +14,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pipeline.base.errors import DataError
 from pipeline.base.files import put_aside
 from pipeline.base.ranks import first
-from pipeline.networks.device import training_precision
+from pipeline.data.datasets import Augmented, EpochData
+from pipeline.networks.device import on_gpu, training_precision
 from pipeline.stages.job import Job
 from pipeline.stages.trained import CHECKPOINT
 from pipeline.stages.trainer import loggers, make_trainer
@@ -61,6 +62,12 @@ class _SeedEveryStep(Callback):
         """Seed torch by random seed, step and process."""
         parts = [self.random_seed, trainer.global_step, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
+
+
+def training_data(job: Job, images: Augmented, batch_size: int) -> EpochData:
+    """Batches of the images, loaded as the run's settings of the hardware say."""
+    trainer = job.settings.trainer
+    return EpochData(images, batch_size, trainer.workers, pinned=on_gpu(trainer))
 
 
 def fit(

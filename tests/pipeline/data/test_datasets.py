@@ -42,6 +42,13 @@ def epochs(items, workers, count=2):
     return batches
 
 
+def test_a_gpu_is_fed_from_pinned_memory(items):
+    transform = classifier_transform(32, (0.5, 1.0), 0.2, 10, vertical_flip=True)
+    images = LabelledImages(items, transform, 5, classes=2)
+
+    assert EpochData(images, 3, 0, pinned=True).train_dataloader().pin_memory
+
+
 def test_batches_do_not_depend_on_the_number_of_workers(items):
     for one, other in zip(epochs(items, 0), epochs(items, 2), strict=True):
         torch.testing.assert_close(one, other)

@@ -3,9 +3,12 @@
 import threading
 
 import pytest
+import torch
 
 from pipeline.base.errors import DataError, StorageError
-from pipeline.stages.prediction import BackgroundPool, in_parallel
+from pipeline.stages.prediction import BackgroundPool, in_parallel, predict
+from pipeline.tasks.predictor import ImagePredictor
+from tests.pipeline.runs import job
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -108,3 +111,26 @@ def test_results_come_in_the_order_of_the_inputs(workers):
     assert [value for value, _ in results] == list(range(7))
     assert isinstance(results[3][1], DataError)
     assert [square for value, square in results if value != 3] == [0, 1, 4, 16, 25, 36]
+
+
+@pytest.fixture
+def tensor_float_32():
+    """Allowed in all float32 products, as a person may have set it."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_a_gpu_does_not_round_the_products_of_predictions(make_run, tensor_float_32):
+    seen = []
+
+    class Task(ImagePredictor):
+        def predict_image(self, image, targets):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return image
+
+    run = make_run()
+    predict(job(run, "saliency"), Task, run.data.val.items[:1], lambda *_: None)
+
+    assert seen == [(False, False)]
+    assert torch.backends.cuda.matmul.allow_tf32

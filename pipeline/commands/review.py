@@ -69,6 +69,7 @@ class Source:
     Attributes:
         data: The data of the run, without any ground truth.
         split: The images.
+        held_out: Whether the network did not learn from them.
         network: The stage that trained the network.
         classifier: The stage that trained the classifier.
         masks: The stage that made the pseudo-masks of these images; None if they have none.
@@ -78,6 +79,7 @@ class Source:
 
     data: Catalogue
     split: Split
+    held_out: bool
     network: Record
     classifier: Record
     masks: Record | None
@@ -113,7 +115,8 @@ def find_source(wanted: argparse.Namespace, terminal: Terminal) -> Source:
         masks.path if masks else None,
         [classifier.fingerprint, masks.fingerprint if masks else ""],
     )
-    return Source(data, split, network, classifier, masks, reviewer, terminal)
+    held_out = wanted.split == "val"
+    return Source(data, split, held_out, network, classifier, masks, reviewer, terminal)
 
 
 def _classifier_of(network: Record) -> Record:
@@ -264,9 +267,13 @@ def _next(source: Source) -> dict[str, str]:
     if source.masks is None:
         return {}
     words = ["tsgb", "masks", "export", str(source.masks.path), "--format", "cvat"]
-    words += ["--split", "val"] if source.split is source.data.val else []
+    words += ["--split", "val"] if source.held_out else []
     words += ["--only", str(source.out / LIST), "--out", str(source.out / "to_correct")]
-    return {"take them to a labelling tool": shlex.join([*words, *_photos(source.split)])}
+    found = {"take them to a labelling tool": shlex.join([*words, *_photos(source.split)])}
+    if not source.held_out:
+        run = shlex.quote(str(source.network.path.parents[1]))
+        found["then train with what it exports"] = f"tsgb run run_dir={run} data.corrected=FILE"
+    return found
 
 
 def _photos(split: Split) -> list[str]:

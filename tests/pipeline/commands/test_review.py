@@ -48,10 +48,13 @@ def test_a_ranked_list_a_table_and_a_page(copied, command):
     html = (out / "index.html").read_text(encoding="utf-8")
     assert html.count("<figcaption>pseudo-mask</figcaption>") == 3
     assert html.count("<figcaption>prediction</figcaption>") == 3
-    assert all(id_ in html for id_ in first)
+    for row in rows[:3]:
+        assert f"<code>{row['image']}</code>" in html
+        assert f"<p>{row['reason']}.</p>" in html
     assert not outside_addresses(html)
     assert "prefers-color-scheme: dark" in html
     assert "tsgb masks export" in said
+    assert "data.corrected=FILE" in said
 
 
 def test_the_next_command_takes_exactly_these_images_out(copied, command, tmp_path):

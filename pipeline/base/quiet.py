@@ -20,6 +20,8 @@ _HARMLESS = (
     ".*lr_scheduler.step.*before.*optimizer.step.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*available but not used.*",
+    # The average precisions have gathered what all processes found before they are logged.
+    ".*recommended to use .self.log.*sync_dist=True.*",
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",
 )
 

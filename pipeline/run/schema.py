@@ -27,7 +27,6 @@ def register_schema() -> None:
     The YAML files may also use ``${named_after:FOLDER}``.
     """
     ConfigStore.instance().store(name="schema", node=RunConfig)
-    OmegaConf.register_new_resolver("named_after", named_after, replace=True)
 
 
 def named_after(folder: str) -> str:
@@ -41,3 +40,7 @@ def named_after(folder: str) -> str:
     parts = Path(path).parts[1:]
     names = [name for name in parts if name.lower() not in _COMMON]
     return re.sub(r"[^\w.-]+", "_", names[-1] if names else "data")
+
+
+# Here, since the jobs of `launcher=slurm` import this module and register no schema.
+OmegaConf.register_new_resolver("named_after", named_after, replace=True)

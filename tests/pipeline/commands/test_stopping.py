@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -35,10 +36,21 @@ def wait_for(process, folder, pattern, done):
         time.sleep(0.05)
 
 
+@contextmanager
 def started(words):
+    """A command that a person began at a terminal; it does not outlive the block."""
     script = [sys.executable, str(ROOT / "scripts" / "run.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(script, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    # Shells let what they start with `&` ignore Ctrl-C, and so would all that the tests start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        script, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        signal.signal(signal.SIGINT, before)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0,1,2", help="of the choice; default: 0,1,2")
     parser.add_argument("--counts", default="5,20,50", help="how many; default: 5,20,50")
     parser.add_argument("overrides", nargs="*", help="settings of the data")
-    wanted = parser.parse_args(arguments)
+    wanted = parser.parse_intermixed_args(arguments)  # settings also follow options
     data = data_of(wanted.overrides)
     for seed in map(int, wanted.seeds.split(",")):
         for count in map(int, wanted.counts.split(",")):

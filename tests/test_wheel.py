@@ -69,7 +69,7 @@ def test_the_wheel_runs_a_chain_from_any_folder(whole, tmp_path, shapes_root):
 
 
 @pytest.mark.parametrize(("words", "remedy"), [
-    (["predict", "runs/x", "."], "Give image files"),
+    (["predict", "runs/x", "."], "Name the folder of a run"),
     (["export", "runs/x"], "Name the folder of a run"),
     (["score", "masks", "truth"], "Give the folder of the label images"),
 ], ids=lambda value: value[0] if isinstance(value, list) else "")  # fmt: skip

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 PSEUDO, GROUND_TRUTH = "pseudo", "ground_truth"  # values of ``segmenter.labels`` beside a path
-CORRECTED = "corrected"  # key of the group ``data``, whatever the source
+CORRECTED = "corrected"  # a key that every group ``data`` has
 
 
 class Command(StrEnum):

@@ -205,7 +205,7 @@ def connect(backend: str) -> None:
     """Connect the processes that torchrun or srun has started; nothing to do for a single one.
 
     Args:
-        backend: Of torch.distributed, such as ``gloo``.
+        backend: A backend of torch.distributed, such as ``gloo``.
 
     Raises:
         ConfigError: The processes do not find each other, or their number differs between machines.

@@ -16,7 +16,7 @@ ONE_IS_ENOUGH = frozenset(
         Command.compare, Command.verify,
     )
 )  # fmt: skip
-"""Commands that one process does, whatever ``trainer.devices`` is."""
+"""Commands that run in one process; ``trainer.devices`` does not count for them."""
 
 
 def wanted(stage: Command, devices: int, *, sweep: bool) -> int:

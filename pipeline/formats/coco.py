@@ -52,8 +52,7 @@ class CocoWriter:
     def add(self, photo: Photo, labels: LabelImage, objects: Sequence[Instance]) -> None:
         """Add a photo with its label image [H, W] and its objects."""
         number = len(self._images) + 1
-        size = {"height": labels.shape[0], "width": labels.shape[1]}
-        self._images.append({"id": number, "file_name": photo.name, **size})
+        self._images.append(image_entry(number, photo, labels))
         for one in objects:
             self._annotations.append(
                 {
@@ -73,6 +72,17 @@ class CocoWriter:
         content = {"images": self._images, "annotations": self._annotations}
         write_json(self.path, {"info": {}, "licenses": [], **content, "categories": categories})
         return self.path
+
+
+def image_entry(number: int, photo: Photo, labels: LabelImage) -> dict[str, Any]:
+    """What COCO's files say of a photo with the label image [H, W].
+
+    Example:
+        >>> image_entry(1, Photo("a", "a.jpg"), np.zeros((2, 3), np.uint8))
+        {'id': 1, 'file_name': 'a.jpg', 'height': 2, 'width': 3}
+    """
+    height, width = labels.shape
+    return {"id": number, "file_name": photo.name, "height": height, "width": width}
 
 
 def _run_lengths(one: Instance, shape: tuple[int, int]) -> dict[str, Any]:

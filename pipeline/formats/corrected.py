@@ -36,7 +36,7 @@ class Corrected:
     Attributes:
         masks: Label images by the ids that their file uses.
         names: The id in the file of each training image that has one.
-        version: Fingerprint of these label images, whatever their format.
+        version: Fingerprint of the decoded label images; it is the same for every format.
         notes: What may be a mistake.
     """
 

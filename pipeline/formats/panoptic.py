@@ -14,6 +14,7 @@ from pipeline.base.arrays import LabelImage
 from pipeline.base.errors import DataError
 from pipeline.base.files import write_bytes, write_json
 from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.formats.coco import image_entry
 from pipeline.formats.instances import Instance
 from pipeline.formats.masks import Masks, Reader, Values, by_id, explained, safe_id
 from pipeline.formats.photos import Photo
@@ -49,8 +50,7 @@ class PanopticWriter:
     def add(self, photo: Photo, labels: LabelImage, objects: Sequence[Instance]) -> None:
         """Write the segments of a photo with its label image [H, W] and its objects."""
         number = len(self._images) + 1
-        size = {"height": labels.shape[0], "width": labels.shape[1]}
-        self._images.append({"id": number, "file_name": photo.name, **size})
+        self._images.append(image_entry(number, photo, labels))
         segments = np.zeros(labels.shape, np.uint32)
         found: list[dict[str, Any]] = []
         for value, pixels, window in _segments(labels, objects, self._background):

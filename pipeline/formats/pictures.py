@@ -25,7 +25,7 @@ def decoded(content: bytes, about: str, max_megapixels: float) -> Colours:
     """The colours of a PNG file.
 
     Args:
-        content: Of the file.
+        content: The bytes of the file.
         about: What the file is, for errors.
         max_megapixels: Larger ones are refused before they are decoded.
 

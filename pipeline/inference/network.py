@@ -139,7 +139,7 @@ class Network:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Of files that it can label."""
+        """The suffixes of the files that it can label."""
         return (*IMAGE_SUFFIXES, *LARGE_SUFFIXES) if self.bands is None else BAND_SUFFIXES
 
     def predict_batch(self, photos: list[Photo]) -> list[Prediction]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -49,6 +50,19 @@ def with_features(refine: Refinement, reader: Callable[[], FeatureReader]) -> Re
     return refine.bound(reader) if isinstance(refine, NeedsFeatures) else refine
 
 
+@runtime_checkable
+class ChoosesDevice(Protocol):
+    """A refiner that can compute on a GPU."""
+
+    def on(self, device: str) -> Refinement:
+        """The same refiner for a run that computes on ``device``, such as "cpu" or "cuda:1"."""
+
+
+def on_device(refine: Refinement, device: str) -> Refinement:
+    """The refiner, on ``device`` if it can choose and its settings leave it the choice."""
+    return refine.on(device) if isinstance(refine, ChoosesDevice) else refine
+
+
 def with_pictures(refine: Refinement, picture: Callable[[Pixels], Image]) -> Refinement:
     """The refiner for images of bands: what looks at colours sees pictures of them.
 
@@ -91,6 +105,10 @@ class Chain:
     def bound(self, reader: Callable[[], FeatureReader]) -> Chain:
         """The same chain, in which every step that needs features is bound to ``reader()``."""
         return Chain({name: with_features(step, reader) for name, step in self._steps.items()})
+
+    def on(self, device: str) -> Chain:
+        """The same chain, with every step that can choose on ``device``."""
+        return Chain({name: on_device(step, device) for name, step in self._steps.items()})
 
     def with_pictures(self, picture: Callable[[Pixels], Image]) -> Chain:
         """The same chain, in which every step that looks at colours sees pictures of bands."""
@@ -180,6 +198,12 @@ class CRFRefinement:
         self._crf = DenseCRF(kernels, iterations, engine=engine).scaled(scale_factor)
         self._gt_prob = gt_prob
         self._min_confidence = min_confidence
+
+    def on(self, device: str) -> CRFRefinement:
+        """The same refinement for a run that computes on ``device``; see ``DenseCRF.on``."""
+        moved = copy(self)
+        moved._crf = self._crf.on(device)
+        return moved
 
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         """Marginals of the CRF for each array of probabilities; all share one lattice.

@@ -47,8 +47,11 @@ def on_gpu(settings: TrainerConfig) -> bool:
 
 
 def device_of(settings: TrainerConfig) -> str:
-    """The device of networks as torch calls it."""
-    return "cuda" if on_gpu(settings) else "cpu"
+    """The device of this process's networks as torch calls it.
+
+    Numbered, since "cuda" alone means the first GPU in every new thread.
+    """
+    return f"cuda:{ranks.here().local_rank}" if on_gpu(settings) else "cpu"
 
 
 def training_precision(settings: TrainerConfig) -> Any:

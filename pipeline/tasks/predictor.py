@@ -53,6 +53,10 @@ class ImagePredictor(pl.LightningModule):
     Subclasses define :meth:`predict_image`.
     """
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _loader: int) -> Batch:
+        """The image moves; its classes stay on the CPU, where they are checked and counted."""
+        return batch[0].to(device, non_blocking=True), batch[1], batch[2]
+
     def predict_step(self, batch: Batch, _index: int) -> Tensor | Exception:
         """The prediction for a batch of one image, or the reason why it has none."""
         image, targets = batch[0], batch[1]
@@ -112,7 +116,8 @@ class LabelledPredictor(Predictor):
     def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
         """Probabilities of background and the classes in the label, sum 1."""
         planes = super().predict_image(image, targets)
-        return _sum_to_one(torch.cat([planes[:1], planes[targets[0] + 1]]))
+        chosen = (targets[0] + 1).to(planes.device, non_blocking=True)
+        return _sum_to_one(torch.cat([planes[:1], planes[chosen]]))
 
 
 def _sum_to_one(planes: Tensor) -> Tensor:

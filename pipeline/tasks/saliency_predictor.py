@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from pipeline.base.config import SaliencyConfig
-from pipeline.networks.pixels import resize, scaled_size
+from pipeline.networks.pixels import constants, resize, scaled_size
 from pipeline.tasks.predictor import ImagePredictor
 
 
@@ -105,7 +105,7 @@ def smooth(maps: Tensor) -> Tensor:
     so relevance propagated through it alternates from pixel to pixel. This filter is zero at
     exactly that frequency.
     """
-    taps = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
+    taps = constants((1.0, 2.0, 1.0), maps.device) / 4
     kernel = (taps[:, None] * taps).expand(maps.shape[1], 1, 3, 3)
     return conv2d(pad(maps.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
 

@@ -102,7 +102,7 @@ class Order(StrEnum):
 
 
 class Accelerator(StrEnum):
-    """The device; ``auto`` means a GPU if there is one."""
+    """The device; ``auto`` means a GPU if torch sees one by CUDA, otherwise the CPU."""
 
     auto = "auto"
     cpu = "cpu"

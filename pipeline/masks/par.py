@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.masks.refine import check_sizes
+from pipeline.masks.refine import check_sizes, turn_on
 
 _TINY = 1e-8  # added to the deviation of a flat neighbourhood, as in the authors' program
 _AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
@@ -98,6 +98,10 @@ class PixelAdaptiveRefinement:
         _check_image(image)
         if not probabilities:
             return []
+        with turn_on(self._device):
+            return self._refined(image, probabilities)
+
+    def _refined(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         weights = self._weights(torch.tensor(image, device=self._device).permute(2, 0, 1).float())
         planes = torch.tensor(np.concatenate(probabilities), device=self._device).float()
         for _ in range(self._iterations):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -22,6 +24,15 @@ Refinement = Callable[[Pixels, Sequence[Floats]], list[Floats]]
 """A refiner maps an image and several arrays of probabilities to as many refined arrays."""
 
 _UNDECIDED = -1
+_GPU = Lock()
+
+
+def turn_on(device: str) -> AbstractContextManager[object]:
+    """The block in which a refiner computes on ``device``.
+
+    Threads take turns on a GPU: more would not be faster, and each image needs its memory.
+    """
+    return _GPU if device.startswith("cuda") else nullcontext()
 
 
 class FeatureReader(Protocol):
@@ -222,11 +233,12 @@ class CRFRefinement:
         check_sizes("CRFRefinement", image, probabilities)
         if all(len(planes) == 1 for planes in probabilities):
             return list(probabilities)
-        prepared = self._crf.prepare(image)
-        return [
-            planes if len(planes) == 1 else prepared.infer(self._unary(planes))
-            for planes in probabilities
-        ]
+        with turn_on(self._crf.engine):
+            prepared = self._crf.prepare(image)
+            return [
+                planes if len(planes) == 1 else prepared.infer(self._unary(planes))
+                for planes in probabilities
+            ]
 
     def _unary(self, planes: Floats) -> Floats:
         soft = unary_from_probabilities(planes)  # also checks that they are probabilities

@@ -13,6 +13,9 @@ from pipeline.base import ranks
 from pipeline.base.config import Accelerator, TrainerConfig
 from pipeline.base.errors import ConfigError
 
+# Of every device but CPUs and CUDA.
+UNTRIED = "is refused: nobody has tried this project on it, so that results could be wrong unseen."
+
 
 def check_trainer(settings: TrainerConfig) -> None:
     """Refuse what this machine does not have.
@@ -23,8 +26,8 @@ def check_trainer(settings: TrainerConfig) -> None:
     """
     if settings.accelerator == Accelerator.gpu and not torch.cuda.is_available():
         raise ConfigError(
-            "trainer.accelerator: gpu, but torch sees none. Choose trainer=cpu or trainer=auto, or "
-            "install the driver and a torch for CUDA."
+            f"trainer.accelerator: gpu, but torch sees none{_but_apples()}. Choose trainer=cpu or "
+            "trainer=auto, or install the driver and a torch for CUDA."
         )
     place = ranks.here()
     asked = int(os.environ.get("WORLD_SIZE", "1"))
@@ -101,6 +104,10 @@ def exact_products() -> Iterator[None]:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def _but_apples() -> str:
+    return f" but Apple's (mps), which {UNTRIED[:-1]}" if torch.backends.mps.is_available() else ""
 
 
 def backend(settings: TrainerConfig) -> str:

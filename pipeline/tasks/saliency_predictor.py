@@ -89,10 +89,12 @@ class SaliencyPredictor(ImagePredictor):
         return _normalise(total)
 
     def _maps_at(self, pixels: Tensor, targets: Tensor, stored: tuple[int, int]) -> Tensor:
-        if self.flip:
-            pixels = torch.cat([pixels, pixels.flip(-1)])
-            targets = targets.repeat(2, 1)
-        maps = resize(smooth(self.method.attribute(pixels, targets)), stored)
+        views = torch.cat([pixels, pixels.flip(-1)]) if self.flip else pixels
+        raw = torch.cat([
+            self.method.attribute(some, targets.expand(len(some), -1))
+            for some in views.split(self.at_once)
+        ])  # fmt: skip
+        maps = resize(smooth(raw), stored)
         if self.flip:
             maps = torch.stack([maps[0], maps[1].flip(-1)])
         return _normalise(maps).sum(0)

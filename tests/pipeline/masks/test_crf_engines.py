@@ -1,5 +1,9 @@
 """Which engine computes, and what is said about it."""
 
+import time
+from threading import Thread
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +86,33 @@ def test_every_step_of_a_chain_goes_to_the_gpu(gpus):
     assert set(gpus) == {"cuda:0"}
 
 
+@pytest.mark.parametrize(
+    "refine", [CRFRefinement(), PixelAdaptiveRefinement(iterations=1)], ids=["crf", "par"]
+)
+def test_threads_take_turns_on_a_gpu(gpus, refine, monkeypatch):
+    image, planes = scene()
+    inside, most = [], []
+
+    def work(*_):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return planes
+
+    monkeypatch.setattr(DenseCRF, "prepare", lambda *_: SimpleNamespace(infer=work))
+    monkeypatch.setattr(CRFRefinement, "_unary", lambda *_: planes)
+    monkeypatch.setattr(PixelAdaptiveRefinement, "_refined", work)
+    placed = refine.on("cuda:0")
+    threads = [Thread(target=placed, args=(image, [planes])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == [1] * 4
+
+
 @pytest.mark.parametrize(("asked", "device"), [("auto", "meta"), ("cpu", "cpu")])
 def test_par_computes_where_the_run_does_unless_a_device_was_chosen(asked, device, monkeypatch):
     image, planes = scene()
@@ -105,7 +136,7 @@ def test_torch_replaces_a_missing_numba(caches, monkeypatch, caplog):
 
     monkeypatch.setitem(engines._ENGINES, "numba", missing)
 
-    chosen = [DenseCRF(KERNELS)._engine for _ in range(2)]
+    chosen = [DenseCRF(KERNELS).engine for _ in range(2)]
 
     with pytest.raises(ConfigError, match="engine 'numba' cannot be used: No module named"):
         DenseCRF(KERNELS, engine="numba")

@@ -113,6 +113,27 @@ def test_results_come_in_the_order_of_the_inputs(workers):
     assert [square for value, square in results if value != 3] == [0, 1, 4, 16, 25, 36]
 
 
+def test_an_image_that_a_gpu_has_no_memory_for_is_named_and_the_others_are_done(make_run):
+    run, written = make_run(), []
+    items = run.data.val.items[:3]
+
+    class Task(ImagePredictor):
+        def predict_step(self, batch, index):
+            self.large = batch[2][0] == items[1].id
+            return super().predict_step(batch, index)
+
+        def predict_image(self, image, targets):
+            if self.large:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return image
+
+    failures = predict(job(run, "saliency"), Task, items, lambda item, _: written.append(item.id))
+
+    assert written == [items[0].id, items[2].id]
+    assert list(failures) == [items[1].id]
+    assert "not enough memory for this image" in failures[items[1].id]
+
+
 @pytest.fixture
 def tensor_float_32():
     """Allowed in all float32 products, as a person may have set it."""

@@ -23,7 +23,7 @@ from pipeline.data.images import read_image
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.tiles import Tiling, blended
 from pipeline.masks.refine import Refinement
-from pipeline.networks.device import UNTRIED
+from pipeline.networks.device import UNTRIED, exact_products
 from pipeline.tasks.predictor import ClassifierPrior, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
@@ -172,7 +172,8 @@ class Network:
             self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior
         )
         pixels: Tensor = to_tensor(image)[None].to(self.device)
-        planes = predictor.predicted(pixels, torch.empty(1, 0))
+        with exact_products():
+            planes = predictor.predicted(pixels, torch.empty(1, 0))
         return np.asarray(planes.cpu().numpy(), dtype=np.float32)
 
 

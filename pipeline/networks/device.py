@@ -16,6 +16,8 @@ from pipeline.base.errors import ConfigError
 # Of every device but CPUs and CUDA.
 UNTRIED = "is refused: nobody has tried this project on it, so that results could be wrong unseen."
 
+_BESIDE_A_CPU, _BESIDE_A_GPU = 2, 8  # processes that load images
+
 
 def check_trainer(settings: TrainerConfig) -> None:
     """Refuse what this machine does not have.
@@ -55,6 +57,24 @@ def device_of(settings: TrainerConfig) -> str:
     Numbered, since "cuda" alone means the first GPU in every new thread.
     """
     return f"cuda:{ranks.here().local_rank}" if on_gpu(settings) else "cpu"
+
+
+def workers_of(settings: TrainerConfig) -> int:
+    """Processes that load images for this process; no result depends on their number.
+
+    A GPU computes faster than two processes load; networks on a CPU need the cores themselves.
+    """
+    if settings.workers is not None:
+        return settings.workers
+    if not on_gpu(settings):
+        return _BESIDE_A_CPU
+    return max(min(_cores() // ranks.here().local_size, _BESIDE_A_GPU), 1)
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a cluster those of its job."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def training_precision(settings: TrainerConfig) -> Any:

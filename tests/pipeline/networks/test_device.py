@@ -6,7 +6,8 @@ import torch
 from pipeline.base import ranks
 from pipeline.base.config import Accelerator, TrainerConfig
 from pipeline.base.errors import ConfigError
-from pipeline.networks.device import check_trainer, device_of, training_precision
+from pipeline.networks import device
+from pipeline.networks.device import check_trainer, device_of, training_precision, workers_of
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
@@ -56,3 +57,14 @@ def test_processes_of_a_launcher_are_refused(monkeypatch):
 
     with pytest.raises(ConfigError, match="WORLD_SIZE=4"):
         check_trainer(TrainerConfig())
+
+
+@pytest.mark.parametrize(("cores", "processes", "workers"), [(64, 4, 8), (12, 2, 6), (2, 4, 1)])
+def test_beside_a_gpu_all_cores_load_images(monkeypatch, cores, processes, workers):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "_cores", lambda: cores)
+    monkeypatch.setattr(ranks, "here", lambda: ranks.Place(local_size=processes))
+
+    assert workers_of(TrainerConfig()) == workers
+    assert workers_of(TrainerConfig(workers=3)) == 3
+    assert workers_of(TrainerConfig(accelerator=Accelerator.cpu)) == 2

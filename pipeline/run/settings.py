@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from pipeline.base.config import CORRECTED, RunConfig
 from pipeline.base.errors import ConfigError
@@ -74,11 +75,20 @@ def plain(config: DictConfig) -> RunConfig:
     """The configuration as typed plain values, with every reference resolved.
 
     Raises:
-        ConfigError: A value is missing.
+        ConfigError: A value is missing, or refers to what there is not.
     """
     require_values(config)
-    OmegaConf.resolve(config)
+    try:
+        OmegaConf.resolve(config)
+    except InterpolationResolutionError as error:
+        raise _of_resolver(error) from error
     return cast(RunConfig, OmegaConf.to_object(config))
+
+
+def _of_resolver(error: InterpolationResolutionError) -> Exception:
+    """The error of this project behind OmegaConf's, if it is one."""
+    cause = error.__cause__ or error.__context__
+    return cause if isinstance(cause, ConfigError) else ConfigError(str(error).splitlines()[0])
 
 
 def require_values(config: DictConfig) -> None:

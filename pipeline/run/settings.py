@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
@@ -15,6 +17,7 @@ from omegaconf.errors import InterpolationResolutionError
 from pipeline.base.config import CORRECTED, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.base.spelling import named
+from pipeline.run.schema import CONFIGS, register_schema
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,18 @@ def plain(config: DictConfig) -> RunConfig:
     except InterpolationResolutionError as error:
         raise _of_resolver(error) from error
     return cast(RunConfig, OmegaConf.to_object(config))
+
+
+def default_settings() -> RunConfig:
+    """The settings of a command without any words."""
+    register_schema()
+    running = GlobalHydra.instance().hydra  # the command's own, which goes on afterwards
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return plain(compose("run"))
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def _of_resolver(error: InterpolationResolutionError) -> Exception:

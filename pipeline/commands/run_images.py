@@ -16,6 +16,7 @@ from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
 from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
+from pipeline.networks.device import workers_of
 from pipeline.report.gallery import Gallery, PictureFiles, Shown, kind_of_error
 from pipeline.report.page import is_number
 from pipeline.scoring import ConfusionMatrix
@@ -126,7 +127,7 @@ class RunImages:
         return _Source(split, layers, _SCORED_MASK, _MASKS["seeds"], frozenset(scored), maps)
 
     def _shown(self, source: _Source) -> Iterator[Shown]:
-        with ThreadPoolExecutor(max(self.found.run.settings.trainer.workers, 1)) as pool:
+        with ThreadPoolExecutor(max(workers_of(self.found.run.settings.trainer), 1)) as pool:
             for shown, counts in pool.map(partial(self._one, source), source.split.items):
                 if counts is not None:
                     key = (source.scored, source.split.name)

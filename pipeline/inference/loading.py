@@ -16,7 +16,7 @@ from pipeline.formats.corrected import plus_masks
 from pipeline.inference.exported import PROGRAMS, SUFFIX, read_exported
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.tiles import Tiling
-from pipeline.masks.refine import Refinement, with_features, with_pictures
+from pipeline.masks.refine import Refinement, on_device, with_features, with_pictures
 from pipeline.networks.features import NetworkFeatures
 from pipeline.run.manifest import MANIFEST
 from pipeline.stages.trained import CHECKPOINT, load_classifier, load_segmenter
@@ -202,5 +202,5 @@ def _refinement(record: Record | None, bands: Bands | None, device: str) -> Refi
         return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
 
     refine = build_recorded(node, f"{record.path if record else ''}: refine")
-    refine = with_features(refine, features)
+    refine = with_features(on_device(refine, str(device_named(device))), features)
     return with_pictures(refine, bands.picture) if bands else refine

@@ -26,6 +26,8 @@ LAUNCHERS = sorted(path.stem for path in (CONFIGS / "launcher").glob("*.yaml"))
 NEEDED = {
     ("data", "voc"): ["data.root=x"],
     ("data", "folder"): ["data.images=x", "data.labels=y"],
+    ("classifier", "timm"): ["classifier.backbone=resnet18"],
+    ("segmenter", "deeplabv3plus_timm"): ["classifier.backbone=resnet18"],
 }
 
 

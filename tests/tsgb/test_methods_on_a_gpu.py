@@ -47,6 +47,7 @@ def test_targets_on_the_gpu_are_waited_for_once():
         with torch.device(GPU):
             attribution, pixels = tsgb.TSGB(small_net()), torch.rand(2, 3, 12, 10)
             targets = torch.zeros(2, 3, dtype=torch.int64)
+        waits.places.clear()
 
         attribution.attribute(pixels, targets)
 
@@ -91,6 +92,7 @@ def test_the_classes_that_a_gpu_does_not_leave_out_add_nothing(model, kappa, mon
         pytest.param(lambda x: torch.equal(x, x), id="equal"),
         pytest.param(lambda x: x.cpu(), id="to-the-cpu"),
         pytest.param(lambda x: x + torch.rand(3).to(GPU), id="from-the-cpu"),
+        pytest.param(lambda x: x + torch.tensor(1.0, device=GPU), id="constant"),
     ],
 )
 def test_the_gpu_that_is_not_there_notices_who_waits(operation):

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pipeline.base.arrays import Image
 from pipeline.base.config import ClassifierConfig, Plane, SeedConfig, SegmenterConfig
 from pipeline.base.files import write_bytes
-from pipeline.commands import predict, review
+from pipeline.commands.next_steps import predict_command, review_command
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import Item, Split
 from pipeline.data.checks import describe
@@ -353,8 +353,8 @@ def _facts(found: RunResults) -> dict[str, str]:
         "training masks": f"{segmenter.labels}{plus}",
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {_length(segmenter)}",
-        "label new photos": predict.command_of(run),
-        "list what to correct first": review.command_of(run),
+        "label new photos": predict_command(run),
+        "list what to correct first": review_command(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",

@@ -21,9 +21,10 @@ from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
 from pipeline.networks.device import on_gpu
 from pipeline.stages.corrected import learned_corrected, pass_on
+from pipeline.stages.failures import BackgroundPool, Failures, raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
-from pipeline.stages.prediction import BackgroundPool, Failures, predict, raise_if_any
+from pipeline.stages.prediction import predict
 from pipeline.stages.refinement import refinement
 from pipeline.stages.trained import load_segmenter
 from pipeline.tasks.predictor import LabelledPredictor

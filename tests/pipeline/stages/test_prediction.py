@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError, StorageError
-from pipeline.stages.prediction import BackgroundPool, in_parallel, predict
+from pipeline.stages.failures import BackgroundPool, in_parallel
+from pipeline.stages.prediction import predict
 from pipeline.tasks.predictor import ImagePredictor
 from tests.pipeline.runs import job
 

@@ -30,6 +30,11 @@ TINY = (
 )
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _two_test_processes_on_two_cores():
     torch.set_num_threads(1)

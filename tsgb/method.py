@@ -24,6 +24,13 @@ from tsgb.errors import (
 )
 from tsgb.facts import Facts
 
+_IF_NOT_FINITE = {
+    "images": "Check how they are loaded and normalised.",
+    "logits": "Check the weights of the model and the normalisation of the images.",
+    "maps": "Report the model; no input should lead here.",
+    "baseline's values": "Pass finite numbers.",
+}
+
 
 class Method(ABC):
     """A saliency method for one model.
@@ -63,7 +70,7 @@ class Method(ABC):
             images: [B, C, H, W], floating, normalised as the model expects. Half precision is
                 computed in float32.
             targets: Class indices, [B] or [B, K], not one-hot rows; -1 stands for no class and
-                gives a zero map.
+                gives a zero map. On the CPU they are checked without waiting for a GPU.
 
         Returns:
             [B, K, h, w] (K = 1 for targets [B]) on the device of the images; h and w are those of
@@ -82,7 +89,7 @@ class Method(ABC):
         """:meth:`attribute`, and the logits [B, classes] of the same forward pass."""
         with self._settings(images):
             forward, columns = self.run(images, targets, self.layers_read)
-            maps = self._finished(self.maps_from(forward, columns))
+            (maps,) = self._finished(forward, self.maps_from(forward, columns))
             return maps, forward.logits.detach()
 
     @property
@@ -105,7 +112,7 @@ class Method(ABC):
         """
         self._check_images(images)
         self._check_mode()
-        columns = self._columns(images, targets)
+        indices = self._indices(images, targets)
         forward = run_forward(
             self._model,
             images,
@@ -113,13 +120,13 @@ class Method(ABC):
             rule_set=self._rule_set,
             who=self._name,
         )
-        self._check_range(columns, forward.logits.shape[1])
-        return forward, columns
+        self._check_range(indices, forward.logits.shape[1])
+        return forward, indices.to(images.device, non_blocking=True)
 
-    def _finished(self, maps: Tensor) -> Tensor:
-        maps = maps.detach()
-        self._check_finite(maps, "maps", "Report the model; no input should lead here.")
-        return maps
+    def _finished(self, forward: Forward, *maps: Tensor) -> tuple[Tensor, ...]:
+        """Maps for the caller. Logits are looked at only here, so that a GPU can run on."""
+        self._check_finite(("logits", forward.logits), *(("maps", one) for one in maps))
+        return tuple(one.detach() for one in maps)
 
     def maps_from(self, forward: Forward, targets: Tensor) -> Tensor:
         """Raw maps [B, K, h, w] for ``targets`` [B, K] from such a pass, without a graph."""
@@ -221,17 +228,21 @@ class Method(ABC):
                 "expected floating [B, C, H, W] with B >= 1. The model could not be run. "
                 "Convert to float, normalise, and add a batch dimension with images[None]."
             )
-        self._check_finite(images, "images", "Check how they are loaded and normalised.")
+        self._check_finite(("images", images))
 
-    def _check_finite(self, tensor: Tensor, what: str, remedy: str) -> None:
-        if not tensor.isfinite().all():
-            raise NonFiniteError(
-                f"{self._name}: the {what} hold NaN or infinity. "
-                f"The map would be meaningless. {remedy}"
-            )
+    def _check_finite(self, *tensors: tuple[str, Tensor]) -> None:
+        """Refuse NaN and infinity in tensors of these names; a GPU is waited for once."""
+        finite = [tensor.isfinite().all() for _, tensor in tensors]
+        if torch.stack(finite).all():
+            return
+        what = next(name for (name, _), fine in zip(tensors, finite, strict=True) if not fine)
+        raise NonFiniteError(
+            f"{self._name}: the {what} hold NaN or infinity. "
+            f"The map would be meaningless. {_IF_NOT_FINITE[what]}"
+        )
 
-    def _columns(self, images: Tensor, targets: Tensor) -> Tensor:
-        """``targets`` as [B, K] on the device of the images."""
+    def _indices(self, images: Tensor, targets: Tensor) -> Tensor:
+        """``targets`` as [B, K] on the CPU, where they can be checked at no cost."""
         self._check_tensor(targets, "targets", "Make one, as with torch.tensor([[207, 281]]).")
         whole = not (targets.is_floating_point() or targets.is_complex())
         if not whole or targets.dtype == torch.bool:
@@ -245,7 +256,7 @@ class Method(ABC):
                 "images. It is ambiguous which class belongs to which image. Pass [B] or [B, K] "
                 "class indices, filled up with -1 where an image has fewer classes."
             )
-        return targets.to(images.device, torch.int64).reshape(len(images), -1)
+        return targets.to("cpu", torch.int64).reshape(len(images), -1)
 
     def _check_range(self, targets: Tensor, classes: int) -> None:
         wrong = (targets < -1) | (targets >= classes)
@@ -303,7 +314,7 @@ class GradientMethod(Method):
         with self._settings(images):
             forward, columns = self.run(images, targets, layers)
             maps = self._all_maps(forward, columns, [forward.activations[n] for n in layers])
-        return {layer: self._finished(m) for layer, m in zip(layers, maps, strict=True)}
+            return dict(zip(layers, self._finished(forward, *maps), strict=True))
 
     def _all_maps(
         self, forward: Forward, targets: Tensor, activations: Sequence[Tensor]

@@ -102,7 +102,7 @@ class Order(StrEnum):
 
 
 class Accelerator(StrEnum):
-    """The device; ``auto`` means a GPU if there is one."""
+    """The device; ``auto`` means a GPU if torch sees one by CUDA, otherwise the CPU."""
 
     auto = "auto"
     cpu = "cpu"
@@ -311,7 +311,9 @@ class TrainerConfig:
     accelerator: Accelerator = Accelerator.auto
     devices: int = 1  # processes that a plain command starts; torchrun and srun decide themselves
     precision: Precision = Precision.auto  # of training; everything else is float32
-    workers: int = 2  # processes that load images; 0: load in the main process
+    # Processes that load images, and threads that make masks; 0: load in the main process; None: as
+    # many as this process has cores beside a GPU, up to 8, otherwise 2.
+    workers: int | None = None
     progress: bool = True
 
 

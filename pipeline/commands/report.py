@@ -24,6 +24,7 @@ from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
 from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
+from pipeline.networks.device import workers_of
 from pipeline.report import page as report
 from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
 from pipeline.run.building import name_of
@@ -282,7 +283,7 @@ def _image_scores(
         return matrix.mean_iou()
 
     items = [item for item in split.items if scored(item).exists()]
-    with ThreadPoolExecutor(max(found.run.settings.trainer.workers, 1)) as pool:
+    with ThreadPoolExecutor(max(workers_of(found.run.settings.trainer), 1)) as pool:
         scores = zip(items, pool.map(score, items), strict=True)
         return {item.id: value for item, value in scores if report.is_number(value)}
 

@@ -23,7 +23,7 @@ from pipeline.base.arrays import LabelImage, Pixels
 from pipeline.base.errors import DataError
 from pipeline.base.ranks import here
 from pipeline.data.bands import Bands
-from pipeline.data.catalogue import Item
+from pipeline.data.catalogue import VOID, Item
 from pipeline.data.pixels import read_pixels
 
 
@@ -69,6 +69,11 @@ class MaskedImages(Augmented):
 
     Args:
         read_labels: Reads the label image of an image.
+        classes: Number of classes without the background.
+
+    Raises:
+        DataError: An item has a label image with a value that is no class. On a GPU the loss of
+            such a batch would end the process without saying why.
     """
 
     def __init__(
@@ -77,14 +82,28 @@ class MaskedImages(Augmented):
         transform: albu.Compose,
         random_seed: int,
         read_labels: Callable[[Item], LabelImage],
+        classes: int,
     ) -> None:
         super().__init__(items, transform, random_seed)
         self.read_labels = read_labels
+        self.classes = classes
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         item = self.items[key[1]]
-        arrays = self._augment(key, image=read_pixels(item), mask=self.read_labels(item))
+        labels = self.read_labels(item)
+        _check_values(item, labels, self.classes)
+        arrays = self._augment(key, image=read_pixels(item), mask=labels)
         return to_tensor(arrays["image"]), torch.from_numpy(arrays["mask"])
+
+
+def _check_values(item: Item, labels: LabelImage, classes: int) -> None:
+    wrong = np.unique(labels[(labels > classes) & (labels != VOID)])
+    if wrong.size:
+        raise DataError(
+            f"{item.id}: its label image contains the value(s) {', '.join(map(str, wrong))}; "
+            f"allowed are 0..{classes} and {VOID}. It has changed since the data were checked: "
+            "put the right file back and run the same command again."
+        )
 
 
 class TargetedImages(Dataset[tuple[Tensor, Tensor, str]]):

@@ -15,7 +15,7 @@ from pipeline.inference.exported import PROGRAMS, SUFFIX, read_exported
 from pipeline.inference.network import Network, Passes, device_named
 from pipeline.inference.records import corrected, evaluated, evaluations, made, network_record
 from pipeline.inference.tiles import Tiling
-from pipeline.masks.refine import Refinement, with_features, with_pictures
+from pipeline.masks.refine import Refinement, on_device, with_features, with_pictures
 from pipeline.networks.features import NetworkFeatures
 from pipeline.stages.trained import load_classifier, load_segmenter
 from pipeline.tasks.predictor import ClassifierPrior
@@ -121,5 +121,5 @@ def _refinement(record: Record | None, bands: Bands | None, device: str) -> Refi
         return NetworkFeatures(task.network.eval().to(device_named(device)), task.colours)
 
     refine = build_recorded(node, f"{record.path if record else ''}: refine")
-    refine = with_features(refine, features)
+    refine = with_features(on_device(refine, str(device_named(device))), features)
     return with_pictures(refine, bands.picture) if bands else refine

@@ -23,6 +23,7 @@ from pipeline.data.images import read_image
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.tiles import Tiling, blended
 from pipeline.masks.refine import Refinement
+from pipeline.networks.device import UNTRIED, exact_products
 from pipeline.tasks.predictor import ClassifierPrior, Predictor
 from pipeline.tasks.segmenter import SegmenterTask
 
@@ -171,7 +172,8 @@ class Network:
             self._segmenter, self.passes.scales, flip=self.passes.flip, prior=self.prior
         )
         pixels: Tensor = to_tensor(image)[None].to(self.device)
-        planes = predictor.predict_image(pixels, torch.empty(1, 0))
+        with exact_products():
+            planes = predictor.predicted(pixels, torch.empty(1, 0))
         return np.asarray(planes.cpu().numpy(), dtype=np.float32)
 
 
@@ -212,6 +214,8 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device: {name!r} is none. Choose auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: {name!r} {UNTRIED} Choose cpu.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device: {name!r}, but torch sees no GPU. Choose auto or cpu.")
     return device

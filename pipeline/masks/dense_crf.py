@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -153,7 +154,11 @@ class DenseCRF:
         pairwise: Kernels, at least one.
         iterations: Mean-field steps, >= 0; 0 gives softmax(-unary).
         engine: "numba" (fast on CPUs), "torch", "cuda" (torch on a GPU), or "auto": numba if it
-            is installed, otherwise torch. Results agree to float32 accuracy.
+            is installed, otherwise torch; see :meth:`on`. Results agree to float32 accuracy:
+            marginals of up to 21 labels differ by at most 1e-4.
+
+    Attributes:
+        engine: The engine that computes: numba, torch, or a GPU such as cuda:1.
 
     Raises:
         ConfigError: No kernel, a negative number of iterations, or an engine that is unknown or
@@ -180,7 +185,17 @@ class DenseCRF:
             raise ConfigError(f"DenseCRF: iterations is {iterations}. Pass 0 or more.")
         self._pairwise = tuple(pairwise)
         self._iterations = iterations
-        self._engine = installed_engine(engine)
+        self._asked = engine
+        self.engine = installed_engine(engine)
+
+    def on(self, device: str) -> DenseCRF:
+        """The CRF for a run that computes on ``device``, such as "cpu" or "cuda:1".
+
+        On a GPU "auto" means "cuda", and "cuda" means that GPU. Images and results stay arrays.
+        """
+        moved = copy(self)
+        moved.engine = installed_engine(self._asked, device)
+        return moved
 
     def scaled(self, factor: float) -> DenseCRF:
         """The CRF for images that are smaller by ``factor`` than those it was designed for.
@@ -192,7 +207,9 @@ class DenseCRF:
         """
         _check_positive("DenseCRF.scaled", factor=factor)
         kernels = [replace(kernel, sxy=_divided(kernel.sxy, factor)) for kernel in self._pairwise]
-        return DenseCRF(kernels, self._iterations, self._engine)
+        smaller = copy(self)
+        smaller._pairwise = tuple(kernels)
+        return smaller
 
     def prepare(self, image: Image) -> PreparedCRF:
         """Build the lattices of one image, to be shared by several unaries.
@@ -205,10 +222,8 @@ class DenseCRF:
         """
         _check_image(image)
         height, width = image.shape[:2]
-        kernels = [
-            (kernel.lattice(image, self._engine), kernel.compat) for kernel in self._pairwise
-        ]
-        return PreparedCRF((height, width), kernels, self._iterations, self._engine)
+        kernels = [(kernel.lattice(image, self.engine), kernel.compat) for kernel in self._pairwise]
+        return PreparedCRF((height, width), kernels, self._iterations, self.engine)
 
     def __call__(self, image: Image, unary: Floats) -> Floats:
         """Marginals of one unary: ``prepare(image).infer(unary)``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from pipeline.base.arrays import Floats, Image
 from pipeline.base.errors import ConfigError, DataError
-from pipeline.masks.refine import check_sizes
+from pipeline.masks.refine import check_sizes, turn_on
 
 _TINY = 1e-8  # added to the deviation of a flat neighbourhood, as in the authors' program
 _AROUND = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
@@ -45,7 +46,7 @@ class PixelAdaptiveRefinement:
         w1: Width of the kernels in standard deviations, > 0. The smaller, the more the most
             similar neighbours dominate.
         w2: Weight of the position term relative to the colour term, >= 0.
-        device: Where to compute, for example "cpu" or "cuda".
+        device: Where to compute, for example "cpu" or "cuda"; "auto": the CPU, or see :meth:`on`.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -63,14 +64,21 @@ class PixelAdaptiveRefinement:
         iterations: int = 10,
         w1: float = 0.3,
         w2: float = 0.01,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         _check_options(dilations, iterations, w1, w2)
         self._steps = [(d * down, d * right) for d in dilations for down, right in _AROUND]
         self._reach = max(dilations)
         self._iterations = iterations
         self._w1, self._w2 = w1, w2
-        self._device = device
+        self._chooses = device == "auto"
+        self._device = "cpu" if self._chooses else device
+
+    def on(self, device: str) -> PixelAdaptiveRefinement:
+        """The same refinement for a run on ``device``, which "auto" then means."""
+        moved = copy(self)
+        moved._device = device if self._chooses else self._device
+        return moved
 
     @torch.no_grad()
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
@@ -90,6 +98,10 @@ class PixelAdaptiveRefinement:
         _check_image(image)
         if not probabilities:
             return []
+        with turn_on(self._device):
+            return self._refined(image, probabilities)
+
+    def _refined(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         weights = self._weights(torch.tensor(image, device=self._device).permute(2, 0, 1).float())
         planes = torch.tensor(np.concatenate(probabilities), device=self._device).float()
         for _ in range(self._iterations):

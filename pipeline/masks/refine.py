@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -21,6 +24,15 @@ Refinement = Callable[[Pixels, Sequence[Floats]], list[Floats]]
 """A refiner maps an image and several arrays of probabilities to as many refined arrays."""
 
 _UNDECIDED = -1
+_GPU = Lock()
+
+
+def turn_on(device: str) -> AbstractContextManager[object]:
+    """The block in which a refiner computes on ``device``.
+
+    Threads take turns on a GPU: more would not be faster, and each image needs its memory.
+    """
+    return _GPU if device.startswith("cuda") else nullcontext()
 
 
 class FeatureReader(Protocol):
@@ -47,6 +59,19 @@ class NeedsFeatures(Protocol):
 def with_features(refine: Refinement, reader: Callable[[], FeatureReader]) -> Refinement:
     """The refiner, bound to ``reader()`` if it needs features; if not, ``reader`` is unused."""
     return refine.bound(reader) if isinstance(refine, NeedsFeatures) else refine
+
+
+@runtime_checkable
+class ChoosesDevice(Protocol):
+    """A refiner that can compute on a GPU."""
+
+    def on(self, device: str) -> Refinement:
+        """The same refiner for a run that computes on ``device``, such as "cpu" or "cuda:1"."""
+
+
+def on_device(refine: Refinement, device: str) -> Refinement:
+    """The refiner, on ``device`` if it can choose and its settings leave it the choice."""
+    return refine.on(device) if isinstance(refine, ChoosesDevice) else refine
 
 
 def with_pictures(refine: Refinement, picture: Callable[[Pixels], Image]) -> Refinement:
@@ -91,6 +116,10 @@ class Chain:
     def bound(self, reader: Callable[[], FeatureReader]) -> Chain:
         """The same chain, in which every step that needs features is bound to ``reader()``."""
         return Chain({name: with_features(step, reader) for name, step in self._steps.items()})
+
+    def on(self, device: str) -> Chain:
+        """The same chain, with every step that can choose on ``device``."""
+        return Chain({name: on_device(step, device) for name, step in self._steps.items()})
 
     def with_pictures(self, picture: Callable[[Pixels], Image]) -> Chain:
         """The same chain, in which every step that looks at colours sees pictures of bands."""
@@ -181,6 +210,12 @@ class CRFRefinement:
         self._gt_prob = gt_prob
         self._min_confidence = min_confidence
 
+    def on(self, device: str) -> CRFRefinement:
+        """The same refinement for a run that computes on ``device``; see ``DenseCRF.on``."""
+        moved = copy(self)
+        moved._crf = self._crf.on(device)
+        return moved
+
     def __call__(self, image: Image, probabilities: Sequence[Floats]) -> list[Floats]:
         """Marginals of the CRF for each array of probabilities; all share one lattice.
 
@@ -198,11 +233,12 @@ class CRFRefinement:
         check_sizes("CRFRefinement", image, probabilities)
         if all(len(planes) == 1 for planes in probabilities):
             return list(probabilities)
-        prepared = self._crf.prepare(image)
-        return [
-            planes if len(planes) == 1 else prepared.infer(self._unary(planes))
-            for planes in probabilities
-        ]
+        with turn_on(self._crf.engine):
+            prepared = self._crf.prepare(image)
+            return [
+                planes if len(planes) == 1 else prepared.infer(self._unary(planes))
+                for planes in probabilities
+            ]
 
     def _unary(self, planes: Floats) -> Floats:
         soft = unary_from_probabilities(planes)  # also checks that they are probabilities

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError
 from pipeline.data.bands import Bands
+from pipeline.networks.pixels import constants
 
 Config = TypeVar("Config", bound=ClassifierConfig | SegmenterConfig)
 
@@ -47,8 +48,8 @@ class Colours:
             >>> IMAGENET.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))[0, 0, 0, 0]
             tensor(2.2489)
         """
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        deviation = torch.tensor(self.deviation, device=images.device).view(1, -1, 1, 1)
+        mean = constants(self.mean, images.device).view(1, -1, 1, 1)
+        deviation = constants(self.deviation, images.device).view(1, -1, 1, 1)
         return (images.float() / self.unit - mean) / deviation
 
     def noise(self, count: int, height: int, width: int) -> Tensor:

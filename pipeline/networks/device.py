@@ -13,6 +13,11 @@ from pipeline.base import ranks
 from pipeline.base.config import Accelerator, TrainerConfig
 from pipeline.base.errors import ConfigError
 
+# Of every device but CPUs and CUDA.
+UNTRIED = "is refused: nobody has tried this project on it, so that results could be wrong unseen."
+
+_BESIDE_A_CPU, _BESIDE_A_GPU = 2, 8  # processes that load images
+
 
 def check_trainer(settings: TrainerConfig) -> None:
     """Refuse what this machine does not have.
@@ -23,8 +28,8 @@ def check_trainer(settings: TrainerConfig) -> None:
     """
     if settings.accelerator == Accelerator.gpu and not torch.cuda.is_available():
         raise ConfigError(
-            "trainer.accelerator: gpu, but torch sees none. Choose trainer=cpu or trainer=auto, or "
-            "install the driver and a torch for CUDA."
+            f"trainer.accelerator: gpu, but torch sees none{_but_apples()}. Choose trainer=cpu or "
+            "trainer=auto, or install the driver and a torch for CUDA."
         )
     place = ranks.here()
     asked = int(os.environ.get("WORLD_SIZE", "1"))
@@ -47,8 +52,29 @@ def on_gpu(settings: TrainerConfig) -> bool:
 
 
 def device_of(settings: TrainerConfig) -> str:
-    """The device of networks as torch calls it."""
-    return "cuda" if on_gpu(settings) else "cpu"
+    """The device of this process's networks as torch calls it.
+
+    Numbered, since "cuda" alone means the first GPU in every new thread.
+    """
+    return f"cuda:{ranks.here().local_rank}" if on_gpu(settings) else "cpu"
+
+
+def workers_of(settings: TrainerConfig) -> int:
+    """Processes that load images for this process; no result depends on their number.
+
+    A GPU computes faster than two processes load; networks on a CPU need the cores themselves.
+    """
+    if settings.workers is not None:
+        return settings.workers
+    if not on_gpu(settings):
+        return _BESIDE_A_CPU
+    return max(min(_cores() // ranks.here().local_size, _BESIDE_A_GPU), 1)
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a cluster those of its job."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def training_precision(settings: TrainerConfig) -> Any:
@@ -98,6 +124,10 @@ def exact_products() -> Iterator[None]:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def _but_apples() -> str:
+    return f" but Apple's (mps), which {UNTRIED[:-1]}" if torch.backends.mps.is_available() else ""
 
 
 def backend(settings: TrainerConfig) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -30,6 +32,11 @@ def memory_format(network: nn.Module) -> torch.memory_format:
         for layer in network.modules()
     )
     return torch.contiguous_format if crashes else torch.channels_last
+
+
+def constants(values: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers as a tensor on ``device``, without waiting for what a GPU still computes."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

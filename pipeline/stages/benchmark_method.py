@@ -20,6 +20,7 @@ from pipeline.data.catalogue import Item, spaced
 from pipeline.data.datasets import to_tensor
 from pipeline.data.images import read_image
 from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
+from pipeline.networks.device import exact_products
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import resize, scaled_size
 from pipeline.stages.failures import Failures, raise_if_any
@@ -92,7 +93,7 @@ def work(job: Job, setup: BenchmarkSetup, name: str, settings: dict[str, Any]) -
 
 def _go_through(job: Job, scorer: _MethodScorer, missing: Sequence[Item], name: str) -> Failures:
     failures: Failures = {}
-    with job.terminal.progress(name, len(missing)) as step:
+    with exact_products(), job.terminal.progress(name, len(missing)) as step:
         for done, item in enumerate(missing, start=1):
             try:
                 scorer.score(item)

@@ -13,7 +13,7 @@ from pipeline.data.datasets import (
     classifier_transform,
     loading,
 )
-from pipeline.networks.device import exact_products, on_gpu
+from pipeline.networks.device import exact_products, on_gpu, workers_of
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.trainer import make_trainer
 from pipeline.stages.training import enough_epochs, fit, seed_everything, training_data
@@ -46,7 +46,7 @@ def _validate(job: Job, task: ClassifierTask) -> Summary:
     config, data = job.settings.classifier, job.data
     trainer = job.settings.trainer
     images = Squashed(share(data.val.items), config.size, len(data.classes))
-    options = loading(trainer.workers, pinned=on_gpu(trainer))
+    options = loading(workers_of(trainer), pinned=on_gpu(trainer))
     loader = DataLoader(images, batch_size=config.batch_size, **options)
     with exact_products():
         metrics = make_trainer(job).validate(task, loader, verbose=False)[0]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipeline.base.arrays import LabelImage
+from pipeline.base.arrays import Floats, LabelImage
 from pipeline.base.files import write_bytes
 from pipeline.base.ranks import gathered, share
 from pipeline.data.catalogue import Item, Split
@@ -58,9 +57,9 @@ def _predict(job: Job, split: Split) -> None:
     def path(item: Item) -> Path:
         return prediction_path(config, job.folder, item)
 
-    def write(item: Item, probabilities: Tensor) -> None:
+    def write(item: Item, probabilities: Floats) -> None:
         classes = item.labels if config.label_oracle else every_class
-        labels = _label_image(item, probabilities.cpu().numpy(), classes, refine)
+        labels = _label_image(item, probabilities, classes, refine)
         write_bytes(path(item), encode_label_image(labels))
 
     missing = [item for item in share(split.items) if not path(item).exists()]
@@ -70,7 +69,7 @@ def _predict(job: Job, split: Split) -> None:
 
 def _label_image(
     item: Item,
-    probabilities: NDArray[np.float32],
+    probabilities: Floats,
     classes: Sequence[int],
     refine: Refinement | None,
 ) -> NDArray[np.uint8]:

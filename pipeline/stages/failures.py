@@ -55,9 +55,8 @@ def in_parallel(
 class BackgroundPool:
     """Threads that work on each input while the caller makes the next ones.
 
-    At most two inputs wait for each thread; then the caller waits. Failures of single images are
-    ignored here, since a later pass finds and reports them; any other error stops the caller at
-    its next input, or is raised at the end of the block.
+    At most two inputs wait for each thread; then the caller waits. An error stops the caller at its
+    next input, or is raised at the end of the block.
 
     Example:
         >>> seen = set()
@@ -87,8 +86,7 @@ class BackgroundPool:
         try:
             self._work(value)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            if not isinstance(error, Exception) or failure_of_image(error) is None:
-                self._error = error
+            self._error = error
         finally:
             self._places.release()
 

@@ -2,59 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pipeline.base.arrays import Floats
+from pipeline.base.config import TrainerConfig
 from pipeline.base.errors import failure_of_image
 from pipeline.base.ranks import gathered
 from pipeline.data.catalogue import Item
 from pipeline.data.datasets import TargetedImages, loading
-from pipeline.networks.device import exact_products, on_gpu
-from pipeline.stages.failures import Failures
+from pipeline.networks.device import exact_products, on_gpu, workers_of
+from pipeline.stages.failures import BackgroundPool, Failures
 from pipeline.stages.job import Job
 from pipeline.stages.trainer import make_trainer
 from pipeline.tasks.predictor import Batch
+
+Write = Callable[[Item, Floats], None]
 
 
 def predict(
     job: Job,
     make_task: Callable[[], pl.LightningModule],
     items: Sequence[Item],
-    write: Callable[[Item, Tensor], None],
+    write: Write,
 ) -> Failures:
     """Predict every image and hand each result to ``write``; return the images that failed.
 
-    Gradients are allowed, since saliency needs them. On a GPU nothing is rounded to TensorFloat-32.
+    Gradients are allowed, since saliency needs them. On a GPU nothing is rounded to TensorFloat-32,
+    and results are written by other threads, for the GPU not to wait.
 
     Args:
         job: With the settings.
         make_task: Makes the task, unless no process has any image.
         items: The images of this process; each process has its own.
-        write: Is given an image and its result.
+        write: Is given an image and its result; images come in any order.
     """
     if not any(gathered(len(items))):
         return {}
-    options = loading(job.settings.trainer.workers, pinned=on_gpu(job.settings.trainer))
+    settings, failures = job.settings.trainer, Failures()
+    options = loading(workers_of(settings), pinned=on_gpu(settings))
     loader = DataLoader(TargetedImages(items), batch_size=1, **options)
-    writer = _Writer(items, write)
-    trainer = make_trainer(job, callbacks=[writer], inference_mode=False)
-    with exact_products():
+    with exact_products(), _beside(settings, partial(_finish, write, failures)) as hand_over:
+        trainer = make_trainer(job, callbacks=[_Results(items, hand_over)], inference_mode=False)
         trainer.predict(make_task(), loader, return_predictions=False)
-    return writer.failures
+    return failures
 
 
-class _Writer(Callback):
-    """Hands each result to ``write``; the result of an image that cannot be read is None."""
+_Result = tuple[Item, Floats | Exception]
 
-    def __init__(self, items: Sequence[Item], write: Callable[[Item, Tensor], None]) -> None:
+
+def _finish(write: Write, failures: Failures, result: _Result) -> None:
+    """Write one result, or note why there is none."""
+    item, found = result
+    try:
+        if isinstance(found, Exception):
+            raise found
+        write(item, found)
+    except Exception as error:
+        reason = failure_of_image(error)
+        if reason is None:
+            raise
+        failures[item.id] = f"{item.image}: {reason}"
+
+
+@contextmanager
+def _beside(
+    settings: TrainerConfig, work: Callable[[_Result], None]
+) -> Iterator[Callable[[_Result], None]]:
+    """Where results go: to threads beside a GPU; a network on a CPU needs the cores itself."""
+    if not on_gpu(settings):
+        yield work
+        return
+    with BackgroundPool(work, max(workers_of(settings), 1)) as pool:
+        yield pool.submit
+
+
+class _Results(Callback):
+    """Hands over each result as an array, or the reason why an image has none."""
+
+    def __init__(self, items: Sequence[Item], hand_over: Callable[[_Result], None]) -> None:
         self.items = {item.id: item for item in items}
-        self.write = write
-        self.failures: Failures = {}
+        self.hand_over = hand_over
 
     def on_predict_batch_end(
         self,
@@ -65,14 +99,6 @@ class _Writer(Callback):
         _index: int,
         _loader: int = 0,
     ) -> None:
-        """Write one result, or note why there is none."""
-        item = self.items[batch[2][0]]
-        try:
-            if isinstance(outputs, Exception):
-                raise outputs
-            self.write(item, outputs)
-        except Exception as error:
-            reason = failure_of_image(error)
-            if reason is None:
-                raise
-            self.failures[item.id] = f"{item.image}: {reason}"
+        """Hand over the result of one image."""
+        found = outputs if isinstance(outputs, Exception) else outputs.cpu().numpy()
+        self.hand_over((self.items[batch[2][0]], found))

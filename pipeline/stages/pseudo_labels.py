@@ -13,6 +13,7 @@ from pipeline.data.palette import encode_label_image
 from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import confident, label_image, with_background
+from pipeline.networks.device import exact_products, workers_of
 from pipeline.stages.failures import Failures, in_parallel, raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
@@ -31,8 +32,8 @@ def work(job: Job) -> Summary:
     missing = [item for item in share(items) if not are_made(job.folder, item)]
     failures: Failures = {}
     maker = _maker(job)
-    with job.terminal.progress("pseudo-labels", len(missing)) as step:
-        results = in_parallel(maker.make, missing, max(job.settings.trainer.workers, 1))
+    with exact_products(), job.terminal.progress("pseudo-labels", len(missing)) as step:
+        results = in_parallel(maker.make, missing, max(workers_of(job.settings.trainer), 1))
         for count, (item, result) in enumerate(results, start=1):
             if result is not None:
                 failures[item.id] = str(result)

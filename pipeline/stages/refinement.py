@@ -8,7 +8,7 @@ from functools import cache
 from torch import nn
 
 from pipeline.base.config import TrainerConfig
-from pipeline.masks.refine import Refinement, with_features, with_pictures
+from pipeline.masks.refine import Refinement, on_device, with_features, with_pictures
 from pipeline.networks.colours import Colours
 from pipeline.networks.device import device_of
 from pipeline.networks.features import NetworkFeatures
@@ -27,7 +27,8 @@ def refinement(job: Job, reader: Callable[[], NetworkFeatures] | None = None) ->
         A refiner of what ``read_pixels`` returns.
     """
     refine: Refinement = job.build(job.settings.refine, "refine")
-    bound = with_features(refine, reader or shared_features(job))
+    placed = on_device(refine, device_of(job.settings.trainer))
+    bound = with_features(placed, reader or shared_features(job))
     return with_pictures(bound, job.data.bands.picture) if job.data.bands else bound
 
 

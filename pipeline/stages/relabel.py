@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from pipeline.base.arrays import Floats
-from pipeline.base.errors import failure_of_image
 from pipeline.base.files import write_bytes
 from pipeline.base.ranks import first, share
 from pipeline.data.catalogue import VOID, Item
@@ -19,9 +16,8 @@ from pipeline.data.palette import encode_label_image
 from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
-from pipeline.networks.device import on_gpu
 from pipeline.stages.corrected import learned_corrected, pass_on
-from pipeline.stages.failures import BackgroundPool, Failures, raise_if_any
+from pipeline.stages.failures import raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
 from pipeline.stages.prediction import predict
@@ -41,8 +37,8 @@ def work(job: Job) -> Summary:
     refine = refinement(job) if config.refine else NoRefinement()
     maker = _Maker(job.folder, config.min_confidence, refine)
     missing = [item for item in share(items) if not are_made(job.folder, item)]
-    _predict(job, missing, maker)
-    raise_if_any(maker.failures, len(items), "relabel")
+    failures = predict(job, partial(_predictor, job), missing, maker.make)
+    raise_if_any(failures, len(items), "relabel")
     learned = learned_corrected(job)
     first(lambda: pass_on(job.folder, learned))
     return {"images": len(items), "corrected_masks": len(learned)}
@@ -50,22 +46,11 @@ def work(job: Job) -> Summary:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Label images of one image, written as files; failures are noted by id."""
+    """Label images of one image, written as files."""
 
     folder: Path
     min_confidence: float
     refine: Refinement
-    failures: Failures = field(default_factory=dict)
-
-    def try_to_make(self, entry: tuple[Item, Floats]) -> None:
-        item, probabilities = entry
-        try:
-            self.make(item, probabilities)
-        except Exception as error:
-            reason = failure_of_image(error)
-            if reason is None:
-                raise
-            self.failures[item.id] = reason
 
     def make(self, item: Item, probabilities: Floats) -> None:
         refined = self.refine(read_pixels(item), [probabilities])[0]
@@ -85,20 +70,3 @@ class _Maker:
 def _predictor(job: Job) -> LabelledPredictor:
     config, network = job.settings.relabel, load_segmenter(job.inputs["segmentation"])
     return LabelledPredictor(network, config.scales, flip=config.flip)
-
-
-def _predict(job: Job, items: Sequence[Item], maker: _Maker) -> None:
-    """Predict, and refine in other threads where the network leaves the CPU to them."""
-
-    def through(hand_over: Callable[[tuple[Item, Floats]], None]) -> Failures:
-        def write(item: Item, probabilities: Tensor) -> None:
-            hand_over((item, probabilities.cpu().numpy()))
-
-        return predict(job, partial(_predictor, job), items, write)
-
-    if on_gpu(job.settings.trainer):
-        with BackgroundPool(maker.try_to_make, max(job.settings.trainer.workers, 1)) as pool:
-            unreadable = through(pool.submit)
-    else:
-        unreadable = through(maker.try_to_make)
-    maker.failures.update(unreadable)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from torch import Tensor
 
+from pipeline.base.arrays import Floats
 from pipeline.base.files import atomic_path
 from pipeline.base.ranks import share
 from pipeline.data.catalogue import Item
@@ -23,8 +23,8 @@ def work(job: Job) -> Summary:
     items = masked_split(job.settings.saliency, job.data).items
     missing = [item for item in share(items) if not map_path(job.folder, item).exists()]
 
-    def write(item: Item, maps: Tensor) -> None:
-        values = maps.cpu().numpy().astype(np.float16)
+    def write(item: Item, maps: Floats) -> None:
+        values = maps.astype(np.float16)
         with atomic_path(map_path(job.folder, item)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(item.labels))
 

@@ -40,7 +40,8 @@ def work(job: Job) -> Summary:
     task.note_corrected(learned)
     read_labels = partial(_labels_of, config, job.inputs, job.folder, frozenset(real))
     shown = [*items, *_again(items, real, config.corrected_repeats)]
-    images = MaskedImages(shown, transform, job.settings.random_seed, read_labels)
+    classes = len(job.data.classes)
+    images = MaskedImages(shown, transform, job.settings.random_seed, read_labels, classes)
     trainer = fit(
         job, task, training_data(job, images, config.batch_size),
         max_epochs=enough_epochs(config, len(shown)), gradient_clip_val=config.gradient_clip,

@@ -15,7 +15,7 @@ from pipeline.base.errors import DataError
 from pipeline.base.files import put_aside
 from pipeline.base.ranks import first
 from pipeline.data.datasets import Augmented, EpochData
-from pipeline.networks.device import on_gpu, training_precision
+from pipeline.networks.device import on_gpu, training_precision, workers_of
 from pipeline.stages.job import Job
 from pipeline.stages.own_files import CHECKPOINT
 from pipeline.stages.trainer import loggers, make_trainer
@@ -67,7 +67,7 @@ class _SeedEveryStep(Callback):
 def training_data(job: Job, images: Augmented, batch_size: int) -> EpochData:
     """Batches of the images, loaded as the run's settings of the hardware say."""
     trainer = job.settings.trainer
-    return EpochData(images, batch_size, trainer.workers, pinned=on_gpu(trainer))
+    return EpochData(images, batch_size, workers_of(trainer), pinned=on_gpu(trainer))
 
 
 def fit(

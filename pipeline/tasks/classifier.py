@@ -63,7 +63,7 @@ class ClassifierTask(NetworkTask):
     def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The multi-label soft margin loss of one batch; of several processes, of their step."""
         images, labels = batch
-        count = torch.tensor(len(labels), device=labels.device)
+        count = torch.full((), len(labels), device=labels.device)
         loss = multilabel_soft_margin_loss(self(images).float(), labels)
         return loss * (count / of_step(count))
 

@@ -51,7 +51,16 @@ class ImagePredictor(pl.LightningModule):
     """Predicts one image a batch: ``(image [1, C, H, W], classes of its label [1, K], id)``.
 
     Subclasses define :meth:`predict_image`.
+
+    Attributes:
+        at_once: How many of an image and its mirror image the network gets in one batch.
     """
+
+    at_once = 2
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _loader: int) -> Batch:
+        """The image moves; its classes stay on the CPU, where they are checked and counted."""
+        return batch[0].to(device, non_blocking=True), batch[1], batch[2]
 
     def predict_step(self, batch: Batch, _index: int) -> Tensor | Exception:
         """The prediction for a batch of one image, or the reason why it has none."""
@@ -59,11 +68,27 @@ class ImagePredictor(pl.LightningModule):
         if image.numel() == 0:
             return DataError("cannot be read any more")
         try:
-            return self.predict_image(image, targets)
+            return self.predicted(image, targets)
         except Exception as error:
             if failure_of_image(error) is None:
                 raise
             return error.with_traceback(None)  # the trace holds on to the memory of the image
+
+    def predicted(self, image: Tensor, targets: Tensor) -> Tensor:
+        """:meth:`predict_image`; if a GPU has too little memory for it, again with less at once.
+
+        Raises:
+            torch.OutOfMemoryError: That was too much, too.
+        """
+        try:
+            return self.predict_image(image, targets)
+        except torch.OutOfMemoryError:
+            self.at_once = 1  # and no more in this block: the error holds on to the memory
+        torch.cuda.empty_cache()
+        try:
+            return self.predict_image(image, targets)
+        finally:
+            self.at_once = 2
 
     def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
         """The prediction for an image [1, C, H, W] with the classes [1, K]."""
@@ -97,7 +122,9 @@ class Predictor(ImagePredictor):
     @torch.no_grad()
     def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Probabilities of background and all classes, sum 1."""
-        planes = self.network.predict_probabilities(image, self.scales, flip=self.flip)
+        planes = self.network.predict_probabilities(
+            image, self.scales, flip=self.flip, at_once=self.at_once
+        )
         if self.prior is None:
             return planes
         return _sum_to_one(planes * self.prior(image, flip=self.flip)[:, None, None])
@@ -112,7 +139,8 @@ class LabelledPredictor(Predictor):
     def predict_image(self, image: Tensor, targets: Tensor) -> Tensor:
         """Probabilities of background and the classes in the label, sum 1."""
         planes = super().predict_image(image, targets)
-        return _sum_to_one(torch.cat([planes[:1], planes[targets[0] + 1]]))
+        chosen = (targets[0] + 1).to(planes.device, non_blocking=True)
+        return _sum_to_one(torch.cat([planes[:1], planes[chosen]]))
 
 
 def _sum_to_one(planes: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from pipeline.base.config import SaliencyConfig
-from pipeline.networks.pixels import resize, scaled_size
+from pipeline.networks.pixels import constants, resize, scaled_size
 from pipeline.tasks.predictor import ImagePredictor
 
 
@@ -89,10 +89,12 @@ class SaliencyPredictor(ImagePredictor):
         return _normalise(total)
 
     def _maps_at(self, pixels: Tensor, targets: Tensor, stored: tuple[int, int]) -> Tensor:
-        if self.flip:
-            pixels = torch.cat([pixels, pixels.flip(-1)])
-            targets = targets.repeat(2, 1)
-        maps = resize(smooth(self.method.attribute(pixels, targets)), stored)
+        views = torch.cat([pixels, pixels.flip(-1)]) if self.flip else pixels
+        raw = torch.cat([
+            self.method.attribute(some, targets.expand(len(some), -1))
+            for some in views.split(self.at_once)
+        ])  # fmt: skip
+        maps = resize(smooth(raw), stored)
         if self.flip:
             maps = torch.stack([maps[0], maps[1].flip(-1)])
         return _normalise(maps).sum(0)
@@ -105,7 +107,7 @@ def smooth(maps: Tensor) -> Tensor:
     so relevance propagated through it alternates from pixel to pixel. This filter is zero at
     exactly that frequency.
     """
-    taps = torch.tensor([1.0, 2.0, 1.0], device=maps.device) / 4
+    taps = constants((1.0, 2.0, 1.0), maps.device) / 4
     kernel = (taps[:, None] * taps).expand(maps.shape[1], 1, 3, 3)
     return conv2d(pad(maps.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
 

@@ -109,18 +109,19 @@ class SegmenterTask(NetworkTask):
         return loss
 
     def predict_probabilities(
-        self, image: Tensor, scales: Sequence[float], *, flip: bool
+        self, image: Tensor, scales: Sequence[float], *, flip: bool, at_once: int = 2
     ) -> Tensor:
         """Class probabilities [classes + 1, H, W] of one image [1, C, H, W].
 
         Probabilities, not logits, are averaged over scales and flips, at the image's own size.
+        ``at_once`` is the largest batch.
         """
         height, width = image.shape[-2:]
         total = torch.zeros(len(self.classes) + 1, height, width, device=image.device)
         for scale in scales:
             pixels = resize(image.float(), (round(height * scale), round(width * scale)))
-            batch = torch.cat([pixels, pixels.flip(-1)]) if flip else pixels
-            logits = self(batch).float()
+            views = torch.cat([pixels, pixels.flip(-1)]) if flip else pixels
+            logits = (one for some in views.split(at_once) for one in self(some).float())
             for index, one in enumerate(logits):
                 straight = one.flip(-1) if index else one
                 total += resize(straight[None], (height, width)).softmax(1)[0]

@@ -41,7 +41,8 @@ def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerC
         task.train()
         learning = [p for p in task.parameters() if p.requires_grad]
         optimizer = build_optimizer(task.settings, learning, [])
-        with torch.autocast(device, precision, enabled=precision is not None):
+        kind = torch.device(device).type  # "cuda" of "cuda:1"
+        with torch.autocast(kind, precision, enabled=precision is not None):
             images = task.colours.noise(count, side, side)
             loss = task.loss_of((images.to(device), labels.to(device)))
         loss.backward()

@@ -7,6 +7,7 @@ import pytest
 from pipeline.commands.remembered import remember
 from pipeline.run.run import Run
 from pipeline.run.settings import plain
+from pipeline.stages import prediction
 from tests.conftest import TINY, composed
 from tests.pipeline.runs import do
 
@@ -28,6 +29,14 @@ def copied(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished.folder, folder)
     return Run(finished.settings, folder)
+
+
+@pytest.fixture
+def beside_a_gpu(monkeypatch):
+    """Results of predictions are written by threads, as beside a GPU; the CPU plays its part."""
+    load = prediction.loading
+    monkeypatch.setattr(prediction, "on_gpu", lambda _: True)
+    monkeypatch.setattr(prediction, "loading", lambda n, pinned: load(n, pinned=False))
 
 
 @pytest.fixture

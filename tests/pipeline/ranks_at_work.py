@@ -122,7 +122,7 @@ def images_of(run, loss):
     items = run.data.train.items
     if loss is None:
         return LabelledImages(items, Untouched(), 0, len(run.data.classes))
-    return MaskedImages(items, Untouched(), 0, labels_with_void)
+    return MaskedImages(items, Untouched(), 0, labels_with_void, len(run.data.classes))
 
 
 def labels_with_void(item):

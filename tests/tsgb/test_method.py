@@ -488,7 +488,7 @@ def test_every_error_has_one_base():
 
 
 @METHODS
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu(method):
     model = small_net()
     expected = method(model).attribute(images(), TARGETS)

@@ -27,7 +27,7 @@ from tsgb._rules.ports import with_port
 from tsgb._rules.rule_set import RuleSet
 from tsgb._rules.state import Port, WeightedLayer, state_of, trace_of
 from tsgb._torch_internals import run_eagerly
-from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
+from tsgb.errors import LayerError, ShapeError, UnsupportedModelError
 
 
 @contextmanager
@@ -215,9 +215,4 @@ def _check_logits(logits: Any, batch: int, interception: Interception, who: str)
             f"{who}: the logits do not depend on the images through operations that can be seen. "
             "Every map would be empty. If the model ends in a sigmoid, return its logits; "
             "remove detach() and no_grad() from its forward pass."
-        )
-    if not logits.isfinite().all():
-        raise NonFiniteError(
-            f"{who}: the logits hold NaN or infinity. The map would be NaN as well. "
-            "Check the weights of the model and the normalisation of the images."
         )

@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from tsgb._rules.arithmetic import group_sum, safe_ratio, to_channels
-from tsgb._rules.classifier import balanced_gradient
+from tsgb._rules.classifier import balanced_gradient, classes_reached
 from tsgb._rules.ports import enter, materialise, new_entry, with_port
 from tsgb._rules.rule_set import need_constant, need_maps, pair
 from tsgb._rules.state import BalancedLayer, Candidate, Passage, Port, Trace, trace_of
@@ -112,7 +112,7 @@ def _balance(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
     if features is None or kappa is None:
         raise RuntimeError("ConvRule: a gradient arrived at the output of a hidden convolution.")
     size = pair(features.shape[-2:])
-    rows = g.ne(0).any(3).any(2).any(0).nonzero().squeeze(1)
+    rows = classes_reached(g.movedim(1, -1))
     _, weight, _ = ctx.saved_tensors
     gradient = balanced_gradient(
         features,

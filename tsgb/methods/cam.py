@@ -62,7 +62,7 @@ class CAM(Method):
         features, weight, bias = classifier_tensors(node)
         pixels = features.flatten(2) if features.dim() > 2 else features[..., None]
         if node is not forward.logits.grad_fn:
-            self._check_logits(forward.logits, functional.conv2d(pixels[..., None], weight, bias))
+            self._check_logits(forward, functional.conv2d(pixels[..., None], weight, bias))
         is_map = features.dim() == 4 and pixels.shape[2] > 1
         if is_map and self._layer is None:
             return features, weight.flatten(1)
@@ -70,21 +70,24 @@ class CAM(Method):
             self._check_pooled(forward, pixels[..., 0], activation)
         elif not _same(pixels, activation.flatten(2)):
             self._refuse(
+                forward,
                 f"the classifier receives {tuple(features.shape)}, which is not the output of the "
-                f"layer that is read, {tuple(activation.shape)}"
+                f"layer that is read, {tuple(activation.shape)}",
             )
         return activation, weight.flatten(1)
 
-    def _check_logits(self, logits: Tensor, outputs: Tensor) -> None:
+    def _check_logits(self, forward: Forward, outputs: Tensor) -> None:
         """Refuse logits that are not the mean or the sum of ``outputs`` [B, classes, h, w]."""
-        mean, pixels = outputs.mean((2, 3)), outputs.shape[2:].numel()
-        slack = 1e-4 * float(outputs.abs().max())
-        if any(torch.allclose(logits / n, mean, rtol=1e-3, atol=slack) for n in (1, pixels)):
+        logits, pixels = forward.logits, outputs.shape[2:].numel()
+        mean = outputs.mean((2, 3))
+        slack = 1e-4 * outputs.abs().max()
+        if any(_near(logits / n, mean, slack) for n in (1, pixels)):
             return
         self._refuse(
+            forward,
             "the logits are not the output of a Linear layer or a 1 x 1 convolution, nor its mean "
             "or sum over the pixels (an activation function or a maximum after the classifier is "
-            "not linear)"
+            "not linear)",
         )
 
     def _check_pooled(self, forward: Forward, features: Tensor, activation: Tensor) -> None:
@@ -96,11 +99,13 @@ class CAM(Method):
             what = "which is the spatial maximum, neither the mean nor the sum,"
         check_nothing_hidden(forward.logits, self._name)
         self._refuse(
+            forward,
             f"the classifier receives {tuple(features.shape)}, {what} of the layer that is read, "
-            f"{tuple(activation.shape)}"
+            f"{tuple(activation.shape)}",
         )
 
-    def _refuse(self, problem: str) -> NoReturn:
+    def _refuse(self, forward: Forward, problem: str) -> NoReturn:
+        self._check_finite(("logits", forward.logits))  # NaN is equal to nothing
         raise UnsupportedModelError(
             f"{self._name}: {problem}. The weights of the classes would not belong to the "
             "channels of the feature map. Read the layer that is averaged, or use GradCAM."
@@ -108,4 +113,8 @@ class CAM(Method):
 
 
 def _same(values: Tensor, expected: Tensor) -> bool:
-    return values.shape == expected.shape and torch.allclose(values, expected, rtol=1e-3)
+    return values.shape == expected.shape and _near(values, expected, 1e-8)
+
+
+def _near(values: Tensor, expected: Tensor, slack: Tensor | float) -> bool:
+    return bool(((values - expected).abs() <= slack + 1e-3 * expected.abs()).all())

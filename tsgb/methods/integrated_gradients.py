@@ -31,6 +31,7 @@ class IntegratedGradients(Method):
             each image is used. It bounds the memory for any number of steps.
 
     Raises:
+        NonFiniteError: NaN or infinity in ``baseline``.
         ValueError: ``steps`` or ``batch_size`` is not a whole number from 1.
 
     References:
@@ -62,6 +63,7 @@ class IntegratedGradients(Method):
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{self._name}: {name} is {value}. Use a whole number from 1.")
+        self._check_finite(("baseline's values", torch.as_tensor(baseline)))
         self._baseline = baseline
         self._steps = steps
         self._batch_size = batch_size
@@ -77,10 +79,9 @@ class IntegratedGradients(Method):
         return (total * way).sum(2).transpose(0, 1) / self._steps
 
     def _baseline_of(self, images: Tensor) -> Tensor:
-        baseline = torch.as_tensor(self._baseline, dtype=images.dtype, device=images.device)
-        self._check_finite(baseline, "baseline's values", "Pass finite numbers.")
+        baseline = torch.as_tensor(self._baseline, dtype=images.dtype).detach()
         try:
-            return baseline.detach().expand_as(images)
+            return baseline.to(images.device, non_blocking=True).expand_as(images)
         except RuntimeError as error:
             raise ShapeError(
                 f"{self._name}: the baseline has shape {tuple(baseline.shape)}, the images "
@@ -100,5 +101,6 @@ class IntegratedGradients(Method):
         forward = run_forward(
             self._model, points.flatten(0, 1), layers=(), rule_set=self._rule_set, who=self._name
         )
+        self._check_finite(("logits", forward.logits))
         gradients = class_gradients(forward, forward.images, targets.repeat(steps, 1))
         return torch.stack([torch.unflatten(g, 0, (steps, -1)).sum(0) for g in gradients])

@@ -128,8 +128,8 @@ class PANE(Method):
         """
         with self._settings(images):
             forward, columns = self.run(images, targets, self.layers_read)
-            positive, negative = self._both(forward, columns)
-            return self._finished(positive), self._finished(negative)
+            positive, negative = self._finished(forward, *self._both(forward, columns))
+            return positive, negative
 
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
         if self._kind == "combined":

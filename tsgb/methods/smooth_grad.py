@@ -77,8 +77,9 @@ class SmoothGrad(Method):
     def _maps(self, forward: Forward, targets: Tensor) -> Tensor:
         images = forward.images.detach()
         total = torch.zeros((), dtype=images.dtype, device=images.device)
+        indices = targets.cpu()  # once, not in every call
         for noisy in self._noisy_copies(images):
-            total = total + self._base.attribute(noisy, targets)
+            total = total + self._base.attribute(noisy, indices)
         mean = total / self._samples
         return largest(mean, 2) if isinstance(self._base, LargestGradient) else mean
 
@@ -89,4 +90,4 @@ class SmoothGrad(Method):
             noise = torch.randn(
                 images.shape[1:], generator=generator, dtype=images.dtype, device="cpu"
             )
-            yield images + self._spread * ranges * noise.to(images.device)
+            yield images + self._spread * ranges * noise.to(images.device, non_blocking=True)

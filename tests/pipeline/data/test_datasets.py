@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.base.errors import DataError
 from pipeline.data.catalogue import VOID, Item
 from pipeline.data.datasets import (
     EpochData,
@@ -69,7 +70,7 @@ def test_an_image_is_augmented_by_epoch_and_random_seed(items, kind):
             data = LabelledImages(items, transform, random_seed, 2)
         else:
             transform = segmenter_transform(32, (0.5, 2), 0.2, IMAGENET.mean)
-            data = MaskedImages(items, transform, random_seed, ground_truth)
+            data = MaskedImages(items, transform, random_seed, ground_truth, classes=2)
         return data[epoch, 3][0]
 
     first = one(0, 5)
@@ -166,7 +167,7 @@ def test_labels_are_zeros_and_ones_by_class(items):
 
 def test_what_a_crop_adds_outside_the_image_is_void(items):
     transform = segmenter_transform(64, (0.5, 0.5), 0.0, IMAGENET.mean)
-    data = MaskedImages(items, transform, 0, ground_truth)
+    data = MaskedImages(items, transform, 0, ground_truth, classes=2)
 
     image, mask = data[0, 0]
 
@@ -174,6 +175,18 @@ def test_what_a_crop_adds_outside_the_image_is_void(items):
     assert (mask == VOID).sum() == 64 * 64 - 20 * 25
     assert set(mask.unique().tolist()) == {0, 1, 2, VOID}
     assert (image[:, 63, 63]).tolist() == [124, 116, 104]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mask_that_was_changed_after_the_checks_never_gets_to_the_network(items, workers):
+    labels = np.zeros((40, 50), dtype=np.uint8)
+    labels[7, 9], labels[0, 0] = 3, VOID
+    items[4].mask.write_bytes(encode_label_image(labels))
+    transform = segmenter_transform(32, (0.5, 2), 0.2, IMAGENET.mean)
+    data = EpochData(MaskedImages(items, transform, 0, ground_truth, classes=2), 2, workers)
+
+    with pytest.raises(DataError, match=r"4: its label image contains the value\(s\) 3; .*0\.\.2"):
+        list(data.train_dataloader())
 
 
 def test_an_image_that_cannot_be_read_comes_without_pixels(items):

@@ -24,7 +24,7 @@ def one(tmp_path):
 
 def known(one, transform):
     items, read = one
-    return MaskedImages(items, transform, 0, lambda item: void_is_background(read(item)))
+    return MaskedImages(items, transform, 0, lambda item: void_is_background(read(item)), 3)
 
 
 def test_void_pixels_become_background(one):
@@ -41,7 +41,7 @@ def test_padding_stays_void_and_the_augmentation_is_the_same(one, epoch):
 
     image, labels = known(one, transform)[(epoch, 0)]
 
-    plain, plain_labels = MaskedImages(one[0], transform, 0, one[1])[(epoch, 0)]
+    plain, plain_labels = MaskedImages(one[0], transform, 0, one[1], 3)[(epoch, 0)]
     inside = labels != 255
     assert (image == plain).all()
     assert (labels[plain_labels == 3] == 3).all()

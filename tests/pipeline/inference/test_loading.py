@@ -135,6 +135,8 @@ def test_a_photo_that_would_fill_the_memory_is_refused_by_its_header(copied, tmp
 def test_a_device_that_is_not_there_is_named(copied):
     with pytest.raises(ConfigError, match="Choose auto, cpu or cuda"):
         load(copied.folder, device="tpu9")
+    with pytest.raises(ConfigError, match=r"device: 'mps' is refused: .* Choose cpu"):
+        load(copied.folder, device="mps")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="torch sees no GPU"):
             load(copied.folder, device="cuda")

@@ -1,10 +1,7 @@
 import pytest
-import torch
-
-NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=["numba", "torch", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.fixture(params=["numba", "torch", pytest.param("cuda", marks=pytest.mark.gpu)])
 def engine(request):
     """Every engine of the dense CRF in turn."""
     return request.param

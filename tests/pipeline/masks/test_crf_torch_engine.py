@@ -318,7 +318,7 @@ def test_many_entries_are_numbered_by_wider_integers(monkeypatch):
     np.testing.assert_array_equal(Lattice(points()).filter(noise(200, 2)), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_the_device_does_not_matter():
     features, unary = points(), noise(3, 200)
 

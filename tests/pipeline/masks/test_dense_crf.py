@@ -21,7 +21,7 @@ def _every_engine(engine, monkeypatch):
     installed = dense_crf.installed_engine
     chosen = {"auto": engine}
     monkeypatch.setattr(
-        dense_crf, "installed_engine", lambda name: chosen.get(name) or installed(name)
+        dense_crf, "installed_engine", lambda name, *on: chosen.get(name) or installed(name, *on)
     )
 
 

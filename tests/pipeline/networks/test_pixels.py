@@ -6,6 +6,7 @@ import torch
 
 from pipeline.base.config import Accelerator, ClassifierConfig, SegmenterConfig, TrainerConfig
 from pipeline.networks.pixels import memory_format
+from pipeline.tasks import trial
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
 from pipeline.tasks.trial import try_training
@@ -53,3 +54,14 @@ def test_a_stem_that_crashes_in_channels_last_survives_its_first_backward_pass()
     try_training(task, torch.zeros(2, 64, 64), 64, TrainerConfig(accelerator=Accelerator.cpu))
 
     assert all(p.isfinite().all() for p in task.parameters())
+
+
+def test_a_step_is_tried_on_the_gpu_of_a_number(monkeypatch):
+    monkeypatch.setattr(trial, "device_of", lambda _: "cpu:0")
+    task = SegmenterTask.from_config(
+        SegmenterConfig(arch="linknet", encoder="tu-test_resnet"), CLASSES
+    )
+
+    try_training(task, torch.zeros(2, 64, 64), 64, TrainerConfig())
+
+    assert any(p.grad is not None for p in task.parameters())

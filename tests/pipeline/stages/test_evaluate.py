@@ -1,5 +1,6 @@
 """What is predicted and scored, in which way, and what the evaluation server gets."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -243,3 +244,16 @@ def test_the_split_that_is_named_is_evaluated(name):
     split = evaluated_split(EvaluateConfig(split=ScoredSplit(name)), Catalogue("x", (), **splits))
 
     assert split.name == name
+
+
+def test_threads_beside_a_gpu_refine_the_same_predictions(copied, tmp_path, request):
+    run = with_settings(copied, evaluate={"refine": True})
+    stage = do(run, "evaluate")
+    alone = {path.name: path.read_bytes() for path in (stage.path / "predictions").iterdir()}
+    shutil.rmtree(stage.path)
+    request.getfixturevalue("beside_a_gpu")
+
+    do(run, "evaluate")
+
+    beside = {path.name: path.read_bytes() for path in (stage.path / "predictions").iterdir()}
+    assert beside == alone

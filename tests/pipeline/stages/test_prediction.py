@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.base.errors import DataError, StorageError
+from pipeline.data.pixels import read_pixels
 from pipeline.stages.failures import BackgroundPool, in_parallel
 from pipeline.stages.prediction import predict
 from pipeline.tasks.predictor import ImagePredictor
@@ -39,21 +40,6 @@ def test_the_caller_waits_while_too_much_is_under_way():
         assert len(handed_over) == 3  # one that runs and two that wait
         gate.set()
         caller.join()
-
-
-def test_an_image_that_fails_is_left_for_the_pass_that_reports_it():
-    done = []
-
-    def work(number):
-        if number == 1:
-            raise DataError("image 1 is broken")
-        done.append(number)
-
-    with BackgroundPool(work, workers=2) as pool:
-        for number in range(4):
-            pool.submit(number)
-
-    assert sorted(done) == [0, 2, 3]
 
 
 def test_a_full_disk_stops_the_caller():
@@ -112,6 +98,73 @@ def test_results_come_in_the_order_of_the_inputs(workers):
     assert [value for value, _ in results] == list(range(7))
     assert isinstance(results[3][1], DataError)
     assert [square for value, square in results if value != 3] == [0, 1, 4, 16, 25, 36]
+
+
+def test_an_image_that_a_gpu_has_no_memory_for_is_named_and_the_others_are_done(make_run):
+    run, written = make_run(), []
+    items = run.data.val.items[:3]
+
+    class Task(ImagePredictor):
+        def predict_step(self, batch, index):
+            self.large = batch[2][0] == items[1].id
+            return super().predict_step(batch, index)
+
+        def predict_image(self, image, targets):
+            if self.large:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return image
+
+    failures = predict(job(run, "saliency"), Task, items, lambda item, _: written.append(item.id))
+
+    assert written == [items[0].id, items[2].id]
+    assert list(failures) == [items[1].id]
+    assert "not enough memory for this image" in failures[items[1].id]
+
+
+class Sums(ImagePredictor):
+    """The result of an image is the sum of its pixels."""
+
+    def predict_image(self, image, targets):
+        return image.sum()
+
+
+def predicted(run, write):
+    return predict(job(run, "saliency"), Sums, run.data.train.items, write)
+
+
+def test_beside_a_gpu_other_threads_write_the_same(make_run, beside_a_gpu):
+    run, written = make_run(), {}
+
+    def write(item, result):
+        written[item.id] = (int(result), threading.current_thread() is threading.main_thread())
+
+    failures = predicted(run, write)
+
+    expected = {item.id: (int(read_pixels(item).sum()), False) for item in run.data.train.items}
+    assert (written, failures) == (expected, {})
+
+
+def test_beside_a_gpu_images_that_cannot_be_written_are_named(make_run, beside_a_gpu):
+    run, written = make_run(), []
+
+    def write(item, _):
+        if item.id == run.data.train.items[3].id:
+            raise DataError("cannot be refined")
+        written.append(item.id)
+
+    failures = predicted(run, write)
+
+    bad = run.data.train.items[3]
+    assert failures == {bad.id: f"{bad.image}: cannot be refined"}
+    assert len(written) == len(run.data.train.items) - 1
+
+
+def test_beside_a_gpu_a_full_disk_ends_the_stage(make_run, beside_a_gpu):
+    def write(*_):
+        raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        predicted(make_run(), write)
 
 
 @pytest.fixture

@@ -81,6 +81,15 @@ def test_competition_and_walk_share_one_classifier(own, monkeypatch):
     assert loaded == [run.stage("classifier").path]
 
 
+def test_the_refinement_computes_where_the_networks_of_the_run_do(own, monkeypatch):
+    monkeypatch.setattr(refinement_of_a_run, "device_of", lambda trainer: "cuda:1")
+    monkeypatch.setattr(CRFRefinement, "on", lambda refine, device: (refine, device))
+
+    _, device = refinement(job(own(CRF), "pseudo_labels"))
+
+    assert device == "cuda:1"
+
+
 def test_a_layer_that_is_not_there_fails_before_any_work(own):
     run = own({**WALK, "layers": ["backbone.layer9"]})
 

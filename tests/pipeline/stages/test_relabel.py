@@ -178,8 +178,7 @@ def test_what_a_killed_run_left_is_kept_and_the_rest_is_made(damaged):
     assert "scores" in stage.summary
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
-def test_images_that_fail_are_named_and_the_others_are_done(damaged, monkeypatch, on_gpu):
+def test_images_that_fail_are_named_and_the_others_are_done(damaged, monkeypatch):
     stage, items = damaged.stage("relabel"), damaged.data.train.items
     shutil.rmtree(stage.path)
     unreadable, unrefinable = items[2], items[5]
@@ -197,13 +196,12 @@ def test_images_that_fail_are_named_and_the_others_are_done(damaged, monkeypatch
         return read_image(path)
 
     monkeypatch.setattr(relabel._Maker, "make", failing)
-    monkeypatch.setattr(relabel, "on_gpu", lambda _: on_gpu)
     monkeypatch.setattr("pipeline.data.pixels.read_image", read)
     with pytest.raises(StageIncompleteError, match="2 of 10 images failed") as caught:
         do(damaged, "relabel")
 
     assert unreadable.id in str(caught.value)
-    assert f"{unrefinable.id}: cannot be refined" in str(caught.value)
+    assert f"{unrefinable.id}: {unrefinable.image}: cannot be refined" in str(caught.value)
     assert len(made) == 8
     assert not stage.is_done
 

@@ -94,3 +94,43 @@ def test_an_image_without_pixels_has_no_prediction(network, kind):
 
     failure = kind(network, [1.0], flip=False).predict_step(batch, 0)
     assert str(failure) == "cannot be read any more"
+
+
+def memory_for(images, monkeypatch, method):
+    """Let the network have memory for so many images at once; how many it was given each time."""
+    forward, given = getattr(SegmenterTask, method), []
+
+    def limited(network, batch):
+        given.append(len(batch))
+        if len(batch) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return forward(network, batch)
+
+    monkeypatch.setattr(SegmenterTask, method, limited)
+    return given
+
+
+def test_where_memory_is_short_the_mirrored_image_comes_after_the_other(
+    network, image, monkeypatch
+):
+    batch = (image, torch.zeros(1, 0, dtype=torch.int64))
+    expected = Predictor(network, [1.0, 0.5], flip=True).predict_step(batch, 0)
+    given = memory_for(1, monkeypatch, "forward")
+    task = Predictor(network, [1.0, 0.5], flip=True)
+
+    found = task.predict_step(batch, 0)
+
+    torch.testing.assert_close(found, expected)
+    assert given == [2, 1, 1, 1, 1]
+    task.predict_step(batch, 0)
+    assert given[5:] == [2, 1, 1, 1, 1]  # the next image has its chance
+
+
+def test_an_image_that_has_no_memory_at_all_is_given_up(network, image, monkeypatch):
+    memory_for(0, monkeypatch, "forward")
+    batch = (image, torch.zeros(1, 0, dtype=torch.int64))
+
+    found = Predictor(network, [1.0], flip=True).predict_step(batch, 0)
+
+    assert isinstance(found, torch.OutOfMemoryError)
+    assert found.__traceback__ is None  # it would hold on to the memory

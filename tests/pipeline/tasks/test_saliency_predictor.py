@@ -155,3 +155,19 @@ def test_padding_replicates_the_border():
 
     assert padded.shape == (1, 1, 4, 4)
     assert padded[0, 0, 3].tolist() == [3.0, 4.0, 5.0, 5.0]
+
+
+def test_where_memory_is_short_the_mirrored_image_comes_after_the_other():
+    class Hungry(Brightness):
+        def attribute(self, images, targets):
+            maps = super().attribute(images, targets)
+            if len(images) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return maps
+
+    batch, method = (image_with_a_bright_corner(), torch.tensor([[0, 4]])), Hungry()
+
+    found = predictor(method, flip=True).predict_step(batch, 0)
+
+    torch.testing.assert_close(found, predictor(Brightness(), flip=True).predict_step(batch, 0))
+    assert [shape[0] for shape in method.calls] == [2, 1, 1]

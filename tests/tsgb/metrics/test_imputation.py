@@ -245,7 +245,7 @@ def test_arguments_that_do_not_fit():
         road(net(9, 11), images, torch.rand(2, 9, 10), TARGETS)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu():
     images, removed = random_images(2, 24, 33), masks(24, 33)["corner"].expand(2, 24, 33)
 

@@ -263,7 +263,7 @@ def test_each_score_needs_its_class():
 
 
 @SCORES
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu(score):
     saliency, mask = random_pair(7)
 

@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_refused(metric):
 
 
 @METRICS
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu(metric):
     model, (images, maps) = net(), data()
     expected = metric(model, images, maps, TARGETS)

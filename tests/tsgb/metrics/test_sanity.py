@@ -283,7 +283,7 @@ def test_layers_that_cannot_be_randomised(layer):
         cascading_randomisation(net(), first_layer, images(), TARGETS, layers=[layer])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_weights_are_the_same_on_every_device():
     state = torch.cuda.get_rng_state()
     expected = cascading_randomisation(net(), first_layer, images(), TARGETS)["0"].signed

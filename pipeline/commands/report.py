@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -13,36 +13,29 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.base.arrays import Image
-from pipeline.base.config import ClassifierConfig, Plane, SeedConfig, SegmenterConfig
+from pipeline.base.config import ClassifierConfig, Plane, RunConfig, SeedConfig, SegmenterConfig
 from pipeline.base.files import write_bytes
-from pipeline.commands.next_steps import predict_command, review_command
-from pipeline.commands.run_results import TWIN, RunResults
-from pipeline.data.catalogue import Item, Split
+from pipeline.commands.next_steps import network_place, predict_command, review_command
+from pipeline.commands.run_images import IOU, RunImages
+from pipeline.commands.run_results import RunResults
 from pipeline.data.checks import describe
-from pipeline.data.pixels import picture_of
-from pipeline.data.truth import ground_truth
 from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
-from pipeline.networks.device import workers_of
 from pipeline.report import page as report
-from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
+from pipeline.report.charts import Curve, histogram, loss_curve
+from pipeline.report.comparison import flattened
+from pipeline.report.gallery import Gallery
 from pipeline.run.building import name_of
 from pipeline.run.executor import Step
 from pipeline.run.manifest import require_stages
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
+from pipeline.run.settings import default_settings
 from pipeline.run.stage import Outcome
 from pipeline.run.summaries import known
-from pipeline.scoring import ConfusionMatrix
-from pipeline.stages.corrected import without
-from pipeline.stages.label_images import mask_path
-from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
-from pipeline.stages.own_files import read_labels
-from pipeline.stages.predictions import evaluated_split, prediction_path
+from pipeline.stages.own_files import CHECKPOINT
+from pipeline.stages.predictions import evaluated_split
 
-_WITHOUT_TRUTH = 8  # images that are shown where nothing can be sorted by score
-_COLOURS = "Maps go from grey (zero) over red to light yellow (the map's maximum)."
 _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
 
 
@@ -54,26 +47,33 @@ def run(run: Run) -> None:
     """
     require_stages(run.folder)
     path = run.output / "report" / "index.html"
-    write_bytes(path, report.render(_page(RunResults(run))).encode())
+    found = RunResults(run)
+    write_bytes(path, report.render(_page(found, RunImages(found, path))).encode())
     run.terminal.say("report", str(path))
 
 
-def _page(found: RunResults) -> report.Page:
-    run, data = found.run, found.run.data
+def _page(found: RunResults, images: RunImages) -> report.Page:
+    run, data, gallery = found.run, found.run.data, images.gallery
+    times = [step.folder.manifest.seconds for step in found.steps.values() if step.folder.manifest]
     return report.Page(
         title=f"{data.name}: {len(data.classes)} classes",
         folder=str(run.output),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         headlines=list(_headlines(found)),
         steps=[*_mask_scores(found), *_segmenter_scores(found)],
-        stages=[_state(name, step) for name, step in found.steps.items()],
+        stages=[_state(name, step, sum(times)) for name, step in found.steps.items()],
         data=report.data_table(describe(data), data.classes),
         known=list(_known(found)),
         tables=list(_tables(found)),
-        galleries=[gallery for gallery in (_val_gallery(found), _train_gallery(found)) if gallery],
+        gallery=gallery,
+        confusions=list(_confusions(images, found.classes)),
+        histograms=list(_histograms(gallery)),
         legend=report.legend(found.classes),
         curves=list(_curves(found)),
         facts=_facts(found),
+        commands=_commands(run),
+        places=_places(found),
+        changed=_changed(run.settings),
         packages=made_by()["packages"],
         config=OmegaConf.to_yaml(OmegaConf.create(asdict(run.settings))),
         has_ground_truth=data.scored.has_masks
@@ -84,7 +84,8 @@ def _page(found: RunResults) -> report.Page:
 def _headlines(found: RunResults) -> Iterator[report.Headline]:
     chosen = found.run.chosen_classes
     for title, scores in found.segmenters.items():
-        yield _of_labels(title, scores, chosen, scores["protocol"])
+        count = f", {scores['images']} images" if "images" in scores else ""
+        yield _of_labels(title, scores, chosen, f"{scores['protocol']}{count}")
     if len(found.segmenters) == 2:
         scored = list(found.segmenters.values())
         own, twin = (miou(scores, chosen) for scores in scored)
@@ -94,7 +95,8 @@ def _headlines(found: RunResults) -> Iterator[report.Headline]:
         yield report.Headline("of full supervision", f"{report.percent(share)} %", note)
     masks = found.summary("pseudo_labels").get("scores")
     if masks:
-        yield _of_labels("refined masks", masks["refined"], chosen, f"{masks['split']}, no oracle")
+        note = f"{report.of_images(masks['split'], masks.get('images'))}, no oracle"
+        yield _of_labels("refined masks", masks["refined"], chosen, note)
     trained = found.summary("classifier")
     if trained:
         note = f"{trained.get('split', 'val')}, mean average precision over the classes that occur"
@@ -117,6 +119,7 @@ def _mask_scores(found: RunResults) -> Iterator[report.ScoreStep]:
     if not scores:
         return
     config, split = found.run.settings, scores["split"]
+    short = report.of_images(split, scores.get("images"))
     seed, refinement = config.seed, _described(config.refine)
     plane = _plane(seed)
     fixed = f"{split}, {plane} at {seed.threshold:g} {_of_what(seed)}, fixed beforehand"
@@ -128,12 +131,12 @@ def _mask_scores(found: RunResults) -> Iterator[report.ScoreStep]:
         "masks": f"{pair}; {refinement}; {report.counted_in_words(scores['masks'])}",
     }
     for kind, name in _KINDS.items():
-        yield report.ScoreStep(name, scores[kind]["mIoU"], how[kind])
+        yield report.ScoreStep(name, scores[kind]["mIoU"], how[kind], short)
         if kind == "seeds":
             oracle = scores["oracle"]
             text = f"{split}, {plane} at {oracle['threshold']:.2f} {_of_what(seed)}"
             name = "seed, oracle: threshold chosen with the masks"
-            yield report.ScoreStep(name, oracle["mIoU"], text, oracle=True)
+            yield report.ScoreStep(name, oracle["mIoU"], text, short, oracle=True)
 
 
 def _plane(seed: SeedConfig) -> str:
@@ -154,7 +157,8 @@ def _segmenter_scores(found: RunResults) -> Iterator[report.ScoreStep]:
     yield from _relabelled_scores(found)
     for title, scores in found.segmenters.items():
         how = f"{scores['protocol']}; {report.counted_in_words(scores)}"
-        yield report.ScoreStep(title, scores["mIoU"], how)
+        short = report.of_images(scores.get("split", "val"), scores.get("images"))
+        yield report.ScoreStep(title, scores["mIoU"], how, short)
 
 
 def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
@@ -170,7 +174,9 @@ def _relabelled_scores(found: RunResults) -> Iterator[report.ScoreStep]:
     }
     for kind, words in how.items():
         text = f"{scores['split']}, {words}; {report.counted_in_words(scores[kind])}"
-        yield report.ScoreStep(f"{_KINDS[kind]}, relabelled", scores[kind]["mIoU"], text)
+        short = report.of_images(scores["split"], scores.get("images"))
+        title = f"{_KINDS[kind]}, relabelled"
+        yield report.ScoreStep(title, scores[kind]["mIoU"], text, short)
 
 
 def _known(found: RunResults) -> Iterator[tuple[str, str]]:
@@ -181,13 +187,14 @@ def _known(found: RunResults) -> Iterator[tuple[str, str]]:
         yield from known(step.stage.name, outcome)
 
 
-def _state(name: str, step: Step) -> report.StageState:
+def _state(name: str, step: Step, total: float) -> report.StageState:
     folder, manifest = step.folder, step.folder.manifest
     if manifest and folder.is_done:
         time = report.duration(manifest.seconds)
         time += ", in several sessions" if manifest.resumed else ""
         code = str(manifest.made_by.get("git", ""))
-        return report.StageState(name, "done", time, folder=folder.path.name, code=code)
+        share = manifest.seconds / total if total else 0.0
+        return report.StageState(name, "done", time, share, folder=folder.path.name, code=code)
     if not manifest:
         return report.StageState(name, "missing", remedy=step.command)
     if folder.is_of(manifest):
@@ -210,120 +217,26 @@ def _tables(found: RunResults) -> Iterator[report.Table]:
         yield report.average_precision_table(found.summary("classifier"), found.classes)
 
 
-def _val_gallery(found: RunResults) -> report.Gallery | None:
-    """Predictions of the segmenter, and of the twin, on the split that is scored."""
-    config = found.run.settings.evaluate
-    split = without(evaluated_split(config, found.run.data), found.learned_corrected)
-    named = {"evaluate": found.segmenter_title, "evaluate_twin": TWIN}
-    stages = {title: found.done[name] for name, title in named.items() if name in found.done}
-    if not stages:
-        return None
-    first = next(iter(stages))
-
-    def sources(item: Item) -> dict[str, Path]:
-        return {title: prediction_path(config, s.path, item) for title, s in stages.items()}
-
-    def row(item: Item, score: float | None) -> report.Row:
-        return _row(found, item, score, {}, sources(item))
-
-    groups = _groups(found, split, lambda item: sources(item)[first], row)
-    return report.Gallery(f"Predictions on {split.name}", _hint(split, first), groups)
+def _confusions(images: RunImages, classes: Sequence[str]) -> Iterator[report.Confusion]:
+    for (what, split), counts in images.counts.items():
+        yield report.confusion(f"{what} on {split}", counts, classes)
 
 
-def _train_gallery(found: RunResults) -> report.Gallery | None:
-    """The way from saliency to the masks that the segmenter learned from."""
-    made, config = found.done.get("pseudo_labels"), found.run.settings.saliency
-    if made is None:
-        return None
-    folder, again = made.path, found.done.get("relabel")
-    split = scored_split(config, found.run.data)
-    if not split.has_masks:
-        split = masked_split(config, found.run.data)
-
-    def row(item: Item, score: float | None) -> report.Row:
-        masks = {title: mask_path(folder, kind, item) for kind, title in _KINDS.items()}
-        if again is not None:
-            masks[f"{_KINDS['masks']}, relabelled"] = mask_path(again.path, "masks", item)
-        return _row(found, item, score, _named_maps(found, item), masks)
-
-    groups = _groups(found, split, lambda item: mask_path(folder, "refined", item), row)
-    hint = f"{_hint(split, _KINDS['refined'])} {_COLOURS}"
-    return report.Gallery(f"From saliency to masks on {split.name}", hint, groups)
+def _histograms(gallery: Gallery | None) -> Iterator[report.Histogram]:
+    """The mIoU of single images, by split."""
+    images = gallery.images if gallery else ()
+    for split in dict.fromkeys(image.split for image in images):
+        shown = [image for image in images if image.split == split]
+        scores = [score for image in shown if (score := image.numbers.get(IOU)) is not None]
+        if scores:
+            title = f"mIoU of each of the {len(scores)} images of {split}"
+            yield report.Histogram(title, histogram(scores))
 
 
-def _hint(split: Split, scored: str) -> str:
-    if not split.has_masks:
-        return "The first images of the list; without ground truth there is no worst or best."
-    return f"Sorted by the mIoU of the {scored} over the classes in one image."
-
-
-def _groups(
-    found: RunResults,
-    split: Split,
-    scored: Callable[[Item], Path],
-    row: Callable[[Item, float | None], report.Row],
-) -> dict[str, list[report.Row]]:
-    items = {item.id: item for item in split.items}
-    if not split.has_masks:
-        return {"First": [row(item, None) for item in split.items[:_WITHOUT_TRUTH]]}
-    scores = _image_scores(found, split, scored)
-    chosen = report.worst_and_best(scores)
-    return {name: [row(items[id_], scores[id_]) for id_ in ids] for name, ids in chosen.items()}
-
-
-def _image_scores(
-    found: RunResults, split: Split, scored: Callable[[Item], Path]
-) -> dict[str, float]:
-    """The mIoU of each image alone; for sorting, not a result."""
-
-    def score(item: Item) -> float:
-        matrix = ConfusionMatrix(len(found.classes) + 1)
-        labels = read_labels(scored(item), found.run.folder)
-        matrix.update(labels, ground_truth(item))
-        return matrix.mean_iou()
-
-    items = [item for item in split.items if scored(item).exists()]
-    with ThreadPoolExecutor(max(workers_of(found.run.settings.trainer), 1)) as pool:
-        scores = zip(items, pool.map(score, items), strict=True)
-        return {item.id: value for item, value in scores if report.is_number(value)}
-
-
-def _row(
-    found: RunResults,
-    item: Item,
-    score: float | None,
-    maps: Mapping[str, Any],
-    label_images: Mapping[str, Path],
-) -> report.Row:
-    image = thumbnail(picture_of(item))
-    tiles = [_tile("image", image)]
-    tiles += [_tile(title, overlay_map(image, saliency)) for title, saliency in maps.items()]
-    tiles += [
-        _tile(title, overlay_labels(image, read_labels(path, found.run.folder)))
-        for title, path in label_images.items()
-        if path.exists()
-    ]
-    if item.mask is not None and item.mask.is_file():
-        tiles.append(_tile("ground truth", overlay_labels(image, ground_truth(item))))
-    return report.Row(item.id, [found.classes[k] for k in item.labels], score, tiles)
-
-
-def _tile(caption: str, picture: Image) -> report.Tile:
-    return report.Tile(caption, report.data_address(encode_jpeg(picture), "image/jpeg"))
-
-
-def _named_maps(found: RunResults, item: Item) -> dict[str, Any]:
-    stage = found.done.get("saliency")
-    if stage is None or not map_path(stage.path, item).exists():
-        return {}
-    names = (f"saliency: {found.classes[k]}" for k in item.labels)
-    return dict(zip(names, read_maps(stage.path, item), strict=True))
-
-
-def _curves(found: RunResults) -> Iterator[report.Curve]:
+def _curves(found: RunResults) -> Iterator[Curve]:
     for name in found.done:
         if name == "classifier" or name.startswith("segmentation"):
-            curve = report.loss_curve(name, _losses(found.done[name].path))
+            curve = loss_curve(name, _losses(found.done[name].path))
             if curve is not None:
                 yield curve
 
@@ -339,7 +252,7 @@ def _losses(folder: Path) -> list[tuple[float, float]]:
 
 
 def _facts(found: RunResults) -> dict[str, str]:
-    run, config, maker = found.run, found.run.settings, made_by()
+    config, maker = found.run.settings, made_by()
     plus = plus_masks(found.summary("segmentation").get("corrected_masks", 0))
     scales = ", ".join(f"{scale:g}" for scale in config.saliency.scales)
     classes, segmenter = config.classifier, config.segmenter
@@ -354,12 +267,49 @@ def _facts(found: RunResults) -> dict[str, str]:
         "training masks": f"{segmenter.labels}{plus}",
         "segmenter": f"{segmenter.arch} with {segmenter.encoder}, initial weights "
         f"{segmenter.weights}, {_length(segmenter)}",
-        "label new photos": predict_command(run),
-        "list what to correct first": review_command(run),
         "random seed": str(config.random_seed),
         "code": str(maker["git"]),
         "machine": f"Python {maker['python']}, {maker['platform']}",
     }
+
+
+def _commands(run: Run) -> dict[str, str]:
+    """What to do next, with this run's own folders."""
+    if not run.stage("segmentation").is_done:
+        return {}
+    place = shlex.quote(str(network_place(run)))
+    return {
+        "label new photos": predict_command(run),
+        "take the network away": f"tsgb export {place} --format onnx",
+        "list what to correct first": review_command(run),
+        "masks for a labelling tool": f"tsgb masks export {place} --format cvat",
+        "compare the runs in this folder": f"tsgb run run_dir={shlex.quote(str(run.folder))} "
+        "stage=compare",
+    }
+
+
+def _places(found: RunResults) -> dict[str, str]:
+    """Where the results lie."""
+    named = {"segmentation": ("checkpoint of the segmenter", CHECKPOINT),
+             "pseudo_labels": ("pseudo-masks", "masks"),
+             "evaluate": ("predictions", "predictions")}  # fmt: skip
+    return {
+        title: str(found.done[stage].path / name)
+        for stage, (title, name) in named.items()
+        if stage in found.done
+    }
+
+
+def _changed(settings: RunConfig) -> dict[str, str]:
+    """Settings with other values than those of a command without any words."""
+    usual = _flat(default_settings())
+    return {k: v for k, v in _flat(settings).items() if usual.get(k) != v}
+
+
+def _flat(settings: RunConfig) -> dict[str, str]:
+    """Values as text by dotted name."""
+    found = flattened("", {k: v for k, v in asdict(settings).items() if k != "stage"})
+    return {name.removeprefix("."): str(setting.value) for name, setting in found.items()}
 
 
 def _length(settings: ClassifierConfig | SegmenterConfig) -> str:

@@ -27,7 +27,9 @@ from pipeline.inference.records import network_record
 from pipeline.inference.reviewing import Ranked, Reviewer
 from pipeline.inference.signals import SIGNALS
 from pipeline.report import page as report
-from pipeline.report.pictures import encode_jpeg, overlay_labels, thumbnail
+from pipeline.report.gallery import Gallery, Shown, fitted, label_layer
+from pipeline.report.page import data_address
+from pipeline.report.pictures import encode_jpeg
 from pipeline.report.rendering import csv_table
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.run import Run
@@ -199,21 +201,22 @@ def _names(source: Source, item: Item) -> list[str]:
 
 
 def _page(source: Source, images: Sequence[Ranked], first: Sequence[Ranked]) -> report.Page:
-    data, split = source.data, source.split
+    data = source.data
     hint = (
         "The first of the list. An image stands high if it has more of the signals below than most "
         "other images have; each signal counts the same. No ground truth is read."
     )
-    rows = [_row(source, image) for image in first]
+    shown = [_shown(source, image) for image in first]
     return report.Page(
         title=f"{data.name}: where to look",
         folder=str(source.out),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         headlines=list(_headlines(source, images)),
-        galleries=[report.Gallery(f"Images of {split.name}", hint, {"Most worth it first": rows})],
+        gallery=Gallery(shown, hint),
         tables=[_table(first)],
         legend=report.legend(data.classes),
-        facts={**_next(source), **_facts(source), **SIGNALS},
+        facts={**_facts(source), **SIGNALS},
+        commands=_next(source),
     )
 
 
@@ -241,20 +244,19 @@ def _cell(image: Ranked, name: str) -> str | float | None:
     return f"{value:.0f}" if name == "named_not_found" and value is not None else value
 
 
-def _row(source: Source, image: Ranked) -> report.Row:
-    item, reviewer = image.item, source.reviewer
-    picture = thumbnail(picture_of(item))
-    paths = {"pseudo-mask": reviewer.mask_path(item), "prediction": reviewer.label_path(item)}
-    pictures = {"image": picture} | {
-        caption: overlay_labels(picture, read_own(path, read_label_image))
+def _shown(source: Source, image: Ranked) -> Shown:
+    item, reviewer, classes = image.item, source.reviewer, len(source.data.classes)
+    paths = {"prediction": reviewer.label_path(item), "pseudo-mask": reviewer.mask_path(item)}
+    layers = {"photo": data_address(encode_jpeg(fitted(picture_of(item))), "image/jpeg")}
+    layers |= {
+        caption: data_address(label_layer(read_own(path, read_label_image), classes), "image/png")
         for caption, path in paths.items()
         if path is not None
     }
-    tiles = [
-        report.Tile(caption, report.data_address(encode_jpeg(pixels), "image/jpeg"))
-        for caption, pixels in pictures.items()
-    ]
-    return report.Row(item.id, _names(source, item), None, tiles, image.reason)
+    numbers = {"score": image.score, **image.signals}
+    return Shown(
+        item.id, source.split.name, _names(source, item), layers, numbers, note=image.reason
+    )
 
 
 def _next(source: Source) -> dict[str, str]:

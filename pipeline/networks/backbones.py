@@ -14,7 +14,7 @@ from pipeline.networks.first_layer import with_channels
 from tsgb.explain.networks import NetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
 
-_PROBE = (64, 128)  # px, height and width: features whose channels come last are wider than that
+PROBE = (128, 256)  # px, height and width: features whose channels come last are wider than that
 
 
 class ClassifierNet(nn.Module):
@@ -107,7 +107,7 @@ def _cut(library: str, name: str, network: nn.Module) -> nn.Module:
 
 def _channels(backbone: nn.Module, name: str, inputs: int) -> int:
     """Number of channels of the features, which are asked for with a wide image."""
-    training, (height, width) = backbone.training, _PROBE
+    training, (height, width) = backbone.training, PROBE
     try:
         with torch.no_grad():
             features = backbone.eval()(torch.zeros(1, inputs, height, width))

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.data.palette import colourise
 from pipeline.means import mean_over, scope
+from pipeline.report.charts import Curve
+from pipeline.report.gallery import Gallery
+from pipeline.report.pictures import class_colours
 from pipeline.report.rendering import render_html
 
 TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"
-_CURVE = (640, 180)  # width and height of a plot, px
 
 Scores = Mapping[str, Any]  # the result of ``ConfusionMatrix.as_dict``
 
@@ -42,12 +44,14 @@ class ScoreStep:
         name: What was scored.
         value: mIoU in [0, 1].
         how: Split, scales, flip, refinement and how predicted void counts.
+        short: Split and number of images.
         oracle: Whether the number was chosen with ground truth.
     """
 
     name: str
     value: float | None
     how: str
+    short: str = ""
     oracle: bool = False
 
 
@@ -63,44 +67,28 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One small picture; ``source`` is a data URL."""
+class Confusion:
+    """Which class is taken for which, in the pixels of all images of a split.
 
-    caption: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """All pictures of one image, and a note about it."""
-
-    id: str
-    classes: Sequence[str]
-    score: float | None
-    tiles: Sequence[Tile]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images in groups, for example the worst and the best."""
+    Attributes:
+        title: What predicted, on which images.
+        names: The labels, the background first; those that occur.
+        shares: Share of the pixels of each true label (rows) that each label (columns) got.
+        table: Intersection over union, precision and recall of each label.
+    """
 
     title: str
-    hint: str
-    groups: Mapping[str, Sequence[Row]]
+    names: Sequence[str]
+    shares: Sequence[Sequence[float]]
+    table: Table
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A line as an SVG path, with the numbers for its axes."""
+class Histogram:
+    """Number of images in each tenth of the mIoU of one image."""
 
     title: str
-    path: str
-    width: int
-    height: int
-    highest: float
-    last: float
-    steps: int
+    counts: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -118,6 +106,7 @@ class StageState:
     name: str
     state: str
     time: str = ""
+    share: float = 0.0  # of the time of all stages
     folder: str = ""
     code: str = ""  # revision of the code
     remedy: str = ""
@@ -135,7 +124,12 @@ class Page:
     stages: Sequence[StageState] = ()
     data: Table | None = None
     tables: Sequence[Table] = ()
-    galleries: Sequence[Gallery] = ()
+    gallery: Gallery | None = None
+    confusions: Sequence[Confusion] = ()
+    histograms: Sequence[Histogram] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)  # what to do next, ready to paste
+    places: Mapping[str, str] = field(default_factory=dict)  # paths of results, by name
+    changed: Mapping[str, str] = field(default_factory=dict)  # settings that are no defaults
     legend: Sequence[Swatch] = ()
     known: Sequence[tuple[str, str]] = ()  # without ground truth, by name
     curves: Sequence[Curve] = ()
@@ -148,7 +142,15 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML; every text in it is escaped."""
     tests = {"share": lambda cell: isinstance(cell, float) and not math.isnan(cell)}
-    return render_html(TEMPLATE, page, {"percent": percent}, tests)
+    filters: dict[str, Callable[..., Any]] = {"percent": percent, "images": _for_script}
+    return render_html(TEMPLATE, page, filters, tests)
+
+
+def _for_script(gallery: Gallery, legend: Sequence[Swatch]) -> dict[str, Any]:
+    """What the script of the gallery reads."""
+    images = [asdict(image) for image in gallery.images]
+    colours = {swatch.name: swatch.colour for swatch in legend}
+    return {"images": images, "order": gallery.order, "colours": colours}
 
 
 def percent(share: float | None) -> str:
@@ -159,6 +161,16 @@ def percent(share: float | None) -> str:
         ('63.2', '-', '-')
     """
     return f"{100 * share:.1f}" if share is not None and is_number(share) else "-"
+
+
+def of_images(split: str, images: int | None) -> str:
+    """The split and the number of images that a score is of.
+
+    Example:
+        >>> of_images("val", 100), of_images("val", None)
+        ('100 images of val', 'val')
+    """
+    return split if images is None else f"{images} images of {split}"
 
 
 def duration(seconds: float) -> str:
@@ -268,58 +280,47 @@ def legend(classes: Sequence[str]) -> list[Swatch]:
 
     Example:
         >>> legend(["cat"])
-        [Swatch(name='cat', colour='#800000'), Swatch(name='void', colour=None)]
+        [Swatch(name='cat', colour='#e69f00'), Swatch(name='void', colour=None)]
     """
-    values = np.arange(1, len(classes) + 1, dtype=np.uint8)[:, None]  # background keeps the image
-    colours = (f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colourise(values)[:, 0])
+    colours = (
+        f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in class_colours(len(classes))
+    )
     swatches = [Swatch(name, colour) for name, colour in zip(classes, colours, strict=True)]
     return [*swatches, Swatch("void", None)]
-
-
-def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | None:
-    """A line through (step, loss), smoothed over a twentieth of the points; None if too few."""
-    points = [(x, y) for x, y in points if math.isfinite(y)]
-    if len(points) < 2:
-        return None
-    steps = [x for x, _ in points]
-    values = _smooth([y for _, y in points], max(len(points) // 20, 1))
-    width, height = _CURVE
-    highest = max(values) or 1.0
-    span = max(steps[-1] - steps[0], 1e-9)
-    corners = [
-        f"{width * (x - steps[0]) / span:.1f},{height * (1 - y / highest):.1f}"
-        for x, y in zip(steps, values, strict=True)
-    ]
-    path = "M" + " L".join(corners)
-    return Curve(title, path, width, height, highest, values[-1], int(steps[-1]) + 1)
-
-
-def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """The mean of each value and its predecessors within a window."""
-    starts = (max(0, end - window) for end in range(1, len(values) + 1))
-    ends = range(1, len(values) + 1)
-    return [sum(values[a:b]) / (b - a) for a, b in zip(starts, ends, strict=True)]
 
 
 def _share(value: Any) -> float | None:
     return float(value) if is_number(value) else None
 
 
-def worst_and_best(
-    scores: Mapping[str, float], ends: int = 5, between: int = 3
-) -> dict[str, list[str]]:
-    """Ids of the worst images, of some evenly spaced in between, and of the best, by score.
+def confusion(title: str, counts: NDArray[np.int64], classes: Sequence[str]) -> Confusion:
+    """A confusion matrix as shares of each true label, with precision and recall.
 
-    A small number of images forms a single group.
-
-    Example:
-        >>> worst_and_best({"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.5}, ends=1, between=1)
-        {'Worst': ['b'], 'Between': ['d'], 'Best': ['c']}
+    Args:
+        title: What predicted, on which images.
+        counts: Pixels [C, C]: rows ground truth, columns prediction.
+        classes: Names without the background.
     """
-    ordered = sorted(scores, key=lambda name: (scores[name], name))
-    if len(ordered) <= 2 * ends + between:
-        return {"All, worst first": ordered} if ordered else {}
-    middle = ordered[ends : len(ordered) - ends]
-    step = len(middle) / (between + 1)
-    spaced = [middle[round(step * (index + 1))] for index in range(between)]
-    return {"Worst": ordered[:ends], "Between": spaced, "Best": ordered[-ends:][::-1]}
+    true, predicted, right = counts.sum(1), counts.sum(0), counts.diagonal()
+    here = np.flatnonzero(true + predicted)
+    names = [BACKGROUND_NAME, *classes]
+    shares = counts[np.ix_(here, here)] / np.maximum(true[here], 1)[:, None]
+    rows = [
+        [
+            names[k],
+            _ratio(right[k], true[k] + predicted[k] - right[k]),
+            _ratio(right[k], predicted[k]),
+            _ratio(right[k], true[k]),
+        ]
+        for k in here
+    ]
+    hint = (
+        "Precision: share of the pixels with this label in the prediction that have it in the "
+        "ground truth. Recall: share of those in the ground truth that were found."
+    )
+    table = Table("", ["class", "IoU", "precision", "recall"], rows, hint=hint)
+    return Confusion(title, [names[k] for k in here], shares.tolist(), table)
+
+
+def _ratio(part: np.int64, whole: np.int64) -> float | None:
+    return float(part / whole) if whole else None

@@ -11,13 +11,41 @@ from numpy.typing import NDArray
 
 from pipeline.base.arrays import Image, LabelImage
 from pipeline.data.catalogue import BACKGROUND, VOID
-from pipeline.data.palette import colourise
 from tsgb.draw import colours
 
 _TALLEST, _WIDEST = 220, 400  # size limits of a thumbnail, px
 _LARGEST_ZOOM = 2.0  # largest factor by which small pictures are enlarged
 _STRIPE = 4  # width of the stripes that mark void, px
 _QUALITY = 85  # JPEG quality
+_ALL = 254  # most classes of a label image
+
+# Seven that people with any colour vision tell apart (Okabe and Ito, 2008), and seven between them.
+_BASE = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178),
+    (204, 121, 167), (213, 94, 0), (117, 62, 172), (160, 220, 60), (255, 175, 175),
+    (64, 224, 208), (150, 110, 90), (195, 175, 255), (90, 130, 90),
+)  # fmt: skip
+_DARKER = 0.6  # the second time around
+
+VOID_COLOURS = ((120, 120, 120), (245, 245, 245))
+"""Dark and light stripes, which mark void in every picture."""
+
+
+def class_colours(classes: int) -> NDArray[np.uint8]:
+    """A colour for each class, for people: uint8 [classes, 3]. Files keep the palette of VOC.
+
+    Example:
+        >>> class_colours(15)[[0, 14]].tolist()
+        [[230, 159, 0], [138, 95, 0]]
+    """
+    base = [_BASE[k % len(_BASE)] for k in range(classes)]
+    light = [[_DARKER ** (k // len(_BASE) % 2)] for k in range(classes)]
+    mixed = np.array(base, np.float64).reshape(-1, 3) * np.array(light).reshape(-1, 1)
+    rounded: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return rounded
+
+
+_PALETTE = class_colours(_ALL)
 
 
 def thumbnail(image: Image) -> Image:
@@ -58,18 +86,19 @@ def overlay_labels(image: Image, labels: LabelImage) -> Image:
     labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
     picture = _grey(image) * 0.65
     objects = (labels != BACKGROUND) & (labels != VOID)
-    picture[objects] = 0.45 * _grey(image)[objects] + 0.65 * colourise(labels)[objects]
+    picture[objects] = 0.45 * _grey(image)[objects] + 0.65 * _PALETTE[labels[objects] - 1]
     picture[_outline(labels)] = 255
     void = labels == VOID
-    picture[void] = 0.3 * picture[void] + 0.7 * stripes(labels.shape)[void]
+    light = striped(labels.shape)[void].astype(int)
+    picture[void] = 0.3 * picture[void] + 0.7 * np.array(VOID_COLOURS)[light]
     return _to_uint8(picture)
 
 
-def stripes(size: tuple[int, ...]) -> Image:
-    """Light diagonal stripes, RGB [H, W, 3], which mark void in every picture."""
+def striped(size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where the light ones of diagonal stripes are, bool [H, W]."""
     rows, columns = np.indices(size[:2])
-    light = ((rows + columns) // _STRIPE) % 2 == 0
-    return np.where(light[..., None], np.uint8(245), np.uint8(120)).repeat(3, axis=2)
+    light: NDArray[np.bool_] = ((rows + columns) // _STRIPE) % 2 == 0
+    return light
 
 
 def _outline(labels: LabelImage) -> NDArray[np.bool_]:

@@ -58,6 +58,7 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # in the order given, not sorted
     environment.filters.update(filters)
     environment.tests.update(tests or {})
     return environment.get_template(template).render(page=page)

@@ -24,7 +24,8 @@ _COMMON = ("data", "dataset", "images", "img", "imgs", "jpegimages", "photos", "
 def register_schema() -> None:
     """Make ``RunConfig`` the schema of ``configs/run.yaml``: unknown names become errors.
 
-    The YAML files may also use ``${named_after:FOLDER}``.
+    The YAML files may also use ``${named_after:FOLDER}`` and
+    ``${layer_of:LIBRARY,BACKBONE,middle}``.
     """
     ConfigStore.instance().store(name="schema", node=RunConfig)
 
@@ -42,5 +43,12 @@ def named_after(folder: str) -> str:
     return re.sub(r"[^\w.-]+", "_", names[-1] if names else "data")
 
 
+def _layer_of(library: str, backbone: str, which: str) -> str:
+    from pipeline.networks.layers import layer_of  # loads torch
+
+    return layer_of(library, backbone, which)
+
+
 # Here, since the jobs of `launcher=slurm` import this module and register no schema.
 OmegaConf.register_new_resolver("named_after", named_after, replace=True)
+OmegaConf.register_new_resolver("layer_of", _layer_of, replace=True)

@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from pipeline.base.config import CORRECTED, RunConfig
 from pipeline.base.errors import ConfigError
 from pipeline.base.spelling import named
+from pipeline.run.schema import CONFIGS, register_schema
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,32 @@ def plain(config: DictConfig) -> RunConfig:
     """The configuration as typed plain values, with every reference resolved.
 
     Raises:
-        ConfigError: A value is missing.
+        ConfigError: A value is missing, or refers to what there is not.
     """
     require_values(config)
-    OmegaConf.resolve(config)
+    try:
+        OmegaConf.resolve(config)
+    except InterpolationResolutionError as error:
+        raise _of_resolver(error) from error
     return cast(RunConfig, OmegaConf.to_object(config))
+
+
+def default_settings() -> RunConfig:
+    """The settings of a command without any words."""
+    register_schema()
+    running = GlobalHydra.instance().hydra  # the command's own, which goes on afterwards
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return plain(compose("run"))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def _of_resolver(error: InterpolationResolutionError) -> Exception:
+    """The error of this project behind OmegaConf's, if it is one."""
+    cause = error.__cause__ or error.__context__
+    return cause if isinstance(cause, ConfigError) else ConfigError(str(error).splitlines()[0])
 
 
 def require_values(config: DictConfig) -> None:

@@ -49,6 +49,20 @@ def test_every_experiment_runs_on_tiny_data(experiment, drawn, tmp_path):
     assert float(row["refined"]) > 0
 
 
+@pytest.mark.parametrize(
+    "classifier", ["efficientnet_lite", "timm classifier.backbone=mobilenetv2_050"]
+)
+def test_networks_of_timm_run_on_tiny_data(classifier, drawn, tmp_path):
+    words = on_drawn(drawn, "experiment=voc_animals", "segmenter=deeplabv3plus_timm")
+    run = Run(plain(composed(*words, *f"classifier={classifier}".split())), tmp_path / "run")
+
+    do(run, "all")
+
+    encoder, backbone = run.settings.segmenter.encoder, run.settings.classifier.backbone
+    assert encoder == f"tu-{backbone}"
+    assert run.settings.saliency.method["layer"] == "backbone.blocks.4"
+
+
 def read_table(folder):
     with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import time
 from dataclasses import replace
 from html import unescape
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from pipeline.commands import report as report_stage
 from pipeline.data.catalogue import Split
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.report import page as report
+from pipeline.report.gallery import Gallery, Shown
 from pipeline.run.run import Run
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import KINDS, mask_path
@@ -45,13 +50,18 @@ def test_an_empty_page_says_what_is_missing():
 
 def test_text_is_escaped():
     evil = "<script>alert(1)</script>"
-    row = report.Row(evil, [evil], 0.5, [report.Tile(evil, "data:,")])
+    image = Shown(evil, evil, [evil], {evil: "data:,"}, {evil: 0.5}, evil, evil)
     page = report.Page(
         evil, evil, evil,
         headlines=[report.Headline(evil, evil, evil)],
         steps=[report.ScoreStep(evil, 0.5, evil)],
         tables=[report.Table(evil, [evil], [[evil]], hint=evil)],
-        galleries=[report.Gallery(evil, evil, {evil: [row]})],
+        gallery=Gallery([image], evil, evil),
+        confusions=[report.confusion(evil, np.ones((2, 2), np.int64), [evil])],
+        histograms=[report.Histogram(evil, [1])],
+        commands={evil: evil},
+        places={evil: evil},
+        changed={evil: evil},
         legend=[report.Swatch(evil, None)],
         facts={evil: evil},
         config=evil,
@@ -59,7 +69,7 @@ def test_text_is_escaped():
 
     html = report.render(page)
 
-    assert "<script" not in html
+    assert "<script>alert" not in html
     assert "&lt;script&gt;" in html
 
 
@@ -91,34 +101,17 @@ def test_counted_in_words(scores, expected):
     assert report.counted_in_words(scores) == expected
 
 
-def test_loss_curve_starts_at_the_left_and_ends_at_the_right():
-    curve = report.loss_curve("x", [(0, 2.0), (10, 1.0), (20, float("nan")), (30, 0.5)])
+def test_a_confusion_matrix_has_shares_of_each_true_label():
+    counts = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
-    assert curve is not None
-    assert curve.path == f"M0.0,0.0 L{curve.width / 3:.1f},90.0 L{curve.width}.0,135.0"
-    assert (curve.highest, curve.last, curve.steps) == (2.0, 0.5, 31)
+    found = report.confusion("segmenter on val", counts, ["cat", "dog", "cow"])
 
-
-@pytest.mark.parametrize("points", [[], [(0, 1.0)], [(0, 1.0), (1, float("nan"))]])
-def test_loss_curve_needs_two_points(points):
-    assert report.loss_curve("x", points) is None
-
-
-def test_worst_and_best_shows_every_image_of_a_few():
-    assert report.worst_and_best({"b": 0.2, "a": 0.9}) == {"All, worst first": ["b", "a"]}
-    assert report.worst_and_best({}) == {}
-
-
-@pytest.mark.parametrize("count", [14, 15, 40, 1449])
-def test_worst_and_best_never_shows_an_image_twice(count):
-    scores = {str(index): index / count for index in range(count)}
-
-    chosen = report.worst_and_best(scores)
-
-    shown = [name for names in chosen.values() for name in names]
-    assert len(set(shown)) == len(shown) == 13
-    assert chosen["Worst"][0] == "0"
-    assert chosen["Best"][0] == str(count - 1)
+    assert found.names == ["background", "cat"]  # the others occur nowhere
+    assert found.shares == [[0.75, 0.25], [0.25, 0.75]]
+    assert found.table.rows == [
+        ["background", pytest.approx(6 / 9), pytest.approx(6 / 7), 0.75],
+        ["cat", 0.5, 0.6, 0.75],
+    ]
 
 
 @pytest.fixture
@@ -153,7 +146,8 @@ def leave_classifier(run):
     stage.finish({"mAP": 0.731, "AP": average, "images": counts, "steps": 11})
 
 
-def leave_masks(run):
+def leave_masks(run, empty=()):
+    """Finish the masks of a run: the ground truth, and nothing for the images named."""
     maps, made, classes = run.stage("saliency"), run.stage("pseudo_labels"), run.data.classes
     maps.begin()
     made.begin()
@@ -163,7 +157,8 @@ def leave_masks(run):
         np.savez(map_path(maps.path, item), maps=np.ones((len(item.labels), 16, 16), "f2"))
         truth = read_label_image(item.mask)
         for kind in KINDS:
-            write_bytes(mask_path(made.path, kind, item), encode_label_image(truth))
+            mask = np.zeros_like(truth) if item.id in empty and kind == "refined" else truth
+            write_bytes(mask_path(made.path, kind, item), encode_label_image(mask))
         matrix.update(truth, truth)
     maps.finish({})
     scores = dict.fromkeys(KINDS, matrix.as_dict(classes))
@@ -218,14 +213,51 @@ def test_the_page_of_a_whole_run(run):
     html = page_of(run)
 
     assert outside_addresses(html) == []
-    assert "<script" not in html
     for text in ("61.2 %", "76.5 %", "80.0 %", "73.1 %", "of full supervision", "77.7",
                  "oracle: threshold chosen with the masks"):  # fmt: skip
         assert text in html
     assert html.count(">done<") == 7
-    assert html.count(">training mask</figcaption>") == 13  # worst, best and between, of 16
-    assert html.count(">supervised twin</figcaption>") == len(run.data.val.items)
-    assert len(html) < 8 * 2**20
+    train, val = images_of(html, "train"), images_of(html, "val")
+    assert [image["id"] for image in train] == list(run.data.train.ids)
+    assert list(val[0]["layers"]) == ["photo", "segmenter", "supervised twin", "ground truth"]
+    maps = [f"map: {name}" for name in train[0]["classes"]]
+    masks = ["training mask", "refined mask", "seed", "ground truth"]
+    assert list(train[0]["layers"]) == ["photo", *masks, *maps]
+    assert all(image["numbers"]["mIoU"] == 1 and image["kind"] == "good" for image in train + val)
+    assert len(html) < 2**20
+
+
+def images_of(html, split):
+    """What the page says of the images of a split."""
+    data = html.partition('id="images">')[2].partition("</script>")[0]
+    return [image for image in json.loads(data)["images"] if image["split"] == split]
+
+
+def test_pictures_lie_beside_the_page_and_follow_their_sources(run):
+    leave_masks(run)
+    folder, item = run.folder / "report", run.data.train.items[0]
+    path = mask_path(run.stage("pseudo_labels").path, "refined", item)
+    layers = images_of(page_of(run), "train")[0]["layers"]
+    files = {caption: folder / unquote(address) for caption, address in layers.items()}
+    before = {caption: path.stat().st_mtime_ns for caption, path in files.items()}
+    (folder / "pictures" / "gone.png").write_bytes(b"")
+
+    os.utime(path, ns=(time.time_ns() + 10**9,) * 2)
+    page_of(run)
+
+    after = {caption: path.stat().st_mtime_ns for caption, path in files.items()}
+    assert [caption for caption in files if before[caption] != after[caption]] == ["refined mask"]
+    assert not (folder / "pictures" / "gone.png").exists()
+
+
+def test_images_can_be_sorted_by_what_went_wrong(run):
+    leave_masks(run, empty=run.data.train.ids[:1])
+
+    image, *others = images_of(page_of(run), "train")
+
+    assert (image["kind"], image["numbers"]["covered by objects"]) == ("missed", 0)
+    assert image["numbers"]["mIoU"] < 0.5 < image["numbers"]["disagreement"]
+    assert {other["kind"] for other in others} == {"good"}
 
 
 def test_what_is_known_without_ground_truth(run):
@@ -294,7 +326,7 @@ def test_relabelled_masks_have_their_lines_and_pictures(run):
     )  # fmt: skip
     places = [html.index(f"<td>{name}</td>") for name in names]
     assert places == sorted(places)
-    assert html.count(">training mask, relabelled</figcaption>") == 13
+    assert "training mask, relabelled" in images_of(html, "train")[0]["layers"]
 
 
 def test_the_page_without_any_ground_truth(run):
@@ -310,9 +342,10 @@ def test_the_page_without_any_ground_truth(run):
     html = page_of(run)
 
     assert "No ground truth" in html
-    assert "without ground truth there is no worst or best" in html
-    assert html.count(">training mask</figcaption>") == 8
-    assert ">ground truth</figcaption>" not in html
+    images = images_of(html, "train")
+    assert len(images) == len(run.data.train.items)
+    assert all("training mask" in i["layers"] and "ground truth" not in i["layers"] for i in images)
+    assert all("mIoU" not in i["numbers"] and i["kind"] == "" for i in images)
     assert "segmentation_twin" not in html
 
 

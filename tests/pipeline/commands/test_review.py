@@ -1,6 +1,7 @@
 """`tsgb review` as a person uses it."""
 
 import csv
+import json
 import shlex
 import shutil
 
@@ -46,11 +47,11 @@ def test_a_ranked_list_a_table_and_a_page(copied, command):
     first = [row["image"] for row in rows[:3]]
     assert (out / "images.txt").read_text().split() == first
     html = (out / "index.html").read_text(encoding="utf-8")
-    assert html.count("<figcaption>pseudo-mask</figcaption>") == 3
-    assert html.count("<figcaption>prediction</figcaption>") == 3
-    for row in rows[:3]:
-        assert f"<code>{row['image']}</code>" in html
-        assert f"<p>{row['reason']}.</p>" in html
+    shown = shown_in(html)
+    assert [(image["id"], image["note"]) for image in shown] == [
+        (row["image"], row["reason"]) for row in rows[:3]
+    ]
+    assert {tuple(image["layers"]) for image in shown} == {("photo", "prediction", "pseudo-mask")}
     assert not outside_addresses(html)
     assert "prefers-color-scheme: dark" in html
     assert "tsgb masks export" in said
@@ -61,12 +62,17 @@ def test_the_next_command_takes_exactly_these_images_out(copied, command, tmp_pa
     command("--top", "3")
     out = copied.folder / "review" / "train"
     page = (out / "index.html").read_text(encoding="utf-8")
-    words = shlex.split(page.partition("tsgb masks export")[2].partition("</dd>")[0])
+    words = shlex.split(page.partition("tsgb masks export")[2].partition("</code>")[0])
 
     assert main(["masks", "export", *words]) == 0
 
     first = {row["image"] for row in rows_of(out)[:3]}
     assert {path.stem for path in (out / "to_correct" / "images").iterdir()} == first
+
+
+def shown_in(html):
+    """What a page says of its images."""
+    return json.loads(html.partition('id="images">')[2].partition("</script>")[0])["images"]
 
 
 def at_other_data(run, root):
@@ -132,7 +138,7 @@ def test_held_out_images_have_no_pseudo_masks(copied, command):
     assert {row["network_vs_mask"] for row in rows} == {""}
     assert "masks export" not in said
     html = (copied.folder / "review" / "val" / "index.html").read_text(encoding="utf-8")
-    assert "<figcaption>pseudo-mask</figcaption>" not in html
+    assert all(list(image["layers"]) == ["photo", "prediction"] for image in shown_in(html))
 
 
 def test_what_the_label_names_and_nobody_finds_is_said(copied, command):

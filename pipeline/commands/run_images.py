@@ -1,0 +1,200 @@
+"""The images of a run for its report: layers, numbers to sort by, and what is confused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.arrays import LabelImage
+from pipeline.commands.run_results import TWIN, RunResults
+from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
+from pipeline.data.pixels import picture_of
+from pipeline.data.truth import ground_truth
+from pipeline.networks.device import workers_of
+from pipeline.report.gallery import Gallery, PictureFiles, Shown, kind_of_error
+from pipeline.report.page import is_number
+from pipeline.scoring import ConfusionMatrix
+from pipeline.stages.corrected import without
+from pipeline.stages.label_images import mask_path
+from pipeline.stages.maps import map_path, masked_split, read_maps, scored_split
+from pipeline.stages.own_files import read_labels
+from pipeline.stages.predictions import evaluated_split, prediction_path
+
+Counts = NDArray[np.int64]
+
+_MASKS = {"masks": "training mask", "refined": "refined mask", "seeds": "seed"}
+_SCORED_MASK = "refined mask"
+TRUTH = "ground truth"
+IOU, COVERED, DISAGREE = "mIoU", "covered by objects", "disagreement"
+
+_HINT = (
+    "Open an image to blend its layers. mIoU: over the classes in one image. Error: missed "
+    "objects, wrong names, or leaks into the background, whichever has most pixels; good: less "
+    "than 2 % of the pixels are wrong. Covered: share of the pixels that are an object. "
+    "Disagreement: 1 - mean "
+    "IoU of segmenter and twin, or of seed and refined mask. Stripes are void. Maps go from "
+    "transparent (zero) over red to light yellow (the map's maximum)."
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Images of a split, with the label images that there are of each.
+
+    Attributes:
+        split: The images.
+        layers: The files of label images by caption; the first one is the main layer.
+        scored: Caption of the label image that numbers are of.
+        against: Caption of the one that it is compared with.
+        truths: Ids of the images whose ground truth counts.
+    """
+
+    split: Split
+    layers: Callable[[Item], Mapping[str, Path]]
+    scored: str
+    against: str
+    truths: frozenset[str]
+    maps: Path | None = None
+
+
+@dataclass
+class RunImages:
+    """All images of a run, read once.
+
+    Attributes:
+        found: Results of the run.
+        page: The page, beside which picture files are written.
+    """
+
+    found: RunResults
+    page: Path
+    counts: dict[tuple[str, str], Counts] = field(default_factory=dict)
+    """Confusion matrices by what was scored and the name of the split."""
+
+    @cached_property
+    def gallery(self) -> Gallery | None:
+        """Every image that was predicted or has masks; None before there is one."""
+        shown = [image for source in self._sources() for image in self._shown(source)]
+        self._files.tidy()
+        scored = any(is_number(image.numbers.get(IOU)) for image in shown)
+        return Gallery(shown, _HINT, IOU if scored else "") if shown else None
+
+    @cached_property
+    def _files(self) -> PictureFiles:
+        return PictureFiles(self.page, len(self.found.classes))
+
+    def _sources(self) -> Iterator[_Source]:
+        found, config = self.found, self.found.run.settings
+        named = {"evaluate": found.segmenter_title, "evaluate_twin": TWIN}
+        stages = {
+            title: found.done[name].path for name, title in named.items() if name in found.done
+        }
+        if stages:
+            split = evaluated_split(config.evaluate, found.run.data)
+            scored = without(split, found.learned_corrected)
+            yield _Source(
+                scored,
+                lambda item: {
+                    title: prediction_path(config.evaluate, path, item)
+                    for title, path in stages.items()
+                },
+                next(iter(stages)), TWIN, frozenset(scored.ids),
+            )  # fmt: skip
+        if "pseudo_labels" in found.done:
+            yield self._masked()
+
+    def _masked(self) -> _Source:
+        found, config = self.found, self.found.run.settings.saliency
+        folder, again = found.done["pseudo_labels"].path, found.done.get("relabel")
+        scored = {item.id: item for item in scored_split(config, found.run.data).items}
+        made = masked_split(config, found.run.data)
+        items = tuple(scored.get(item.id, item) for item in made.items)
+
+        def layers(item: Item) -> dict[str, Path]:
+            paths = {title: mask_path(folder, kind, item) for kind, title in _MASKS.items()}
+            if again is not None:
+                paths["training mask, relabelled"] = mask_path(again.path, "masks", item)
+            return paths
+
+        maps = found.done["saliency"].path if "saliency" in found.done else None
+        split = Split(made.name, items)
+        return _Source(split, layers, _SCORED_MASK, _MASKS["seeds"], frozenset(scored), maps)
+
+    def _shown(self, source: _Source) -> Iterator[Shown]:
+        with ThreadPoolExecutor(max(workers_of(self.found.run.settings.trainer), 1)) as pool:
+            for shown, counts in pool.map(partial(self._one, source), source.split.items):
+                if counts is not None:
+                    key = (source.scored, source.split.name)
+                    self.counts[key] = self.counts.get(key, np.zeros_like(counts)) + counts
+                yield shown
+
+    def _one(self, source: _Source, item: Item) -> tuple[Shown, Counts | None]:
+        """An image, and the confusion matrix of its main label image if it is scored."""
+        name = f"{source.split.name}/{item.id}"
+        paths = {title: path for title, path in source.layers(item).items() if path.exists()}
+        labels = {title: self._read(path) for title, path in paths.items()}
+        layers = {"photo": self._files.photo(name, [item.image], partial(picture_of, item))}
+        for title, path in paths.items():
+            layers[title] = self._layer(name, title, path, labels[title])
+        truth = ground_truth(item) if item.mask is not None and item.mask.is_file() else None
+        if truth is not None and item.mask is not None:
+            layers[TRUTH] = self._layer(name, TRUTH, item.mask, truth)
+        own = labels.get(source.scored) if item.id in source.truths else None
+        scored = None if own is None or truth is None else self._matrix(own, truth)
+        numbers = {} if scored is None else {IOU: _or_none(scored.mean_iou())}
+        numbers |= self._numbers(source, labels)
+        shown = Shown(
+            item.id, source.split.name, [self.found.classes[k] for k in item.labels],
+            layers | self._maps(source, item, name), numbers,
+            kind_of_error(scored.counts) if scored else "",
+        )  # fmt: skip
+        return shown, scored.counts if scored else None
+
+    def _read(self, path: Path) -> LabelImage:
+        return read_labels(path, self.found.run.folder)
+
+    def _layer(self, name: str, title: str, path: Path, labels: LabelImage) -> str:
+        return self._files.labels(name, title, path, lambda: labels)
+
+    def _numbers(
+        self, source: _Source, labels: Mapping[str, LabelImage]
+    ) -> dict[str, float | None]:
+        """What is known of an image without ground truth."""
+        own, other = labels.get(source.scored), labels.get(source.against)
+        if own is None:
+            return {}
+        objects = (own != BACKGROUND) & (own != VOID)
+        numbers: dict[str, float | None] = {COVERED: float(objects.mean())}
+        if other is not None:
+            alike = _or_none(self._matrix(own, other).mean_iou())
+            numbers[DISAGREE] = None if alike is None else 1 - alike
+        return numbers
+
+    def _matrix(self, labels: LabelImage, truth: LabelImage) -> ConfusionMatrix:
+        matrix = ConfusionMatrix(len(self.found.classes) + 1)
+        matrix.update(labels, truth)
+        return matrix
+
+    def _maps(self, source: _Source, item: Item, name: str) -> dict[str, str]:
+        if source.maps is None or not map_path(source.maps, item).exists():
+            return {}
+        path, maps = map_path(source.maps, item), read_maps(source.maps, item)
+        classes = [self.found.classes[k] for k in item.labels]
+        return {
+            f"map: {title}": self._files.map(name, f"map {title}", path, partial(_same, saliency))
+            for title, saliency in zip(classes, maps, strict=True)
+        }
+
+
+def _same(saliency: NDArray[np.float32]) -> NDArray[np.float32]:
+    return saliency
+
+
+def _or_none(value: float) -> float | None:
+    return value if is_number(value) else None

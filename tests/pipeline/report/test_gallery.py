@@ -1,0 +1,194 @@
+"""The gallery: kinds of error, picture files, and its script in a real browser."""
+
+import io
+import json
+import shutil
+import subprocess
+from html import unescape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.report import page as report
+from pipeline.report.gallery import Gallery, Shown, kind_of_error, label_layer, map_layer
+from pipeline.report.pictures import class_colours
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--window-size=1440,1000",
+    "--virtual-time-budget=8000", "--dump-dom",
+)  # fmt: skip
+WATCH = "<script>var faults = []; window.onerror = m => { faults.push(m); };</script>"
+ACT = """<script>addEventListener("load", () => setTimeout(async () => {
+  let found;
+  try { found = await (async () => { SCRIPT })(); } catch (error) { faults.push(String(error)); }
+  const made = document.createElement("output");
+  made.id = "found";
+  made.textContent = JSON.stringify({ found, faults });
+  document.body.append(made);
+}, 200));</script>"""
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9Q"
+    "DwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind"),
+    [
+        ([[90, 0, 0], [8, 1, 1], [0, 0, 0]], "missed"),
+        ([[90, 1, 0], [1, 3, 5], [0, 0, 0]], "wrong name"),
+        ([[80, 9, 5], [0, 6, 0], [0, 0, 0]], "leak"),
+        ([[899, 1, 0], [0, 100, 0], [0, 0, 0]], "good"),
+    ],
+)
+def test_the_kind_of_error_is_that_of_most_wrong_pixels(counts, kind):
+    assert kind_of_error(np.array(counts)) == kind
+
+
+def opened(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA")).astype(int)
+
+
+def test_a_label_layer_is_transparent_in_the_background_and_striped_in_void():
+    labels = np.zeros((20, 30), np.uint8)
+    labels[:, 10:20], labels[:, 20:] = 2, 255
+
+    layer = opened(label_layer(labels, 3))
+
+    assert (layer[:, :10, 3] == 0).all()
+    assert (layer[:, 10:20] == [*class_colours(2)[1], 255]).all()
+    assert len(np.unique(layer[:, 20:].reshape(-1, 4), axis=0)) == 2
+    assert (layer[:, 20:, 3] == 255).all()
+
+
+def test_a_large_label_layer_is_made_smaller_and_keeps_its_colours():
+    labels = np.zeros((10, 1600), np.uint8)
+    labels[:, 800:] = 1
+
+    layer = opened(label_layer(labels, 1))
+
+    assert layer.shape == (5, 800, 4)
+    assert len(np.unique(layer.reshape(-1, 4), axis=0)) == 2
+
+
+def test_a_map_layer_is_transparent_at_zero_and_solid_at_its_maximum():
+    layer = opened(map_layer(np.array([[0.0, 0.25, 1.0]])))
+
+    assert layer[0, :, 3].tolist() == [0, 128, 255]
+
+
+def page_with(count):
+    kinds = ("missed", "good")
+    images = [
+        Shown(
+            f"{index:04d}", "val" if index % 4 else "train", [("cat", "dog")[index % 2]],
+            {"photo": PIXEL, "segmenter": PIXEL, "ground truth": PIXEL},
+            {"mIoU": (index * 37 % count) / count, "disagreement": None}, kinds[index % 3 == 0],
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    legend = report.legend(["cat", "dog"])
+    return report.render(
+        report.Page("x", "runs/x", "today", gallery=Gallery(images, "", "mIoU"), legend=legend)
+    )
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Open a page in a browser, run a script on it, and return what the script returns."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine: apt install chromium")
+
+    def run(html, script, address=""):
+        page = tmp_path / "page.html"
+        after = ACT.replace("SCRIPT", script)
+        page.write_text(
+            html.replace("<head>", f"<head>{WATCH}").replace("</body>", f"{after}</body>")
+        )
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        done = subprocess.run(
+            [str(BROWSER), *FLAGS, profile, f"{page.as_uri()}{address}"],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        text = done.stdout.partition('<output id="found">')[2].partition("</output>")[0]
+        result = json.loads(unescape(text))
+        assert result["faults"] == []
+        return result["found"]
+
+    return run
+
+
+CARDS = "[...document.querySelectorAll('.photo code')].map(node => node.textContent)"
+CHOOSE = (
+    "const choose = (id, value) => { const node = document.getElementById(id); node.value = value; "
+    "node.dispatchEvent(new Event(node.type === 'search' ? 'input' : 'change')); };"
+)
+
+
+def test_images_are_sorted_filtered_and_searched(browse):
+    count = 40
+    score = {f"{index:04d}": index * 37 % count for index in range(count)}
+    worst_first = sorted(score, key=score.__getitem__)
+
+    found = browse(
+        page_with(count),
+        f"{CHOOSE} const read = () => {CARDS}; const found = {{ all: read() }}; "
+        "document.getElementById('reverse').click(); found.reversed = read(); "
+        "document.getElementById('reverse').click(); "
+        "choose('split', 'train'); found.train = read(); choose('split', ''); "
+        "choose('class', 'dog'); choose('kind', 'good'); found.both = read(); "
+        "choose('class', ''); choose('kind', ''); choose('search', '003'); found.part = read(); "
+        "choose('search', ''); choose('sort', ''); found.listed = read(); return found;",
+    )
+
+    assert found["all"] == worst_first
+    assert found["reversed"] == worst_first[::-1]
+    assert found["train"] == [name for name in worst_first if int(name) % 4 == 0]
+    assert found["both"] == [n for n in worst_first if int(n) % 2 == 1 and int(n) % 3 == 0]
+    assert found["part"] == [name for name in worst_first if "003" in name]
+    assert found["listed"] == sorted(score)
+
+
+def test_an_image_opens_by_its_address_and_its_layers_switch_by_keys(browse):
+    found = browse(
+        page_with(8),
+        "const viewer = document.getElementById('viewer'); const press = key => "
+        "viewer.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })); "
+        "const pressed = () => [...document.querySelectorAll('#layers button')]"
+        ".findIndex(node => node.getAttribute('aria-pressed') === 'true'); "
+        "const name = () => document.getElementById('name').textContent; "
+        "const wait = () => new Promise(done => setTimeout(done, 300)); "
+        "const found = { open: viewer.open, name: name(), first: pressed() }; "
+        "press('2'); found.second = pressed(); press('0'); found.photo = pressed(); "
+        "found.pictures = document.querySelectorAll('#large img').length; "
+        "press('ArrowLeft'); await wait(); found.next = name(); "
+        "press('+'); const large = document.getElementById('large'); "
+        "found.zoom = large.style.getPropertyValue('--zoom'); "
+        "document.getElementById('close').click(); await wait(); found.closed = !viewer.open; "
+        "found.hash = location.hash; return found;",
+        "#image=val%2F0003",
+    )
+
+    assert found == {
+        "open": True, "name": "val / 0003", "first": 1, "second": 2, "photo": 0, "pictures": 1,
+        "next": "val / 0006", "zoom": "1.5", "closed": True, "hash": "",
+    }  # fmt: skip
+
+
+def test_two_thousand_images_show_their_first_view_within_two_seconds(browse):
+    found = browse(
+        page_with(2000),
+        "const drawn = document.querySelectorAll('.photo').length; "
+        "const outside = performance.getEntriesByType('resource').map(e => e.name)"
+        ".filter(name => !/^(data|file):/.test(name)); "
+        "return { drawn, outside, count: document.getElementById('count').textContent, "
+        "ready: performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd };",
+    )
+
+    assert found["outside"] == []
+    assert found["count"] == "2000 of 2000 images"
+    assert 48 <= found["drawn"] < 2000
+    assert found["ready"] < 2000

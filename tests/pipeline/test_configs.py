@@ -1,6 +1,7 @@
 """Every YAML file composes; a typo is an error before anything runs."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -79,6 +80,22 @@ def test_the_recipe_for_photos_is_the_one_that_was_measured():
     for part in ("classifier", "saliency", "seed", "refine", "segmenter", "relabel"):
         assert getattr(recipe, part) == getattr(measured, part)
     assert recipe.evaluate.scales == measured.evaluate.scales
+
+
+def test_the_recipe_for_small_cards_takes_half_batches_at_half_the_rate_and_no_more():
+    large, small = (
+        plain(composed(f"experiment=voc2012_resnet50{name}", "data.root=x"))
+        for name in ("", "_16gb")
+    )
+
+    halved = replace(
+        large.segmenter,
+        batch_size=large.segmenter.batch_size // 2,
+        learning_rate=large.segmenter.learning_rate / 2,
+        head_learning_rate=large.segmenter.head_learning_rate / 2,
+    )
+    data = {**large.data, "name": small.data["name"]}
+    assert small == replace(large, run_dir=small.run_dir, data=data, segmenter=halved)
 
 
 def test_the_recipe_for_photos_takes_a_folder_of_your_own():

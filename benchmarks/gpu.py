@@ -340,7 +340,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the tests, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, no tests")
-    parser.add_argument("--minutes", type=float, default=5, help="of the measurements (default 5)")
+    parser.add_argument("--minutes", type=float, default=4.5, help="of measuring (default 4.5)")
     asked = parser.parse_args(words)
     trainer, console = TrainerConfig(), Console(width=120)
     quick = asked.quick or not on_gpu(trainer)

@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GPU = "meta"  # which autograd knows, other than "cuda" where there is no driver
@@ -46,6 +47,21 @@ class Waits(TorchDispatchMode):
         return result
 
 
+class _Constants(TorchFunctionMode):
+    """Notes constants of Python that go straight to the GPU, which is a copy that blocks."""
+
+    def __init__(self, places: list[str]) -> None:
+        super().__init__()
+        self.places = places
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        constant = function in (torch.tensor, torch.as_tensor) and not torch.is_tensor(args[0])
+        if constant and torch.device(kwargs.get("device") or "cpu").type == GPU:
+            self.places.append(_place())
+        return function(*args, **kwargs)
+
+
 def _place() -> str:
     frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(_OURS)]
     return f"{Path(frames[-1].filename).name}: {frames[-1].line}" if frames else "the test"
@@ -64,7 +80,9 @@ def fake_gpu() -> Iterator[Waits]:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         stack.enter_context(FakeTensorMode())
-        yield stack.enter_context(Waits())
+        waits = stack.enter_context(Waits())
+        stack.enter_context(_Constants(waits.places))
+        yield waits
 
 
 def _as_on_a_cpu(function, device, **options):

@@ -118,7 +118,8 @@ class PixelAdaptiveRefinement:
             neighbours = torch.cat(list(self._neighbours(channel[None])))
             width = self._w1 * (neighbours.std(0) + _TINY)
             logits -= ((neighbours - channel) / width).square() / len(image)
-        distances = torch.tensor([math.hypot(*step) for step in self._steps], device=image.device)
+        lengths = torch.tensor([math.hypot(*step) for step in self._steps])
+        distances = lengths.to(image.device, non_blocking=True)
         position = -(distances / (self._w1 * (distances.std() + _TINY))).square()
         nearness = self._w2 * position.softmax(0)[:, None, None]
         return (logits.softmax(0) + nearness) / (1 + self._w2)

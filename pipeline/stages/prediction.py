@@ -33,6 +33,7 @@ from pipeline.tasks.predictor import Batch
 
 Failures = dict[str, str]  # id -> what went wrong
 Write = Callable[[Item, Floats], None]
+_WAITING = 2  # results that wait for a thread
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -146,8 +147,8 @@ def in_parallel(
 class BackgroundPool:
     """Threads that work on each input while the caller makes the next ones.
 
-    At most two inputs wait for each thread; then the caller waits. An error stops the caller at its
-    next input, or is raised at the end of the block.
+    At most two inputs wait, since each may be large; then the caller waits. An error stops the
+    caller at its next input, or is raised at the end of the block.
 
     Example:
         >>> seen = set()
@@ -161,7 +162,7 @@ class BackgroundPool:
     def __init__(self, work: Callable[[T], object], workers: int) -> None:
         self._work: Callable[[Any], object] = work
         self._pool = ThreadPoolExecutor(max_workers=workers)
-        self._places = BoundedSemaphore(3 * workers)
+        self._places = BoundedSemaphore(workers + _WAITING)
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:

@@ -23,7 +23,8 @@ def test_everything_that_is_handed_over_is_done_when_the_block_ends(workers):
     assert sorted(done) == list(range(40))
 
 
-def test_the_caller_waits_while_too_much_is_under_way():
+@pytest.mark.parametrize(("workers", "under_way"), [(1, 3), (4, 6)])
+def test_the_caller_waits_while_too_much_is_under_way(workers, under_way):
     gate = threading.Event()
     handed_over = []
 
@@ -32,11 +33,11 @@ def test_the_caller_waits_while_too_much_is_under_way():
             pool.submit(number)
             handed_over.append(number)
 
-    with BackgroundPool(lambda _: gate.wait(10), workers=1) as pool:
+    with BackgroundPool(lambda _: gate.wait(10), workers) as pool:
         caller = threading.Thread(target=hand_over, args=(pool,))
         caller.start()
         caller.join(timeout=0.3)
-        assert len(handed_over) == 3  # one that runs and two that wait
+        assert len(handed_over) == under_way  # those that run and two that wait
         gate.set()
         caller.join()
 

@@ -54,7 +54,7 @@ def _segmentation(run: RunContext) -> Choices:
     config = with_colours(config, run.settings.classifier, run.data.bands)
     plain = replace(
         config, weights=_weights_version(config.weights), labels=labels, twin=False,
-        corrected_repeats=1,
+        corrected_repeats=None,
     )  # fmt: skip
     learned_from = maker.path.name if maker else None
     return {

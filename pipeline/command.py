@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words[1:])
     if words and words[0] in _COMMANDS:
         return _own(words[0], words[1:])
-    import tsgb  # and torch with it: seconds that `tsgb score` can do without
+    from tsgb._version import __version__
     from tsgb.explain.command import EXAMPLES, add_commands, execute
 
     parser = argparse.ArgumentParser(
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=f"{EXAMPLES}  tsgb run --help\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
+    parser.add_argument("--version", action="version", version=f"tsgb {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the pipeline, as `python scripts/run.py` does")
     for name, about in _COMMANDS.items():

@@ -33,6 +33,8 @@ TINY = (
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("slow") and "slow" not in item.config.option.markexpr:
+        pytest.skip("takes an hour: pytest -m slow")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -30,7 +30,7 @@ from scripts import draw_method_pictures as drawing
 from scripts import write_method_index as method_index
 from tests.conftest import ROOT, composed
 from tsgb import metrics
-from tsgb.explain import command
+from tsgb.explain import answer, command
 from tsgb.index import methods
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -158,8 +158,8 @@ def check_tsgb(words):
         return
     wanted = parsed(words)
     if words[0] == "explain":
-        method = command.method_named(wanted.method)
-        command.method_options(method, wanted.layer, wanted.option)
+        method = answer.method_named(wanted.method)
+        answer.method_options(method, wanted.layer, wanted.option)
 
 
 def check_script(words):

@@ -5,6 +5,9 @@ from typing import Any
 
 from tsgb.errors import TSGBError
 
+LIBRARIES = ("torchvision", "timm")
+"""Those that make networks by name."""
+
 
 class MissingPackageError(TSGBError, ImportError):
     """An optional package is not installed."""

@@ -2,17 +2,17 @@
 
 import inspect
 
-import tsgb
+from tsgb import _exports
 from tsgb.method import Method
 
 
 def methods() -> dict[str, type[Method]]:
-    """Every exported method by the name in its facts, in the order of ``tsgb/__init__.py``.
+    """Every exported method by the name in its facts, in the order of ``tsgb/_exports.py``.
 
     Example:
         >>> methods()["grad_cam"].__name__
         'GradCAM'
     """
-    exported = [value for value in vars(tsgb).values() if isinstance(value, type)]
+    exported = [value for value in vars(_exports).values() if isinstance(value, type)]
     classes = [value for value in exported if issubclass(value, Method)]
     return {value.facts.name: value for value in classes if not inspect.isabstract(value)}

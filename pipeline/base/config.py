@@ -202,7 +202,9 @@ class SegmenterConfig:
         default_factory=lambda: {"_target_": "pipeline.tasks.losses.CrossEntropy"}
     )
     void: Void = Void.ignored  # of pseudo-masks; void in real masks is always ignored
-    corrected_repeats: int = 1  # how many times an epoch shows an image with a corrected mask
+    # How many times an epoch shows an image with a corrected mask; None: so often that a quarter of
+    # the images it shows have one, at most ten times.
+    corrected_repeats: int | None = None
     ema: float = 0.0  # decay per step of the moving average of the weights; 0: no average
     size: int = 321  # side of the training crop, px
     scale: tuple[float, float] = (0.5, 1.5)  # random scale of the image before the crop

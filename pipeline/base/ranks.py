@@ -244,6 +244,8 @@ def disconnect() -> None:
 
 def _started() -> Place:
     """What torchrun or srun says of this process."""
+    if _TORCHRUN not in os.environ and not _is_task_of_srun():
+        return Place()  # without Lightning, whose import takes seconds
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 

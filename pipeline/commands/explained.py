@@ -13,8 +13,9 @@ from pipeline.run.run import Run
 from pipeline.run.table import STAGES
 from pipeline.stages.trained import given_classifier, load_classifier
 from pipeline.tasks.classifier import ClassifierTask
+from tsgb._optional import LIBRARIES
 from tsgb.explain.classifier import Classifier, library_classifier
-from tsgb.explain.networks import LIBRARIES, NetworkError
+from tsgb.explain.networks import NetworkError
 from tsgb.explain.state_dicts import WeightsError
 
 

@@ -20,15 +20,8 @@ from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
 from pipeline.base.terminal import print_error
-from pipeline.commands import (
-    compare,
-    explain,
-    predict,
-    report,
-    review,
-    saliency_benchmark,
-    verify,
-)
+from pipeline.commands import compare, report, verify
+from pipeline.commands.next_steps import predict_command, review_command
 from pipeline.commands.processes import ONE_IS_ENOUGH
 from pipeline.commands.remembered import remember
 from pipeline.networks.device import backend
@@ -38,15 +31,11 @@ from pipeline.run.run import Run
 from pipeline.run.settings import plain
 from tsgb.errors import TSGBError
 
-_ON_TOP: dict[Command, Callable[[Run], None]] = {
+_READERS: dict[Command, Callable[[Run], None]] = {
     Command.report: report.run,
-    Command.explain: explain.run,
-    Command.saliency_benchmark: saliency_benchmark.run,
     Command.compare: compare.run,
     Command.verify: verify.run,
-    Command.predict: predict.run,
 }
-"""Commands that read what stages made."""
 
 
 class JobFailedError(CompactHydraException):
@@ -114,23 +103,43 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
         words: Settings that later commands of the run start from, as words of a command line.
     """
     command = run.settings.stage
-    if command in _ON_TOP:
-        work = partial(_ON_TOP[command], run)
+    on_top = _on_top(command)
+    if on_top is not None:
+        work = partial(on_top, run)
         _ = ranks.first(work) if command in ONE_IS_ENOUGH else work()
         ranks.first(lambda: write_provenance(run))
         return
     ranks.first(lambda: run.data and None)  # drawn, checked and recorded before the others read it
     steps = steps_of(run, command)
     check(steps)
-    run.terminal.note(str(run.folder.absolute()), "run")
     ranks.first(lambda: remember(run.folder, words))
     ranks.first(lambda: write_provenance(run))
     with _logged_to(run.output / "run.log"):
         execute(steps)
     if command is Command.all:
         ranks.first(lambda: report.run(run))
-        run.terminal.say("label new photos", predict.command_of(run))
-        run.terminal.say("list what to correct first", review.command_of(run))
+        run.terminal.say("label new photos", predict_command(run))
+        run.terminal.say("list what to correct first", review_command(run))
+
+
+def _on_top(command: Command) -> Callable[[Run], None] | None:
+    """The command, if it reads what stages made; None for stages.
+
+    Those that run networks bring libraries that take seconds.
+    """
+    if command is Command.explain:
+        from pipeline.commands.explain import run as explain
+
+        return explain
+    if command is Command.saliency_benchmark:
+        from pipeline.commands.saliency_benchmark import run as saliency_benchmark
+
+        return saliency_benchmark
+    if command is Command.predict:
+        from pipeline.commands.predict import run as predict
+
+        return predict
+    return _READERS.get(command)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from pipeline.formats.writing import KEEP_VOID, Writer, writer
 from pipeline.run.data_record import DataRecord
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.manifest import MANIFEST
-from pipeline.stages.prediction import Failures, raise_if_any
+from pipeline.stages.failures import Failures, raise_if_any
 
 _FOLDERS = {"pseudo_labels": "masks", "relabel": "masks", "evaluate": "predictions"}
 """Where a stage keeps its label images."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 from pipeline.base import ranks
-from pipeline.base.errors import ConfigError, MissingArtifactError, failure_of_image
+from pipeline.base.errors import ConfigError, failure_of_image
 from pipeline.base.terminal import Terminal
 from pipeline.inference.large import check_large, is_large
-from pipeline.inference.loading import Use, load, network_record
+from pipeline.inference.loading import Use, load
 from pipeline.inference.network import Network
 from pipeline.inference.outputs import Kinds, Outputs
 from pipeline.inference.photos import Photos, find_photos
@@ -19,7 +18,7 @@ from pipeline.networks.device import device_of
 from pipeline.run.executor import Step, require
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
-from pipeline.stages.prediction import Failures, raise_if_any
+from pipeline.stages.failures import Failures, raise_if_any
 
 
 def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
@@ -37,21 +36,6 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
     predict(network, photos, wanted.out, kinds, terminal)
     terminal.summarise(str(wanted.out))
-
-
-def command_of(run: Run) -> str:
-    """The words that label photos with the network of a run."""
-    return f"tsgb predict {shlex.quote(str(network_place(run)))} photos/ --out predictions/"
-
-
-def network_place(run: Run) -> Path:
-    """What names the network of a run: its folder, or the network's own if there are others."""
-    place, own = run.folder, run.stage("segmentation")
-    try:
-        network_record(place)
-    except MissingArtifactError:
-        place = own.path if own.is_done else place
-    return place
 
 
 def run(run: Run) -> None:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline.base.config import ClassifierConfig, Plane, RunConfig, SeedConfig, SegmenterConfig
 from pipeline.base.files import write_bytes
-from pipeline.commands import predict, review
+from pipeline.commands.next_steps import network_place, predict_command, review_command
 from pipeline.commands.run_images import IOU, RunImages
 from pipeline.commands.run_results import RunResults
 from pipeline.data.checks import describe
@@ -33,8 +33,8 @@ from pipeline.run.run import Run
 from pipeline.run.settings import default_settings
 from pipeline.run.stage import Outcome
 from pipeline.run.summaries import known
+from pipeline.stages.own_files import CHECKPOINT
 from pipeline.stages.predictions import evaluated_split
-from pipeline.stages.trained import CHECKPOINT
 
 _KINDS = {"seeds": "seed", "refined": "refined mask", "masks": "training mask"}
 
@@ -277,11 +277,11 @@ def _commands(run: Run) -> dict[str, str]:
     """What to do next, with this run's own folders."""
     if not run.stage("segmentation").is_done:
         return {}
-    place = shlex.quote(str(predict.network_place(run)))
+    place = shlex.quote(str(network_place(run)))
     return {
-        "label new photos": predict.command_of(run),
+        "label new photos": predict_command(run),
         "take the network away": f"tsgb export {place} --format onnx",
-        "list what to correct first": review.command_of(run),
+        "list what to correct first": review_command(run),
         "masks for a labelling tool": f"tsgb masks export {place} --format cvat",
         "compare the runs in this folder": f"tsgb run run_dir={shlex.quote(str(run.folder))} "
         "stage=compare",

@@ -19,11 +19,11 @@ from pipeline.base.files import write_bytes
 from pipeline.base.terminal import Terminal
 from pipeline.commands.command_line import settings_at
 from pipeline.commands.masks import source_of
-from pipeline.commands.predict import network_place
 from pipeline.data.catalogue import Catalogue, Item, Split
 from pipeline.data.palette import read_label_image
 from pipeline.data.pixels import picture_of
-from pipeline.inference.loading import load, network_record
+from pipeline.inference.loading import load
+from pipeline.inference.records import network_record
 from pipeline.inference.reviewing import Ranked, Reviewer
 from pipeline.inference.signals import SIGNALS
 from pipeline.report import page as report
@@ -34,9 +34,9 @@ from pipeline.report.rendering import csv_table
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.run import Run
 from pipeline.stages.corrected import without
-from pipeline.stages.own_files import read_own
-from pipeline.stages.prediction import Failures, raise_if_any
-from pipeline.stages.trained import CHECKPOINT, load_classifier
+from pipeline.stages.failures import Failures, raise_if_any
+from pipeline.stages.own_files import CHECKPOINT, read_own
+from pipeline.stages.trained import load_classifier
 from pipeline.tasks.predictor import ClassifierPrior
 from pipeline.tasks.segmenter import corrected_in
 
@@ -57,11 +57,6 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     source = find_source(wanted, terminal)
     review(source, wanted.top)
     terminal.summarise(str(source.out))
-
-
-def command_of(run: Run) -> str:
-    """The words that list what to look at first in a run."""
-    return f"tsgb review {shlex.quote(str(network_place(run)))}"
 
 
 @dataclass(frozen=True)

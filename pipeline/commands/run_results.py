@@ -12,8 +12,7 @@ from pipeline.run.executor import Step
 from pipeline.run.folders import StageFolder
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES, in_order
-from pipeline.stages.trained import CHECKPOINT
-from pipeline.tasks.segmenter import corrected_in
+from pipeline.stages.own_files import CHECKPOINT
 
 TWIN = "supervised twin"
 
@@ -60,8 +59,11 @@ class RunResults:
     @property
     def learned_corrected(self) -> tuple[str, ...]:
         """The images whose corrected masks the run's segmenter learned from."""
-        count = self.summary("segmentation").get("corrected_masks")
-        return corrected_in(self.done["segmentation"].path / CHECKPOINT) if count else ()
+        if not self.summary("segmentation").get("corrected_masks"):
+            return ()
+        from pipeline.tasks.segmenter import corrected_in  # and Lightning: seconds
+
+        return corrected_in(self.done["segmentation"].path / CHECKPOINT)
 
     @property
     def segmenter_title(self) -> str:

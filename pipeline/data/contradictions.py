@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.data.catalogue import BACKGROUND, VOID
 
@@ -149,6 +148,8 @@ def _both_readings(
 
 def _best_classes(masked: NDArray[np.bool_], named: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The class of each value with which masks and labels differ least; itself if that ties."""
+    from scipy.optimize import linear_sum_assignment  # half a second, for masks beside labels only
+
     a, b = masked.astype(np.int64), named.astype(np.int64)
     differing = a.sum(0)[:, None] + b.sum(0) - 2 * a.T @ b
     _, classes = linear_sum_assignment(differing * (len(differing) + 1) - np.eye(len(differing)))

@@ -23,8 +23,8 @@ from pipeline.data.bands import Bands
 from pipeline.data.palette import PALETTE
 from pipeline.inference.export_format import Format
 from pipeline.inference.exported import LAYOUT, NETWORK, as_text, digest_of
-from pipeline.inference.loading import corrected, evaluated, evaluations, made, network_record
 from pipeline.inference.model_card import CARD, model_card
+from pipeline.inference.records import corrected, evaluated, evaluations, made, network_record
 from pipeline.inference.tiles import STRIDE
 from pipeline.networks.pixels import pad_to_multiple
 from pipeline.run.lineage import Record

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import timm
 import torch
 from torch import Tensor
-from torchvision.models import get_model_weights
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
 from pipeline.base.errors import ConfigError
@@ -117,6 +115,8 @@ def _recorded(config: ClassifierConfig | SegmenterConfig) -> Colours:
 
 def _of_timm(name: str) -> Colours:
     """The record of a network; ImageNet's for a name that is refused where the network is made."""
+    import timm  # seconds that settings with colours of their own do without
+
     if ":" not in name and not timm.is_model(name):
         return IMAGENET
     try:
@@ -131,6 +131,8 @@ def _of_timm(name: str) -> Colours:
 
 def _of_torchvision(name: str) -> Colours:
     """The record of a network; see :func:`_of_timm`."""
+    from torchvision.models import get_model_weights  # likewise
+
     try:
         preset = get_model_weights(name).DEFAULT.transforms()
         return Colours(tuple(preset.mean), tuple(preset.std))

@@ -17,13 +17,11 @@ from pipeline.base.config import Command
 from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
 from pipeline.base.files import DAMAGED
 from pipeline.run.building import build
-from pipeline.run.checks import Checks
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder, check_layout
 from pipeline.run.run import Run
 from pipeline.run.stage import Outcome, Score, Stage
 from pipeline.run.table import CHAINS, STAGES, in_order
-from pipeline.run.trials import Trials, same_random_numbers
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import remade
 
@@ -93,6 +91,8 @@ def execute(steps: Sequence[Step]) -> None:
 
 
 def _check(steps: Sequence[Step]) -> None:
+    from pipeline.run.checks import Checks  # and the libraries of all networks: seconds
+
     checks = {id(step.run): Checks(step.run) for step in steps}
     for check in checks.values():
         check.trainer()
@@ -102,6 +102,8 @@ def _check(steps: Sequence[Step]) -> None:
 
 def _try(steps: Sequence[Step]) -> None:
     """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
+    from pipeline.run.trials import Trials, same_random_numbers  # likewise
+
     done = ranks.first(lambda: [step.folder.is_done for step in steps])
     undone = [step for step, is_done in zip(steps, done, strict=True) if not is_done]
     waiting = {step.stage.name: step for step in reversed(undone)}
@@ -243,7 +245,7 @@ def _score(step: Step) -> None:
 def _waits_for(step: Step, score: Score) -> dict[str, Any] | None:
     """Ground truth and code that have not scored a stage yet; None if they have."""
     truth = step.run.truth_version(score.split(step.run.settings, step.run.data))
-    by = {"truth": truth, "code": code_version(score.work.__module__)}
+    by = {"truth": truth, "code": code_version(score.module)}
     return None if step.folder.summary.get("scored_by") == by else by
 
 

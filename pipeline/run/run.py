@@ -31,9 +31,9 @@ class Run(RunContext):
             stage = STAGES[name]
             upstream = [self.stage(need) for need in stage.needs(self.settings)]
             choices = stage.choices(self)
-            word, module = stage.word(self.settings), stage.work.__module__
+            word = stage.word(self.settings)
             self._folders[name] = self.folder_of(
-                name, word, module, upstream, choices, trains=stage.trains
+                name, word, stage.module, upstream, choices, trains=stage.trains
             )
         return self._folders[name]
 

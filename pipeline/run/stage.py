@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.base.config import RunConfig
 from pipeline.data.catalogue import Catalogue, Split
-from pipeline.run.checks import Checks
 from pipeline.run.context import RunContext
-from pipeline.run.trials import Trials
 from pipeline.stages.job import Job, Summary
+
+if TYPE_CHECKING:
+    from pipeline.run.checks import Checks
+    from pipeline.run.trials import Trials
 
 Lines = Iterable[tuple[str, str]]
 """Names and values for the summary at the end of a command."""
@@ -34,7 +36,10 @@ class Score:
     Attributes:
         split: The images that are scored.
         work: Makes the scores; None where the split has no ground truth.
+        module: What that imports is the code of the scores.
     """
+
+    module: ClassVar[str] = "pipeline.stages.scores"
 
     split: Callable[[RunConfig, Catalogue], Split]
     work: Callable[[Job], dict[str, Any] | None]
@@ -69,3 +74,8 @@ class Stage:
     afterwards: Callable[[Job], Lines] | None = None
     trial: Callable[[Trials], None] | None = None
     trains: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module of its work; what that imports is its code."""
+        return f"pipeline.stages.{self.name}"

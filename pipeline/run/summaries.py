@@ -11,8 +11,8 @@ from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
 from pipeline.run.stage import Lines, Outcome
 from pipeline.stages.agreement import Agreement
+from pipeline.stages.own_files import CHECKPOINT
 from pipeline.stages.predictions import predictions_folder
-from pipeline.stages.trained import CHECKPOINT
 
 _FEW_STEPS = 100  # of the optimiser; a network has hardly moved from where it began
 

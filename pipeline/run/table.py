@@ -11,21 +11,10 @@ from pipeline.base.config import CORRECTED, GROUND_TRUTH, PSEUDO, Command, RunCo
 from pipeline.base.files import file_fingerprint, fingerprint
 from pipeline.networks.colours import with_colours
 from pipeline.networks.device import numerics
-from pipeline.run import summaries
+from pipeline.run import summaries, works
 from pipeline.run.building import name_of, reads_network
-from pipeline.run.checks import Checks
 from pipeline.run.context import RunContext
 from pipeline.run.stage import Score, Stage
-from pipeline.run.trials import Trials
-from pipeline.stages import (
-    classifier,
-    evaluate,
-    pseudo_labels,
-    relabel,
-    saliency,
-    scores,
-    segmentation,
-)
 from pipeline.stages.corrected import learned_before
 from pipeline.stages.export import export_for_server
 from pipeline.stages.maps import masked_split, scored_split
@@ -65,7 +54,7 @@ def _segmentation(run: RunContext) -> Choices:
     config = with_colours(config, run.settings.classifier, run.data.bands)
     plain = replace(
         config, weights=_weights_version(config.weights), labels=labels, twin=False,
-        corrected_repeats=1,
+        corrected_repeats=None,
     )  # fmt: skip
     learned_from = maker.path.name if maker else None
     return {
@@ -154,10 +143,10 @@ _ALL = (
         needs=lambda _: [],
         word=lambda settings: settings.classifier.backbone,
         choices=_classifier,
-        check=Checks.classifier,
+        check=lambda checks: checks.classifier(),
         trains=True,
-        trial=Trials.classifier,
-        work=classifier.work,
+        trial=lambda trials: trials.classifier(),
+        work=works.classifier,
         lines=summaries.of_classifier,
     ),
     Stage(
@@ -165,9 +154,9 @@ _ALL = (
         needs=lambda _: ["classifier"],
         word=lambda settings: name_of(settings.saliency.method),
         choices=_saliency,
-        check=Checks.saliency,
-        trial=Trials.saliency,
-        work=saliency.work,
+        check=lambda checks: checks.saliency(),
+        trial=lambda trials: trials.saliency(),
+        work=works.saliency,
         lines=summaries.of_saliency,
     ),
     Stage(
@@ -175,12 +164,12 @@ _ALL = (
         needs=lambda _: ["classifier", "saliency"],
         word=lambda settings: name_of(settings.refine),
         choices=_pseudo_labels,
-        check=Checks.pseudo_labels,
-        work=pseudo_labels.work,
+        check=lambda checks: checks.pseudo_labels(),
+        work=works.pseudo_labels,
         lines=summaries.of_pseudo_labels,
         score=Score(
             lambda settings, data: scored_split(settings.saliency, data),
-            scores.score_pseudo_masks,
+            works.score_pseudo_masks,
         ),
     ),
     Stage(
@@ -188,10 +177,10 @@ _ALL = (
         needs=_needs_of_segmentation,
         word=_labels_word,
         choices=_segmentation,
-        check=Checks.segmentation,
+        check=lambda checks: checks.segmentation(),
         trains=True,
-        trial=Trials.segmentation,
-        work=segmentation.work,
+        trial=lambda trials: trials.segmentation(),
+        work=works.segmentation,
         lines=summaries.of_segmentation,
     ),
     Stage(
@@ -199,24 +188,24 @@ _ALL = (
         needs=_needs_of_relabel,
         word=_labels_word,
         choices=_relabel,
-        check=Checks.relabel,
-        trial=Trials.relabel,
-        work=relabel.work,
+        check=lambda checks: checks.relabel(),
+        trial=lambda trials: trials.relabel(),
+        work=works.relabel,
         lines=summaries.of_relabel,
-        score=Score(lambda _, data: data.scored, scores.score_relabelled),
+        score=Score(lambda _, data: data.scored, works.score_relabelled),
     ),
     Stage(
         name="evaluate",
         needs=_needs_of_evaluate,
         word=_evaluated_word,
         choices=_evaluate,
-        check=Checks.evaluate,
-        trial=Trials.evaluate,
-        work=evaluate.work,
+        check=lambda checks: checks.evaluate(),
+        trial=lambda trials: trials.evaluate(),
+        work=works.evaluate,
         lines=summaries.of_evaluate,
         score=Score(
             lambda settings, data: evaluated_split(settings.evaluate, data),
-            scores.score_predictions,
+            works.score_predictions,
         ),
         afterwards=export_for_server,
     ),

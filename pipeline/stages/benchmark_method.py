@@ -23,10 +23,10 @@ from pipeline.data.truth import ObjectMasks, boxes_of, masks_of
 from pipeline.networks.device import exact_products
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import resize, scaled_size
+from pipeline.stages.failures import Failures, raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.map_scores import Faithfulness, Record, localisation, summarise
 from pipeline.stages.measuring import peak_bytes, timed
-from pipeline.stages.prediction import Failures, raise_if_any
 from pipeline.tasks.saliency_predictor import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 

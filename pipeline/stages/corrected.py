@@ -20,9 +20,7 @@ from pipeline.data.palette import encode_label_image
 from pipeline.data.void import void_is_background
 from pipeline.formats.corrected import Corrected, corrected_masks
 from pipeline.stages.job import Job
-from pipeline.stages.own_files import read_own
-from pipeline.stages.trained import CHECKPOINT
-from pipeline.tasks.segmenter import corrected_in
+from pipeline.stages.own_files import CHECKPOINT, read_own
 
 _LIST, _LAYOUT = "corrected.json", 1
 
@@ -89,7 +87,14 @@ def pass_on(folder: Path, ids: Sequence[str]) -> None:
 
 def learned_corrected(job: Job) -> tuple[str, ...]:
     """The images whose corrected masks taught the segmenter that a stage reads."""
-    return read_own(job.inputs["segmentation"] / CHECKPOINT, corrected_in)
+    return read_own(job.inputs["segmentation"] / CHECKPOINT, _corrected_in)
+
+
+def _corrected_in(checkpoint: Path) -> tuple[str, ...]:
+    # With it comes Lightning, seconds that the table of the stages does not need.
+    from pipeline.tasks.segmenter import corrected_in
+
+    return corrected_in(checkpoint)
 
 
 def evaluated_corrected(config: EvaluateConfig, job: Job) -> tuple[str, ...]:
@@ -97,7 +102,7 @@ def evaluated_corrected(config: EvaluateConfig, job: Job) -> tuple[str, ...]:
     if config.masks is not None:
         return ()
     if config.checkpoint is not None:
-        return corrected_in(Path(config.checkpoint).expanduser())
+        return _corrected_in(Path(config.checkpoint).expanduser())
     return learned_corrected(job)
 
 

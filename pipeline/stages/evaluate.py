@@ -19,9 +19,10 @@ from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import label_image
 from pipeline.stages.agreement import added, agreement
 from pipeline.stages.corrected import evaluated_corrected
+from pipeline.stages.failures import raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.own_files import read_own
-from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.stages.prediction import predict
 from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.refinement import refinement
 from pipeline.stages.trained import given_segmenter, load_classifier, load_segmenter

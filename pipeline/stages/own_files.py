@@ -13,6 +13,9 @@ from pipeline.base.errors import DamagedFileError, DataError
 from pipeline.base.files import put_aside
 from pipeline.data.palette import read_label_image
 
+CHECKPOINT = "last.ckpt"
+"""What a training leaves in the folder of its stage."""
+
 T = TypeVar("T")
 _DAMAGE = (DataError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError)
 

@@ -14,10 +14,10 @@ from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import Refinement
 from pipeline.masks.seed import confident, label_image, with_background
 from pipeline.networks.device import exact_products, workers_of
+from pipeline.stages.failures import Failures, in_parallel, raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
 from pipeline.stages.maps import masked_split
-from pipeline.stages.prediction import Failures, in_parallel, raise_if_any
 from pipeline.stages.refinement import refinement, shared_features
 from pipeline.stages.seed_maps import SeedMaps, seed_maps
 

@@ -17,9 +17,10 @@ from pipeline.data.pixels import read_pixels
 from pipeline.masks.refine import NoRefinement, Refinement
 from pipeline.masks.seed import label_image
 from pipeline.stages.corrected import learned_corrected, pass_on
+from pipeline.stages.failures import raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.label_images import KINDS, are_made, mask_path
-from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.stages.prediction import predict
 from pipeline.stages.refinement import refinement
 from pipeline.stages.trained import load_segmenter
 from pipeline.tasks.predictor import LabelledPredictor

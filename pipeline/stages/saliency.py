@@ -10,9 +10,10 @@ from pipeline.base.arrays import Floats
 from pipeline.base.files import atomic_path
 from pipeline.base.ranks import share
 from pipeline.data.catalogue import Item
+from pipeline.stages.failures import raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.maps import map_path, masked_split
-from pipeline.stages.prediction import predict, raise_if_any
+from pipeline.stages.prediction import predict
 from pipeline.stages.trained import load_classifier
 from pipeline.tasks.saliency_predictor import SaliencyPredictor
 

@@ -16,11 +16,11 @@ from pipeline.data.palette import read_label_image
 from pipeline.data.truth import ground_truth
 from pipeline.scoring import LABEL_ORACLE, ConfusionMatrix, ThresholdSweep
 from pipeline.stages.corrected import evaluated_corrected, learned_corrected, without
+from pipeline.stages.failures import Failures, raise_if_any
 from pipeline.stages.job import Job
 from pipeline.stages.label_images import KINDS, mask_path
 from pipeline.stages.maps import scored_split
 from pipeline.stages.own_files import read_own
-from pipeline.stages.prediction import Failures, raise_if_any
 from pipeline.stages.predictions import evaluated_split, prediction_path
 from pipeline.stages.seed_maps import seed_maps
 

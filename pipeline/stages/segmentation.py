@@ -22,6 +22,9 @@ from pipeline.stages.trained import load_classifier
 from pipeline.stages.training import enough_epochs, fit, seed_everything, training_data
 from pipeline.tasks.segmenter import SegmenterTask, initial_encoder_weights
 
+_CORRECTED_SHARE = 0.25  # of the images that an epoch shows
+_MOST_REPEATS = 10
+
 
 def work(job: Job) -> Summary:
     """Train to the last epoch; that checkpoint is the result, however it scores."""
@@ -39,7 +42,8 @@ def work(job: Job) -> Summary:
     learned = list(dict.fromkeys([*real, *learned_before(config)]))
     task.note_corrected(learned)
     read_labels = partial(_labels_of, config, job.inputs, job.folder, frozenset(real))
-    shown = [*items, *_again(items, real, config.corrected_repeats)]
+    repeats = config.corrected_repeats or enough_repeats(len(items), len(real))
+    shown = [*items, *_again(items, real, repeats)]
     classes = len(job.data.classes)
     images = MaskedImages(shown, transform, job.settings.random_seed, read_labels, classes)
     trainer = fit(
@@ -51,6 +55,21 @@ def work(job: Job) -> Summary:
     length = {"steps": trainer.global_step, "epochs": trainer.max_epochs}
     facts = {"images": len(items), "corrected_masks": len(learned), **length, "last_loss": last}
     return {"labels": config.labels, **facts}
+
+
+def enough_repeats(images: int, corrected: int) -> int:
+    """How often an epoch shows an image with a corrected mask, if no number is set.
+
+    So often that a quarter of what it shows has one, at most ten times (docs/results.md).
+
+    Example:
+        >>> enough_repeats(400, 20), enough_repeats(400, 2), enough_repeats(400, 399)
+        (6, 10, 1)
+    """
+    if not corrected:
+        return 1
+    wanted = _CORRECTED_SHARE / (1 - _CORRECTED_SHARE) * (images - corrected) / corrected
+    return min(max(round(wanted), 1), _MOST_REPEATS)
 
 
 def _again(items: Sequence[Item], ids: Iterable[str], repeats: int) -> list[Item]:

@@ -7,12 +7,11 @@ from typing import TypeVar
 
 from pipeline.base.errors import ConfigError
 from pipeline.data.catalogue import Catalogue
-from pipeline.stages.own_files import read_own
+from pipeline.stages.own_files import CHECKPOINT, read_own
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.segmenter import SegmenterTask
 
-CHECKPOINT = "last.ckpt"
 Task = TypeVar("Task", bound=NetworkTask)
 
 

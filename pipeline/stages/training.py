@@ -17,7 +17,7 @@ from pipeline.base.ranks import first
 from pipeline.data.datasets import Augmented, EpochData
 from pipeline.networks.device import on_gpu, training_precision, workers_of
 from pipeline.stages.job import Job
-from pipeline.stages.trained import CHECKPOINT
+from pipeline.stages.own_files import CHECKPOINT
 from pipeline.stages.trainer import loggers, make_trainer
 from pipeline.tasks.checkpoints import check_whole, previous
 

@@ -11,16 +11,16 @@ from PIL import Image
 
 import tsgb
 from scripts.write_method_index import table
-from tsgb import GradCAM, Method
+from tsgb import GradCAM, Method, _exports
 from tsgb.explain.command import main
-from tsgb.facts import Facts
+from tsgb.facts import Facts, Written, written_facts
 from tsgb.index import methods
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "saliency"
 
 
 def test_every_exported_method_has_a_name_of_its_own():
-    exported = {value for value in vars(tsgb).values() if inspect.isclass(value)}
+    exported = {value for value in vars(_exports).values() if inspect.isclass(value)}
     concrete = {c for c in exported if issubclass(c, Method) and not inspect.isabstract(c)}
 
     assert set(methods().values()) == concrete
@@ -42,8 +42,8 @@ class Throwaway(GradCAM):
 
 @pytest.fixture
 def throwaway(monkeypatch):
-    """What the line in ``tsgb/__init__.py`` does."""
-    monkeypatch.setattr(tsgb, "Throwaway", Throwaway, raising=False)
+    """What the line in ``tsgb/_exports.py`` does."""
+    monkeypatch.setattr(_exports, "Throwaway", Throwaway, raising=False)
 
 
 def test_a_new_method_needs_nothing_but_its_export(throwaway, tmp_path, capsys):
@@ -52,15 +52,35 @@ def test_a_new_method_needs_nothing_but_its_export(throwaway, tmp_path, capsys):
     words = ("--model", "squeezenet1_1", "--weights", "none", "--target", "tabby")
 
     assert methods()["throwaway"] is Throwaway
-    assert main(["methods"]) == 0
     assert main(["explain", str(image), *words, "--method", "Throwaway",
                  "--out", str(tmp_path / "map.png")]) == 0  # fmt: skip
 
     said = capsys.readouterr().out
-    assert re.search(r"^throwaway +Throwaway +last map +A method that is not part", said, re.M)
     assert "map.png: Throwaway of torchvision/squeezenet1_1 (random weights): tabby [281]" in said
     assert "| `Throwaway` | Nobody, Nowhere 2000 | last map | 1 + K | yes |" in table()
 
 
 def test_methods_that_are_not_exported_are_not_found():
     assert "throwaway" not in methods()
+
+
+def test_sources_say_the_same_of_the_methods_as_their_classes():
+    for name, method in methods().items():
+        about = inspect.getdoc(method).partition("\n")[0]
+        assert Written(method.__name__, method.facts, about) in written_facts(), name
+    assert len(written_facts()) == len(methods())
+
+
+def test_the_command_lists_every_method(capsys):
+    assert main(["methods"]) == 0
+
+    said = capsys.readouterr().out
+    for name, method in methods().items():
+        assert re.search(rf"^{name} +{method.__name__} +{method.facts.read_out} +\w", said, re.M)
+
+
+def test_the_package_offers_what_it_exports():
+    assert "TSGB" in dir(tsgb)
+    assert tsgb.TSGB is methods()["tsgb"]
+    with pytest.raises(AttributeError, match=r"^module 'tsgb' has no attribute 'tsgbb'$"):
+        _ = tsgb.tsgbb

@@ -1,27 +1,26 @@
-"""The command ``tsgb``: list the methods, and explain an image in a picture."""
+"""The command ``tsgb``: list the methods, and explain an image in a picture.
+
+Only the picture needs torch, whose import takes seconds: help and the list do without.
+"""
 
 import argparse
-import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import tsgb
-from tsgb.draw import Picture, save
+from tsgb._optional import LIBRARIES
+from tsgb._version import __version__
 from tsgb.errors import TSGBError
-from tsgb.explain.classifier import Classifier, ClassifierError, library_classifier
-from tsgb.explain.explanation import explain
-from tsgb.explain.images import MAX_MEGAPIXELS, ImageError, Photo, TooLargeError, read_photo
-from tsgb.explain.names import UnknownClassError, similar
-from tsgb.explain.networks import LIBRARIES, NetworkError
-from tsgb.explain.state_dicts import WeightsError, is_checkpoint
-from tsgb.index import methods
-from tsgb.method import Method
+from tsgb.explain.images import MAX_MEGAPIXELS
+from tsgb.facts import written_facts
 
 if TYPE_CHECKING:
+    from tsgb.explain.answer import ReadCheckpoint
+    from tsgb.explain.classifier import Classifier
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name
 
 EXAMPLES = """\
@@ -31,9 +30,6 @@ examples:
   tsgb explain dog.jpg --model resnet18 --method grad_cam --weights none    (no download)
   tsgb explain dog.jpg --weights last.ckpt              (a classifier that `tsgb run` trained)
 """
-
-ReadCheckpoint = Callable[[str], Classifier]
-"""Makes the classifier in a checkpoint of the pipeline; raises CommandError."""
 
 
 class CommandError(TSGBError, ValueError):
@@ -53,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tsgb", description="Saliency maps: which pixels speak for a class."
     )
-    parser.add_argument("--version", action="version", version=f"tsgb {tsgb.__version__}")
+    parser.add_argument("--version", action="version", version=f"tsgb {__version__}")
     add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
     return execute(parser.parse_args(arguments))
 
@@ -69,7 +65,7 @@ def execute(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def without_pipeline(path: str) -> Classifier:
+def without_pipeline(path: str) -> "Classifier":
     """Says what the file is, for a command that cannot read it.
 
     Raises:
@@ -81,7 +77,9 @@ def without_pipeline(path: str) -> Classifier:
     )
 
 
-def add_commands(commands: "Commands", read_checkpoint: ReadCheckpoint = without_pipeline) -> None:
+def add_commands(
+    commands: "Commands", read_checkpoint: "ReadCheckpoint" = without_pipeline
+) -> None:
     """Add ``explain`` and ``methods``; :func:`execute` runs what their parsers return."""
     table = commands.add_parser("methods", help="list the methods")
     table.set_defaults(answer=_methods)
@@ -117,166 +115,17 @@ def add_commands(commands: "Commands", read_checkpoint: ReadCheckpoint = without
 def _methods(_: argparse.Namespace) -> str:
     """A table: name, class, where the map is read, first line of the documentation."""
     rows = [("name", "class", "read-out", "map")]
-    for name, method in sorted(methods().items()):
-        line = (inspect.getdoc(method) or "").partition("\n")[0]
-        line = re.sub(r":\w+:`(\w+)`", r"\1", line)  # links of the documentation
-        rows.append((name, method.__name__, method.facts.read_out, line))
+    for method in sorted(written_facts(), key=lambda method: method.facts.name):
+        line = re.sub(r":\w+:`(\w+)`", r"\1", method.about)  # links of the documentation
+        rows.append((method.facts.name, method.class_name, method.facts.read_out, line))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
              for row in rows]  # fmt: skip
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def _explain(read_checkpoint: ReadCheckpoint, wanted: argparse.Namespace) -> str:
-    """Write the picture and say in one line what it shows."""
-    if wanted.size is not None and wanted.size < 1:
-        raise CommandError(f"--size: {wanted.size} px is too small. Give 1 or more.")
-    photo = _photo(wanted.image, wanted.megapixels)
-    method_class = method_named(wanted.method)
-    out = wanted.out or Path(f"{wanted.image.stem}_{method_class.facts.name}.png")
-    options = method_options(method_class, wanted.layer, wanted.option)
-    classifier = _classifier(wanted, read_checkpoint)
-    method = _made(method_class, classifier, options)
-    view = classifier.preprocessing.view(photo.image, wanted.size, crop=wanted.crop)
-    source = f"{method_class.__name__} of {classifier.name}"
-    title = f"{wanted.image.name}: {source}"
-    try:
-        found = explain(view, classifier, method.attribute, words=wanted.target, title=title)
-    except UnknownClassError as error:
-        raise CommandError(f"--target: {error}") from error
-    except ClassifierError as error:
-        raise CommandError(
-            f"--model: {error} Set another size with --size, or give --crop to a network that "
-            "takes squares of one size only."
-        ) from error
-    _save(out, found.picture)
-    if photo.note:
-        sys.stderr.write(f"tsgb: {photo.note}\n")
-    return f"{out}: {source}: {', '.join(map(str, found.classes))}"
+def _explain(read_checkpoint: "ReadCheckpoint", wanted: argparse.Namespace) -> str:
+    """Write the picture; one line of what it shows."""
+    from tsgb.explain.answer import explained  # and torch with it
 
-
-def _save(path: Path, picture: Picture) -> None:
-    try:
-        save(path, picture)
-    except ValueError as error:
-        raise CommandError(f"--out: {error}") from error
-
-
-def _photo(path: Path, max_megapixels: float) -> Photo:
-    try:
-        return read_photo(path, max_megapixels)
-    except ImageError as error:
-        remedy = " See --megapixels." if isinstance(error, TooLargeError) else ""
-        raise CommandError(f"IMAGE: {error}{remedy}") from error
-
-
-def _classifier(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
-    """The classifier of a library, or the one in a checkpoint of the pipeline."""
-    try:
-        if wanted.weights not in ("download", "none") and is_checkpoint(wanted.weights):
-            return _trained(wanted, read_checkpoint)
-        if wanted.model is None:
-            raise CommandError(
-                "--model: not given. Name a network, such as resnet50; only a checkpoint of "
-                "`tsgb run`, as --weights, needs none."
-            )
-        return library_classifier(wanted.library, wanted.model, wanted.weights)
-    except NetworkError as error:
-        raise CommandError(f"--model: {error} See also --library and --weights.") from error
-    except WeightsError as error:
-        raise CommandError(f"--weights: {error}") from error
-
-
-def _trained(wanted: argparse.Namespace, read_checkpoint: ReadCheckpoint) -> Classifier:
-    found = read_checkpoint(wanted.weights)
-    if wanted.model not in (None, found.name, found.name.partition("/")[2]):
-        raise CommandError(
-            f"--model: {wanted.model!r} is given, but {wanted.weights!r} is a checkpoint of "
-            f"{found.name}. Leave --model out; a checkpoint names its network."
-        )
-    return found
-
-
-def _made(method: type[Method], classifier: Classifier, options: Mapping[str, Any]) -> Method:
-    try:
-        return method(classifier.network, **options)
-    except TSGBError:
-        raise
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-
-
-def method_named(name: str) -> type[Method]:
-    """The method of that name; case, underscores and hyphens do not matter.
-
-    Raises:
-        CommandError: No method has that name; the message lists similar ones.
-
-    Example:
-        >>> method_named("Grad-CAM").__name__
-        'GradCAM'
-    """
-    found = {_plain(known): value for known, value in methods().items()}.get(_plain(name))
-    if found is None:
-        raise CommandError(
-            f"--method: there is no method {name!r}. "
-            f"{similar(name, list(methods()))} See 'tsgb methods'."
-        )
-    return found
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").replace("-", "").casefold()
-
-
-def method_options(method: type[Method], layer: str | None, words: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a method's constructor.
-
-    Args:
-        method: Method whose options they are.
-        layer: Layer to read; None leaves it to the method.
-        words: Further options as ``key=value``; values become what the defaults are.
-
-    Raises:
-        CommandError: The method has no such option, or the value is of another type.
-
-    Example:
-        >>> method_options(tsgb.TSGB, "layer3", ["kappa=0.5"])
-        {'layer': 'layer3', 'kappa': 0.5}
-    """
-    name, parameters = method.facts.name, dict(inspect.signature(method).parameters)
-    takes_layer = parameters.pop("layer", None) is not None
-    del parameters["model"]
-    if layer is not None and not takes_layer:
-        raise CommandError(f"--layer: {name} has no layer to choose. Leave --layer out.")
-    options: dict[str, Any] = {} if layer is None else {"layer": layer}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in parameters:
-            known = ", ".join(f"{p.name}={_shown(p.default)}" for p in parameters.values())
-            raise CommandError(
-                f"--option: {word!r} is not an option of {name}. Give KEY=VALUE; its options and "
-                f"their defaults are: {known or 'none'}."
-            )
-        options[key] = _converted(word, value, parameters[key].default)
-    return options
-
-
-def _shown(default: Any) -> Any:
-    is_method = isinstance(default, type) and issubclass(default, Method)
-    return default.facts.name if is_method else default
-
-
-def _converted(word: str, value: str, default: Any) -> Any:
-    """The value as the type of the default; where that is a method, the value is its name."""
-    if isinstance(default, type):
-        return method_named(value)
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[value.casefold()]
-        if isinstance(default, tuple):
-            return tuple(value.split(","))
-        return type(default)(value)
-    except (KeyError, ValueError) as error:
-        kind = {bool: "true or false", int: "a whole number"}.get(type(default), "a number")
-        raise CommandError(f"--option: {word!r} is not {kind}.") from error
+    return explained(read_checkpoint, wanted)

@@ -8,12 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from tsgb._optional import optional_package
+from tsgb._optional import LIBRARIES, optional_package
 from tsgb.errors import TSGBError
 from tsgb.explain.names import similar
 from tsgb.explain.state_dicts import load_strictly, read_state_dict
-
-LIBRARIES = ("torchvision", "timm")
 
 
 class NetworkError(TSGBError, ValueError):

@@ -1,6 +1,7 @@
 """The fingerprint of code moves with what can change a result, and with nothing else."""
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pipeline.run.fingerprint import code_version, reached_modules
 from pipeline.run.table import STAGES
 from tests.conftest import ROOT
 
-WORK = {name: stage.work.__module__ for name, stage in STAGES.items()}
+WORK = {name: stage.module for name, stage in STAGES.items()}
 BUILT = [  # what settings build: chosen by a _target_, so imported by no stage
     "tsgb.methods.tsgb", "tsgb.methods.product", "pipeline.masks.refine", "pipeline.masks.walk",
     "pipeline.masks.par", "pipeline.tasks.losses",
@@ -143,7 +144,7 @@ def test_what_cannot_change_a_result_does_not_count():
         ("pipeline.masks.seed", "at the size of the image.", "of the size of the image."),
         ("pipeline.stages.pseudo_labels", 'progress("pseudo-labels"', 'progress("masks"'),
         ("pipeline.stages.saliency", '"""Write one file', '"""Writes one file'),
-        ("pipeline.stages.prediction", "images failed; the other", "images failed, the other"),
+        ("pipeline.stages.failures", "images failed; the other", "images failed, the other"),
         ("pipeline.masks.crf.compilation", "compiling the dense CRF, once", "compiling, once"),
     ],
 )  # fmt: skip
@@ -152,6 +153,21 @@ def test_words_for_people_move_nothing(module, old, new, monkeypatch):
     assert old in source
 
     assert versions(monkeypatch, {module: source.replace(old, new)}) == versions(monkeypatch, {})
+
+
+def test_the_code_of_a_stage_is_that_of_the_module_which_does_its_work():
+    for stage in STAGES.values():
+        assert f"from {stage.module} import work" in inspect.getsource(stage.work)
+        if stage.score is not None:
+            assert f"from {stage.score.module} import" in inspect.getsource(stage.score.work)
+
+
+def test_a_module_counts_that_is_imported_inside_a_function_only():
+    tree = ast.parse(fingerprint.source_of("pipeline.stages.corrected"))
+    at_the_top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+
+    assert "pipeline.tasks.segmenter" not in at_the_top
+    assert "pipeline.tasks.segmenter" in reached_modules("pipeline.stages.corrected")
 
 
 def test_own_modules_are_imported_by_statements_only():

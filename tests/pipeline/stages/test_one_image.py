@@ -8,9 +8,9 @@ import torch
 
 from pipeline.base.errors import StageIncompleteError, failure_of_image
 from pipeline.run.table import STAGES
+from pipeline.stages.failures import in_parallel
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import map_path
-from pipeline.stages.prediction import in_parallel
 from pipeline.stages.predictions import prediction_path
 from pipeline.tasks.predictor import LabelledPredictor, Predictor
 from pipeline.tasks.saliency_predictor import SaliencyPredictor

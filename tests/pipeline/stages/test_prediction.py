@@ -7,7 +7,8 @@ import torch
 
 from pipeline.base.errors import DataError, StorageError
 from pipeline.data.pixels import read_pixels
-from pipeline.stages.prediction import BackgroundPool, in_parallel, predict
+from pipeline.stages.failures import BackgroundPool, in_parallel
+from pipeline.stages.prediction import predict
 from pipeline.tasks.predictor import ImagePredictor
 from tests.pipeline.runs import job
 

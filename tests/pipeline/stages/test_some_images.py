@@ -98,7 +98,7 @@ def test_held_out_images_can_have_masks_too_which_are_scored_there(copied):
     assert f"refined mask on {held_out.name}" in page.read_text("utf-8")
     for name in held_out.ids:
         layers = {path.stem for path in (page.parent / "pictures" / "val" / name).iterdir()}
-        assert {"photo", "segmenter", "refined mask", "seed", "ground truth"} <= layers
+        assert {"photo", "supervised twin", "refined mask", "seed", "ground truth"} <= layers
     assert run.stage("classifier").path == copied.stage("classifier").path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -80,7 +80,11 @@ class RunImages:
     @cached_property
     def gallery(self) -> Gallery | None:
         """Every image that was predicted or has masks; None before there is one."""
-        shown = [image for source in self._sources() for image in self._shown(source)]
+        found: dict[tuple[str, str], Shown] = {}
+        for image in (image for source in self._sources() for image in self._shown(source)):
+            key = (image.split, image.id)
+            found[key] = _joined(found[key], image) if key in found else image
+        shown = list(found.values())
         self._files.tidy()
         scored = any(is_number(image.numbers.get(IOU)) for image in shown)
         return Gallery(shown, _HINT, IOU if scored else "") if shown else None
@@ -190,6 +194,11 @@ class RunImages:
             f"map: {title}": self._files.map(name, f"map {title}", path, partial(_same, saliency))
             for title, saliency in zip(classes, maps, strict=True)
         }
+
+
+def _joined(first: Shown, second: Shown) -> Shown:
+    """A held-out image that was predicted and has masks, too; numbers are of the prediction."""
+    return replace(first, layers={**first.layers, **second.layers})
 
 
 def _same(saliency: NDArray[np.float32]) -> NDArray[np.float32]:

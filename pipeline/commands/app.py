@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import storage_explained
+from pipeline.base.memory import keep_freed_memory
 from pipeline.base.ranks import is_first
 from pipeline.base.terminal import Terminal, print_error
 from pipeline.commands.command_line import CommandLine, understand
@@ -26,6 +27,7 @@ _HELP = ("--help", "-h")
 def main() -> None:
     """Run the command that the words of this process describe."""
     stop_at_once()
+    keep_freed_memory()
     words = sys.argv[1:]
     if any(word in _HELP for word in words):
         sys.stdout.write(_help())

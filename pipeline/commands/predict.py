@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.base import ranks
 from pipeline.base.errors import ConfigError, failure_of_image
+from pipeline.base.memory import keep_freed_memory
 from pipeline.base.terminal import Terminal
 from pipeline.inference.large import check_large, is_large
 from pipeline.inference.loading import Use, load
@@ -31,6 +32,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     Raises:
         PipelineError: They cannot be labelled; the message says why.
     """
+    keep_freed_memory()
     network = load(wanted.run, _use(wanted), device=wanted.device)
     photos = find_photos(wanted.photos, network.suffixes)
     kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)

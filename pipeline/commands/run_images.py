@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import LabelImage
+from pipeline.base.errors import DataError
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
 from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
 from pipeline.networks.device import workers_of
-from pipeline.report.gallery import Gallery, PictureFiles, Shown, kind_of_error
+from pipeline.report.gallery import UNREADABLE, Gallery, PictureFiles, Shown, kind_of_error
 from pipeline.report.page import is_number
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.corrected import without
@@ -143,7 +144,7 @@ class RunImages:
         name = f"{source.split.name}/{item.id}"
         paths = {title: path for title, path in source.layers(item).items() if path.exists()}
         labels = {title: self._read(path) for title, path in paths.items()}
-        layers = {"photo": self._files.photo(name, [item.image], partial(picture_of, item))}
+        layers, note = self._photo(name, item)
         for title, path in paths.items():
             layers[title] = self._layer(name, title, path, labels[title])
         truth = ground_truth(item) if item.mask is not None and item.mask.is_file() else None
@@ -156,9 +157,17 @@ class RunImages:
         shown = Shown(
             item.id, source.split.name, [self.found.classes[k] for k in item.labels],
             layers | self._maps(source, item, name), numbers,
-            kind_of_error(scored.counts) if scored else "",
+            kind_of_error(scored.counts) if scored else "", note,
         )  # fmt: skip
         return shown, scored.counts if scored else None
+
+    def _photo(self, name: str, item: Item) -> tuple[dict[str, str], str]:
+        """The first layer, and what is wrong with it."""
+        try:
+            address = self._files.photo(name, [item.image], partial(picture_of, item))
+        except DataError:
+            return {"photo": UNREADABLE}, "The image cannot be read."
+        return {"photo": address}, ""
 
     def _read(self, path: Path) -> LabelImage:
         return read_labels(path, self.found.run.folder)
@@ -189,10 +198,11 @@ class RunImages:
         if source.maps is None or not map_path(source.maps, item).exists():
             return {}
         path, maps = map_path(source.maps, item), read_maps(source.maps, item)
-        classes = [self.found.classes[k] for k in item.labels]
         return {
-            f"map: {title}": self._files.map(name, f"map {title}", path, partial(_same, saliency))
-            for title, saliency in zip(classes, maps, strict=True)
+            f"map: {self.found.classes[k]}": self._files.map(
+                name, f"map {k + 1}", path, partial(_same, saliency)
+            )
+            for k, saliency in zip(item.labels, maps, strict=True)
         }
 
 

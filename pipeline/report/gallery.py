@@ -23,6 +23,9 @@ from tsgb.draw import colours
 _LONGEST = 800  # longer side of a picture, px
 _ERRORS = 0.02  # share of wrong pixels from which an image counts as an error
 
+UNREADABLE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
+"""An empty picture, in the place of a photo that cannot be read."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -128,7 +131,8 @@ class PictureFiles:
     def _made(self, name: str, sources: Iterable[Path], content: Callable[[], bytes]) -> str:
         path = self.folder / name
         self._used.add(path)
-        newest = max((source.stat().st_mtime_ns for source in sources), default=0)
+        found = [source.stat().st_mtime_ns for source in sources if source.exists()]
+        newest = max(found, default=0)
         if not path.is_file() or path.stat().st_mtime_ns < newest:
             write_bytes(path, content())
         return quote(f"pictures/{name}")

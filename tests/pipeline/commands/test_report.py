@@ -250,6 +250,29 @@ def test_pictures_lie_beside_the_page_and_follow_their_sources(run):
     assert not (folder / "pictures" / "gone.png").exists()
 
 
+def test_a_photo_that_cannot_be_read_any_more_is_shown_as_such(run):
+    leave_masks(run)
+    photo = run.data.train.items[0].image
+    photo.write_bytes(bytes(photo.stat().st_size))  # as a failing disk leaves it
+
+    damaged, whole, *_ = images_of(page_of(run), "train")
+
+    assert damaged["note"] == "The image cannot be read."
+    assert "refined mask" in damaged["layers"]
+    assert whole["note"] == ""
+
+
+def test_names_of_classes_are_no_paths(run):
+    names = tuple(f"../../../{name}" for name in run.data.classes)
+    run.data = replace(run.data, classes=names)
+    leave_masks(run)
+
+    layers = images_of(page_of(run), "train")[0]["layers"]
+
+    assert any("../" in caption for caption in layers)
+    assert not any(".." in unquote(address) for address in layers.values())
+
+
 def test_images_can_be_sorted_by_what_went_wrong(run):
     leave_masks(run, empty=run.data.train.ids[:1])
 

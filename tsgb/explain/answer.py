@@ -137,7 +137,8 @@ def method_options(method: type[Method], layer: str | None, words: Sequence[str]
         CommandError: The method has no such option, or the value is of another type.
 
     Example:
-        >>> method_options(tsgb.TSGB, "layer3", ["kappa=0.5"])
+        >>> from tsgb import TSGB
+        >>> method_options(TSGB, "layer3", ["kappa=0.5"])
         {'layer': 'layer3', 'kappa': 0.5}
     """
     name, parameters = method.facts.name, dict(inspect.signature(method).parameters)

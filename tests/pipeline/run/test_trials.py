@@ -46,8 +46,8 @@ OTHER = {"weights": "none", "twin": False}
         ),
         pytest.param(
             {"classifier": {"library": "timm", "backbone": "test_maxvit"}},
-            r"classifier\.backbone: timm/test_maxvit cannot take an image of 128 x 64 px: height "
-            r"\(16\) must be divisible by window \(5\)\. Choose a convolutional network",
+            r"classifier\.backbone: timm/test_maxvit cannot take an image of 256 x 128 px: height "
+            r"\(32\) must be divisible by window \(5\)\. Choose a convolutional network",
             id="a classifier for one size",
         ),
         pytest.param(

@@ -1,6 +1,6 @@
 """Memory does not grow with the number of images, in any stage that predicts.
 
-Run with ``pytest -m slow tests/pipeline/stages/test_memory.py -s``; it prints what it measures.
+Run with ``pytest -m slow -s tests/pipeline/stages/test_flat_memory.py``: it prints what it finds.
 """
 
 import os

@@ -94,7 +94,7 @@ class ConfusionMatrix:
         0 for a class that is predicted but absent from the ground truth, as in the VOC devkit;
         NaN for a class without a scored pixel in either.
         """
-        return _iou(self.counts)
+        return iou_of(self.counts)
 
     def mean_iou(self) -> float:
         """Mean IoU over the classes in the ground truth or the predictions, in [0, 1], or NaN."""
@@ -222,7 +222,7 @@ class ThresholdSweep:
 
     def mean_ious(self) -> NDArray[np.float64]:
         """The mIoU at each threshold, float64 [thresholds]; NaN if no pixel was scored."""
-        return np.array([_mean(_iou(counts)) for counts in self.counts()])
+        return np.array([_mean(iou_of(counts)) for counts in self.counts()])
 
     def best(self) -> tuple[float, float]:
         """The threshold with the highest mIoU, and that mIoU; of equal ones the lowest threshold.
@@ -251,7 +251,7 @@ class ThresholdSweep:
             DataError: No pixel with ground truth has been counted.
         """
         threshold, best = self.best()
-        ious = [_iou(counts) for counts in self.counts()]
+        ious = [iou_of(counts) for counts in self.counts()]
         curves = {
             name: [_or_none(iou[label]) for iou in ious]
             for label, name in enumerate(("background", *names))
@@ -277,7 +277,16 @@ def _joint_histogram(rows: Labels, columns: Labels, height: int, width: int) -> 
     return np.bincount(flat, minlength=height * width).reshape(height, width)
 
 
-def _iou(counts: Counts) -> NDArray[np.float64]:
+def iou_of(counts: Counts) -> NDArray[np.float64]:
+    """IoU of each class, float64 [C], NaN where there is no pixel.
+
+    Args:
+        counts: Pixels, int64 [C, C]: rows ground truth, columns prediction.
+
+    Example:
+        >>> iou_of(np.array([[2, 1], [0, 1]])).round(2).tolist()
+        [0.67, 0.5]
+    """
     right = counts.diagonal()
     union = counts.sum(axis=1) + counts.sum(axis=0) - right
     iou = np.full(len(counts), np.nan)

@@ -1,4 +1,4 @@
-"""The benchmark of a GPU, on whatever this machine has."""
+"""`benchmarks/gpu.py` on whatever device this machine has."""
 
 import pytest
 import torch

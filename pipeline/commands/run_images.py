@@ -141,39 +141,38 @@ class RunImages:
 
     def _one(self, source: _Source, item: Item) -> tuple[Shown, Counts | None]:
         """An image, and the confusion matrix of its main label image if it is scored."""
-        name = f"{source.split.name}/{item.id}"
         paths = {title: path for title, path in source.layers(item).items() if path.exists()}
-        labels = {title: self._read(path) for title, path in paths.items()}
-        layers, note = self._photo(name, item)
-        for title, path in paths.items():
-            layers[title] = self._layer(name, title, path, labels[title])
-        truth = ground_truth(item) if item.mask is not None and item.mask.is_file() else None
-        if truth is not None and item.mask is not None:
-            layers[TRUTH] = self._layer(name, TRUTH, item.mask, truth)
-        own = labels.get(source.scored) if item.id in source.truths else None
-        scored = None if own is None or truth is None else self._matrix(own, truth)
-        numbers = {} if scored is None else {IOU: _or_none(scored.mean_iou())}
-        numbers |= self._numbers(source, labels)
+        labels = {title: read_labels(path, self.found.run.folder) for title, path in paths.items()}
+        if item.mask is not None and item.mask.is_file():
+            paths[TRUTH], labels[TRUTH] = item.mask, ground_truth(item)
+        counted = {TRUTH, source.scored} <= labels.keys() and item.id in source.truths
+        scored = self._matrix(labels[source.scored], labels[TRUTH]) if counted else None
+        numbers = {IOU: _or_none(scored.mean_iou())} if scored else {}
+        layers, note = self._layers(source, item, paths, labels)
         shown = Shown(
-            item.id, source.split.name, [self.found.classes[k] for k in item.labels],
-            layers | self._maps(source, item, name), numbers,
+            item.id, source.split.name, [self.found.classes[k] for k in item.labels], layers,
+            {**numbers, **self._numbers(source, labels)},
             kind_of_error(scored.counts) if scored else "", note,
         )  # fmt: skip
         return shown, scored.counts if scored else None
 
-    def _photo(self, name: str, item: Item) -> tuple[dict[str, str], str]:
-        """The first layer, and what is wrong with it."""
+    def _layers(
+        self,
+        source: _Source,
+        item: Item,
+        paths: Mapping[str, Path],
+        labels: Mapping[str, LabelImage],
+    ) -> tuple[dict[str, str], str]:
+        """Addresses of the pictures by caption, the photo first, and what is wrong with it."""
+        name, note = f"{source.split.name}/{item.id}", ""
         try:
-            address = self._files.photo(name, [item.image], partial(picture_of, item))
+            photo = self._files.photo(name, item.image, partial(picture_of, item))
         except DataError:
-            return {"photo": UNREADABLE}, "The image cannot be read."
-        return {"photo": address}, ""
-
-    def _read(self, path: Path) -> LabelImage:
-        return read_labels(path, self.found.run.folder)
-
-    def _layer(self, name: str, title: str, path: Path, labels: LabelImage) -> str:
-        return self._files.labels(name, title, path, lambda: labels)
+            photo, note = UNREADABLE, "The image cannot be read."
+        layers = {"photo": photo}
+        for title, path in paths.items():
+            layers[title] = self._files.labels(name, title, path, labels[title])
+        return layers | self._maps(source, item, name), note
 
     def _numbers(
         self, source: _Source, labels: Mapping[str, LabelImage]
@@ -199,9 +198,7 @@ class RunImages:
             return {}
         path, maps = map_path(source.maps, item), read_maps(source.maps, item)
         return {
-            f"map: {self.found.classes[k]}": self._files.map(
-                name, f"map {k + 1}", path, partial(_same, saliency)
-            )
+            f"map: {self.found.classes[k]}": self._files.map(name, f"map {k + 1}", path, saliency)
             for k, saliency in zip(item.labels, maps, strict=True)
         }
 
@@ -209,10 +206,6 @@ class RunImages:
 def _joined(first: Shown, second: Shown) -> Shown:
     """A held-out image that was predicted and has masks, too; numbers are of the prediction."""
     return replace(first, layers={**first.layers, **second.layers})
-
-
-def _same(saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    return saliency
 
 
 def _or_none(value: float) -> float | None:

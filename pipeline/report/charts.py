@@ -25,10 +25,10 @@ class Curve:
     Attributes:
         title: What is plotted.
         path: The line, from the upper left corner.
-        width: Of the plot, px.
-        height: Of the plot, px.
-        across: Ticks of the horizontal axis, the steps.
-        up: Ticks of the vertical axis, the values.
+        width: Width of the plot, px.
+        height: Height of the plot, px.
+        across: Ticks of the horizontal axis, which has the steps.
+        up: Ticks of the vertical axis, which has the values.
         last: The last value of the line.
         steps: Number of steps.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,21 +104,17 @@ class PictureFiles:
         self.classes = classes
         self._used: set[Path] = set()
 
-    def photo(self, name: str, sources: Iterable[Path], read: Callable[[], Image]) -> str:
-        """The address of a photo of at most 800 px."""
-        return self._made(f"{name}/photo.jpg", sources, lambda: encode_jpeg(fitted(read())))
+    def photo(self, name: str, source: Path, read: Callable[[], Image]) -> str:
+        """The address of a photo of at most 800 px, which is read if it is not there yet."""
+        return self._made(f"{name}/photo.jpg", source, lambda: encode_jpeg(fitted(read())))
 
-    def labels(self, name: str, layer: str, source: Path, read: Callable[[], LabelImage]) -> str:
+    def labels(self, name: str, layer: str, source: Path, labels: LabelImage) -> str:
         """The address of a label image in display colours, transparent where it is background."""
-        return self._made(
-            f"{name}/{layer}.png", [source], lambda: label_layer(read(), self.classes)
-        )
+        return self._made(f"{name}/{layer}.png", source, lambda: label_layer(labels, self.classes))
 
-    def map(
-        self, name: str, layer: str, source: Path, read: Callable[[], NDArray[np.floating[Any]]]
-    ) -> str:
+    def map(self, name: str, layer: str, source: Path, saliency: NDArray[np.floating[Any]]) -> str:
         """The address of a saliency map [h, w] in [0, 1], transparent where it is low."""
-        return self._made(f"{name}/{layer}.png", [source], lambda: map_layer(read()))
+        return self._made(f"{name}/{layer}.png", source, lambda: map_layer(saliency))
 
     def tidy(self) -> None:
         """Remove the pictures that nobody has asked for."""
@@ -128,12 +124,12 @@ class PictureFiles:
             elif path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
 
-    def _made(self, name: str, sources: Iterable[Path], content: Callable[[], bytes]) -> str:
+    def _made(self, name: str, source: Path, content: Callable[[], bytes]) -> str:
+        """The address of a picture, made anew if its source is younger."""
         path = self.folder / name
         self._used.add(path)
-        found = [source.stat().st_mtime_ns for source in sources if source.exists()]
-        newest = max(found, default=0)
-        if not path.is_file() or path.stat().st_mtime_ns < newest:
+        changed = source.stat().st_mtime_ns if source.exists() else 0
+        if not path.is_file() or path.stat().st_mtime_ns < changed:
             write_bytes(path, content())
         return quote(f"pictures/{name}")
 

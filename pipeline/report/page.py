@@ -20,6 +20,7 @@ from pipeline.report.charts import Curve
 from pipeline.report.gallery import Gallery
 from pipeline.report.pictures import class_colours
 from pipeline.report.rendering import render_html
+from pipeline.scoring import iou_of
 
 TEMPLATE = "template.html"
 BACKGROUND_NAME = "background"
@@ -305,13 +306,9 @@ def confusion(title: str, counts: NDArray[np.int64], classes: Sequence[str]) -> 
     here = np.flatnonzero(true + predicted)
     names = [BACKGROUND_NAME, *classes]
     shares = counts[np.ix_(here, here)] / np.maximum(true[here], 1)[:, None]
+    iou = iou_of(counts)
     rows = [
-        [
-            names[k],
-            _ratio(right[k], true[k] + predicted[k] - right[k]),
-            _ratio(right[k], predicted[k]),
-            _ratio(right[k], true[k]),
-        ]
+        [names[k], _share(iou[k]), _ratio(right[k], predicted[k]), _ratio(right[k], true[k])]
         for k in here
     ]
     hint = (

@@ -1,4 +1,4 @@
-"""Work on many images, of which some may fail: they are reported, and the others are done."""
+"""Failures of single images: each is reported by id, and the work on the others goes on."""
 
 from __future__ import annotations
 

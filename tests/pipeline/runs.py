@@ -5,12 +5,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+from pytorch_lightning.callbacks import Callback
+
 from pipeline.base.config import Command
 from pipeline.commands.launch import carry_out
 from pipeline.run.checks import Checks
 from pipeline.run.executor import Step, job_of
 from pipeline.run.run import Run
 from pipeline.run.table import STAGES
+from pipeline.stages import training
 from tests.conftest import ROOT
 
 MADE = 7  # classifier, saliency, pseudo_labels, and a segmenter and its twin with their scores
@@ -21,6 +25,25 @@ def do(run, command):
     run.settings = replace(run.settings, stage=Command(command))
     carry_out(run)
     return run.stage(command) if command in STAGES else None
+
+
+def kill_before(epoch, run, stage):
+    """Kill a training of the run as this epoch begins, from 0 on."""
+
+    class Kill(Callback):
+        def on_train_epoch_start(self, trainer, _task):
+            if trainer.current_epoch == epoch:
+                raise RuntimeError("killed")
+
+    original = training.make_trainer
+
+    def killing(job, **options):
+        return original(job, **{**options, "callbacks": [*options["callbacks"], Kill()]})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "make_trainer", killing)
+        with pytest.raises(RuntimeError, match="killed"):
+            do(run, stage)
 
 
 def check(run, stage):

@@ -18,14 +18,13 @@ from pipeline.base.config import Accelerator, ClassifierConfig, SegmenterConfig,
 from pipeline.data.palette import read_label_image
 from pipeline.networks.device import device_of, exact_products, training_precision
 from pipeline.run.run import Run
-from pipeline.stages import training
 from pipeline.stages.label_images import mask_path
 from pipeline.stages.maps import read_maps
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
 from tests.conftest import ROOT
-from tests.pipeline.runs import do
-from tests.pipeline.stages.test_segmentation import Kill, checkpoint
+from tests.pipeline.runs import do, kill_before
+from tests.pipeline.stages.test_segmentation import checkpoint
 
 pytestmark = pytest.mark.gpu
 
@@ -158,21 +157,12 @@ def test_predictions_equal_those_of_the_cpu(on_gpu, finished):
         assert equal_pixels(folder / path.name, path) >= AGREE
 
 
-def test_a_training_that_was_killed_ends_where_it_would_have_ended(on_gpu, tmp_path, monkeypatch):
+def test_a_training_that_was_killed_ends_where_it_would_have_ended(on_gpu, tmp_path):
     settings = replace(on_gpu.settings.segmenter, epochs=2, labels="ground_truth", weights="none")
     chosen = replace(on_gpu.settings, segmenter=settings, trainer=replace(GPU, precision="32-true"))
     whole, killed = (Run(chosen, tmp_path / name) for name in ("whole", "killed"))
     expected = checkpoint(do(whole, "segmentation"))["state_dict"]
-    make = training.make_trainer
-
-    def killing(job, **options):
-        return make(job, **{**options, "callbacks": [*options["callbacks"], Kill()]})
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "make_trainer", killing)
-        with pytest.raises(RuntimeError, match="killed"):
-            do(killed, "segmentation")
-
+    kill_before(1, killed, "segmentation")
     resumed = checkpoint(do(killed, "segmentation"))["state_dict"]
 
     for name, values in expected.items():

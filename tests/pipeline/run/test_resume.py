@@ -13,17 +13,15 @@ from threading import Event
 import pytest
 import torch
 from filelock import FileLock
-from pytorch_lightning.callbacks import Callback
 
 from pipeline.base.errors import DataError
 from pipeline.base.files import read_json
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
 from pipeline.run.table import STAGES
-from pipeline.stages import training
 from pipeline.stages.label_images import mask_path
 from tests.conftest import ROOT, TINY
-from tests.pipeline.runs import again, do
+from tests.pipeline.runs import again, do, kill_before
 
 
 def test_masks_that_a_killed_run_left_are_kept_and_the_rest_is_made(copied):
@@ -167,7 +165,7 @@ def test_training_that_was_killed_ends_where_it_would_have_ended(name, make_run,
         if name == "segmentation":
             do(run, "classifier")
         if folder == "killed":
-            _kill_before(1, run, name)
+            kill_before(1, run, name)
         stage = do(run, name)
         results.append(torch.load(stage.path / "last.ckpt", weights_only=True)["state_dict"])
     whole, resumed = results
@@ -180,7 +178,7 @@ def test_a_training_with_a_damaged_checkpoint_goes_on_from_the_one_before(
 ):
     """Half a checkpoint is put aside; without a whole one the training starts anew."""
     whole, killed = (make_run("classifier.epochs=3", folder=tmp_path / n) for n in ("a", "b"))
-    _kill_before(2, killed, "classifier")
+    kill_before(2, killed, "classifier")
     folder = killed.stage("classifier").path
     for name in damaged:
         content = (folder / name).read_bytes()
@@ -195,24 +193,6 @@ def test_a_training_with_a_damaged_checkpoint_goes_on_from_the_one_before(
     assert all(f"{name}.damaged" in said for name in damaged)
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not (folder / "last.ckpt.previous").exists()
-
-
-def _kill_before(epoch, run, name):
-    class Kill(Callback):
-        def on_train_epoch_start(self, trainer, _task):
-            if trainer.current_epoch == epoch:
-                raise RuntimeError("killed")
-
-    original = training.make_trainer
-
-    def killing(job, **options):
-        options["callbacks"] = [*options.get("callbacks", []), Kill()]
-        return original(job, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "make_trainer", killing)
-        with pytest.raises(RuntimeError, match="killed"):
-            do(run, name)
 
 
 def test_the_command_survives_a_real_kill(tmp_path, shapes_root):

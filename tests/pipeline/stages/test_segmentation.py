@@ -5,13 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.run.run import Run
 from pipeline.stages import trainer, training
-from tests.pipeline.runs import check, do, with_settings
+from tests.pipeline.runs import check, do, kill_before, with_settings
 
 DICE = {
     "_target_": "segmentation_models_pytorch.losses.DiceLoss",
@@ -22,14 +21,6 @@ DICE = {
 ON_TRUTH = {"labels": "ground_truth", "weights": "none"}  # needs no stage before
 
 
-class Kill(Callback):
-    """Ends a training as the second epoch begins."""
-
-    def on_train_epoch_start(self, trainer, _task):
-        if trainer.current_epoch == 1:
-            raise RuntimeError("killed")
-
-
 def checkpoint(stage):
     return torch.load(stage.path / "last.ckpt", weights_only=True)
 
@@ -38,23 +29,12 @@ def same(first, second):
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_a_mean_of_weights_that_was_killed_ends_where_it_would_have_ended(
-    copied, tmp_path, monkeypatch
-):
+def test_a_mean_of_weights_that_was_killed_ends_where_it_would_have_ended(copied, tmp_path):
     settings = {"epochs": 2, "ema": 0.5, "labels": "ground_truth", "weights": "none"}
     run = with_settings(copied, segmenter=settings)
     whole, killed = (Run(run.settings, tmp_path / name) for name in ("whole", "killed"))
     expected = checkpoint(do(whole, "segmentation"))
-    make = training.make_trainer
-
-    def killing(job, **options):
-        return make(job, **{**options, "callbacks": [*options["callbacks"], Kill()]})
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "make_trainer", killing)
-        with pytest.raises(RuntimeError, match="killed"):
-            do(killed, "segmentation")
-
+    kill_before(1, killed, "segmentation")
     resumed = checkpoint(do(killed, "segmentation"))
 
     for part in ("state_dict", "current_model_state"):

@@ -16,7 +16,7 @@ help: ## this list
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[pipeline,dev]'
 	@touch $@
 
-demo: .venv/ready ## the whole way on built-in data: under five minutes on two cores with bfloat16
+demo: .venv/ready ## the whole way on built-in data: four to eleven minutes on two cores
 	$(BIN)/python scripts/run.py
 
 test: .venv/ready ## all tests

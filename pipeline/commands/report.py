@@ -99,7 +99,10 @@ def _headlines(found: RunResults) -> Iterator[report.Headline]:
         yield _of_labels("refined masks", masks["refined"], chosen, note)
     trained = found.summary("classifier")
     if trained:
-        note = f"{trained.get('split', 'val')}, mean average precision over the classes that occur"
+        held_out, split = found.run.data.val, trained.get("split", "val")
+        count = len(held_out.items) if split == held_out.name else None
+        note = f"{report.of_images(split, count)}, mean average precision over the classes that "
+        note += "occur"
         yield report.Headline("mAP of the classifier", f"{report.percent(trained['mAP'])} %", note)
 
 

@@ -100,8 +100,8 @@ def _headlines(found: RunResults) -> Iterator[report.Headline]:
     trained = found.summary("classifier")
     if trained:
         held_out, split = found.run.data.val, trained.get("split", "val")
-        count = len(held_out.items) if split == held_out.name else None
-        note = f"{report.of_images(split, count)}, mean average precision over the classes that "
+        images = len(held_out.items) if split == held_out.name else None
+        note = f"{report.of_images(split, images)}, mean average precision over the classes that "
         note += "occur"
         yield report.Headline("mAP of the classifier", f"{report.percent(trained['mAP'])} %", note)
 

@@ -213,6 +213,7 @@ def test_the_page_of_a_whole_run(run):
     html = page_of(run)
 
     assert outside_addresses(html) == []
+    assert f"{len(run.data.val.items)} images of val, mean average precision" in html
     for text in ("61.2 %", "76.5 %", "80.0 %", "73.1 %", "of full supervision", "77.7",
                  "oracle: threshold chosen with the masks"):  # fmt: skip
         assert text in html

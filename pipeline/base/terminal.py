@@ -1,51 +1,104 @@
-"""Messages, progress bars with the remaining time, and a summary at the end."""
+"""Messages, progress with the time left, and a summary at the end that fits 80 columns.
+
+What is said is also logged, to the logger `pipeline`; `run.log` keeps it with the time.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.base.ranks import is_first
 
+LOG = logging.getLogger("pipeline")
+LOG.addHandler(logging.NullHandler())  # without any, Python would print errors a second time
+_COLUMNS = 80  # of the summary, in whatever terminal
+_EVERY = 30.0  # seconds between two lines about progress where there is no terminal
 # Control characters but tab and line feed, and those that reverse the direction of text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+class Headline(str):
+    """A value that stands at the top of the summary."""
+
+
+class ToPaste(str):
+    """A command, or what one looks at: in the summary a line of its own, at the end."""
+
+
+Value = str | Path
+"""A value of the summary. Paths come after the numbers, relative to the folder of the run."""
+Lines = Sequence[tuple[str, Value]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in its job a command is.
+
+    Attributes:
+        number: Of the stage, from 1 on.
+        of: How many stages there are.
+        later: Estimated seconds of the stages after this one.
+    """
+
+    number: int
+    of: int
+    later: float
+
+
 @dataclass
 class Terminal:
-    """Standard error, with or without progress bars. Text is printed as it is, never as markup.
+    """Standard error, with or without progress. Text is printed as it is, never as markup.
 
     Of several processes only the first prints.
 
     Attributes:
-        bars: Whether progress bars are drawn.
+        bars: Whether progress is shown: a bar, or where there is no terminal a line now and then.
         console: Where everything is printed.
         lines: Names and values of the summary.
+        place: Where in its job the command is, for the time left; None for a job of one part.
     """
 
     bars: bool = True
     console: Console = field(default_factory=lambda: Console(stderr=True, quiet=not is_first()))
-    lines: list[tuple[str, str]] = field(default_factory=list)
+    lines: list[tuple[str, Value]] = field(default_factory=list)
+    place: Place | None = None
 
     def note(self, text: str, about: str = "", style: str = "bold") -> None:
         """Print a message now; ``about`` stands before it in a style of rich."""
-        head = Text.assemble((printable(about), style), ": ") if about else Text()
-        self.console.print(head + plain(text))
-
-    def say(self, name: str, value: str) -> None:
-        """Add a line to the summary at the end."""
-        self.lines.append((name, value))
+        LOG.info(f"{about}: {text}" if about else text)
+        self.show(text, about, style)
 
     def warn(self, text: str) -> None:
         """Print what may be a mistake, now; words in brackets are no markup."""
-        self.note(text, "Note", "yellow")
+        LOG.warning(text)
+        self.show(text, "Note", "yellow")
+
+    def fail(self, error: Exception) -> None:
+        """Print what went wrong, in words."""
+        LOG.error(f"{type(error).__name__}: {error}")
+        self.show(str(error), type(error).__name__, "bold red")
+
+    def show(self, text: str, about: str = "", style: str = "") -> None:
+        """Print a message that is not logged."""
+        head = Text.assemble((printable(about), style), ": ") if about else Text()
+        self.console.print(head + plain(text), soft_wrap=True)  # a broken path cannot be copied
+
+    def say(self, name: str, value: Value) -> None:
+        """Add a line to the summary at the end."""
+        self.lines.append((name, value))
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table now; its first column is text, the others are numbers."""
@@ -56,37 +109,107 @@ class Terminal:
             table.add_row(*map(plain, row))
         self.console.print(table)
 
-    def summarise(self, title: str) -> None:
-        """Print the summary."""
-        table = Table(title=plain(title), show_header=False)
-        table.add_column()
-        table.add_column(overflow="fold")  # a truncated path could not be copied
-        for name, value in self.lines:
-            table.add_row(plain(name), plain(value))
-        self.console.print(table)
+    def summarise(self, folder: Path) -> None:
+        """Print the summary: headlines, other numbers, files, and what to do next.
+
+        Args:
+            folder: Paths below it are shown without it.
+        """
+        kinds = {kind: _of_kind(self.lines, kind) for kind in (Headline, str, Path, ToPaste)}
+        self._numbers(kinds[Headline], kinds[str])
+        if kinds[Path]:
+            self.show(str(folder), "Files in", "bold")
+        width = max((len(name) for name, _ in kinds[Path]), default=0)
+        for name, path in kinds[Path]:
+            shown = Path(path).relative_to(folder) if Path(path).is_relative_to(folder) else path
+            self.show(f"  {name:<{width}}  {shown}")
+        for name, words in kinds[ToPaste]:
+            self.show(str(words), name, "green")
+
+    def _numbers(self, first: Lines, others: Lines) -> None:
+        """Print lines in two columns; the first in bold."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(max_width=_COLUMNS // 2)
+        for style, lines in (("bold", first), ("", others)):
+            for name, value in lines:
+                table.add_row(plain(name), plain(str(value)), style=style)
+        if table.row_count:
+            width = min(_COLUMNS, self.console.width)
+            self.console.print(Padding(table, (0, 0, 0, 2)), width=width)
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar with a rate; yields a function of the number done and the total."""
-        columns = (
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=self.console, disable=not self.bars) as bar:
-            task = bar.add_task(printable(what), total=total or None, rate="")
+    def progress(self, what: str, total: int) -> Iterator[Step]:
+        """Show how far something is, its rate and the time left, of the job too.
 
-            def step(done: int, of: int) -> None:
-                speed = bar.tasks[0].speed
-                rate = f"{speed:.1f}/s" if speed else ""
-                bar.update(task, completed=done, total=of, rate=rate)
+        Yields a function of the number done, the total, and perhaps other words for ``what``.
+        """
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+        )  # fmt: skip
+        live = self.bars and self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=not live) as bar:
+            task = bar.add_task(self.described(what), total=total or None, pace="")
+            told = time.monotonic()
+
+            def step(done: int, of: int, words: str = "") -> None:
+                nonlocal told
+                text = self.described(words or what)
+                bar.update(task, completed=done, total=of, description=text)
+                pace = self._pace(bar.tasks[0])
+                bar.update(task, pace=pace)
+                if self.bars and not live and time.monotonic() - told >= _EVERY:
+                    told = time.monotonic()
+                    self.console.print(plain(f"{text}: {done} of {of}, {pace}"), soft_wrap=True)
 
             yield step
+
+    def described(self, what: str) -> str:
+        """Words with the number of the stage before them, if the job has several."""
+        where = f"[{self.place.number}/{self.place.of}] " if self.place else ""
+        return where + printable(what)
+
+    def _pace(self, task: Task) -> str:
+        """The rate, and the time left of this part and of the job."""
+        speed, left = task.speed, task.time_remaining
+        if not speed or left is None:
+            return ""
+        later = self.place.later if self.place else 0.0
+        job = f", {_clock(left + later)} of the job" if later else ""
+        rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        return f"{rate}, {_clock(left)} left{job}"
+
+
+Step = Callable[..., None]
+"""Called with the number done, the total, and perhaps other words for what is done."""
+
+
+def no_step(_done: int, _of: int, _words: str = "") -> None:
+    """Shows nothing."""
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    Example:
+        >>> _clock(3725.2)
+        '1:02:05'
+    """
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _of_kind(lines: Lines, kind: type) -> Lines:
+    """The lines whose value is exactly of this kind; a path counts as `Path` on every system."""
+    return [
+        (name, value)
+        for name, value in lines
+        if (isinstance(value, Path) if kind is Path else type(value) is kind)
+    ]
 
 
 def print_error(error: Exception) -> None:
     """Print what went wrong, in words, on standard error."""
-    terminal = Terminal(console=Console(stderr=True, soft_wrap=True))
-    terminal.note(str(error), type(error).__name__, "bold red")
+    Terminal(console=Console(stderr=True)).fail(error)
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.base.arrays import Image
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import write_bytes
+from pipeline.base.terminal import ToPaste
 from pipeline.commands.explained import about_photos, library_model, own_model
 from pipeline.data.datasets import to_tensor
 from pipeline.data.headers import MAX_MEGAPIXELS
@@ -53,11 +54,11 @@ def run(run: Run) -> None:
         raise ConfigError(f"explain: {classifier.name}: {error}") from error
     write_bytes(output, encode_png(found.picture))
     if photo.note:
-        run.terminal.console.print(photo.note, markup=False)
+        run.terminal.note(photo.note)
     for chosen in found.classes:
         note = f" ({chosen.note})" if chosen.note else ""
         run.terminal.say(f"probability of {chosen.name}", f"{chosen.percent}{note}")
-    run.terminal.say("picture", str(output))
+    run.terminal.say("look at", ToPaste(output))
 
 
 def _photo(run: Run, path: Path) -> Photo:

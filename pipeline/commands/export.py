@@ -21,6 +21,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     """
     source = find_source(wanted.run.expanduser(), classifier=wanted.classifier)
     out = wanted.out and wanted.out.expanduser()
-    for path in export(source, Format(wanted.format), out):
-        terminal.say(path.name, str(path))
-    terminal.summarise("exported")
+    written = export(source, Format(wanted.format), out)
+    for path in written:
+        terminal.say(path.name, path)
+    terminal.summarise(written[0].parent)

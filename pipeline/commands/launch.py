@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,13 +17,16 @@ from pipeline.base import ranks
 from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
-from pipeline.base.terminal import print_error
+from pipeline.base.said import libraries_heard, logged_to
+from pipeline.base.terminal import ToPaste, print_error
 from pipeline.commands import compare, report, verify
 from pipeline.commands.next_steps import predict_command, review_command
 from pipeline.commands.processes import ONE_IS_ENOUGH
 from pipeline.commands.remembered import remember
+from pipeline.commands.stopping import NOTHING_LOST
 from pipeline.networks.device import backend
 from pipeline.run.executor import check, execute, steps_of
+from pipeline.run.outlook import outlook
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.run.settings import plain
@@ -67,16 +68,16 @@ def _failure(work: Callable[[], None], *, sweep: bool) -> str:
     try:
         with storage_explained(Path.cwd()):
             work()
-    except Exception as found:
+    except Exception as found:  # noqa: BLE001 - printed below, whatever it is
         error = ranks.as_lost(found)
         if not ranks.reports(error):
             return "told by another process"
         for_people = isinstance(error, (PipelineError, TSGBError))
-        if not sweep and (with_trace or not for_people):
-            raise
         if with_trace or not for_people:
             traceback.print_exc()
         print_error(error)
+        if not for_people:
+            sys.stderr.write(f"{NOTHING_LOST}\n")
         if sweep:
             sys.stderr.write("The other jobs go on. Afterwards the same command makes the rest.\n")
         return f"{type(error).__name__}: {error}"
@@ -90,8 +91,9 @@ def _launch(config: DictConfig, words: Sequence[str], job: Path | None) -> None:
     if job is not None and job.is_relative_to(Path.cwd()):
         job = job.relative_to(Path.cwd())
     run = Run(settings, folder, job)
-    carry_out(run, words)
-    run.terminal.summarise(str(run.output))
+    with libraries_heard(run.terminal):
+        carry_out(run, words)
+    run.terminal.summarise(run.output)
     ranks.disconnect()
 
 
@@ -111,15 +113,17 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
         return
     ranks.first(lambda: run.data and None)  # drawn, checked and recorded before the others read it
     steps = steps_of(run, command)
-    check(steps)
+    seconds = check(steps)
     ranks.first(lambda: remember(run.folder, words))
     ranks.first(lambda: write_provenance(run))
-    with _logged_to(run.output / "run.log"):
-        execute(steps)
+    with logged_to(run.output / "run.log"):
+        for line in outlook(run, steps, seconds):
+            run.terminal.note(line)
+        execute(steps, seconds)
     if command is Command.all:
         ranks.first(lambda: report.run(run))
-        run.terminal.say("label new photos", predict_command(run))
-        run.terminal.say("list what to correct first", review_command(run))
+        run.terminal.say("predict", ToPaste(predict_command(run)))
+        run.terminal.say("review", ToPaste(review_command(run)))
 
 
 def _on_top(command: Command) -> Callable[[Run], None] | None:
@@ -140,22 +144,6 @@ def _on_top(command: Command) -> Callable[[Run], None] | None:
 
         return predict
     return _READERS.get(command)
-
-
-@contextmanager
-def _logged_to(path: Path) -> Iterator[None]:
-    """Append what libraries log to a file, those of the first process."""
-    if not ranks.is_first():
-        yield
-        return
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def write_provenance(run: Run) -> None:

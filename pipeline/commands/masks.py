@@ -16,7 +16,7 @@ from pipeline.base.errors import (
     failure_of_image,
 )  # fmt: skip
 from pipeline.base.files import atomic_path
-from pipeline.base.terminal import Terminal
+from pipeline.base.terminal import Terminal, ToPaste
 from pipeline.data.catalogue import VOID
 from pipeline.data.class_names import read_classes
 from pipeline.data.found_files import files_by_id
@@ -48,7 +48,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     """
     work = {"export": export, "import": import_}[wanted.action]
     work(wanted, terminal)
-    terminal.summarise(str(wanted.out))
+    terminal.summarise(wanted.out)
 
 
 def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
@@ -82,7 +82,7 @@ def export(wanted: argparse.Namespace, terminal: Terminal) -> None:
     raise_if_any(failures, len(masks), "masks export")
     terminal.say("label images", f"{stage.name}, {len(masks)} images of {wanted.split}")
     _say(splitter.counts, wanted, terminal)
-    terminal.say("open in the tool", str(path))
+    terminal.say("open in the tool", ToPaste(path))
 
 
 def _write(

@@ -37,7 +37,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     photos = find_photos(wanted.photos, network.suffixes)
     kinds = Kinds(wanted.overlay, wanted.probabilities, wanted.confidence)
     predict(network, photos, wanted.out, kinds, terminal)
-    terminal.summarise(str(wanted.out))
+    terminal.summarise(wanted.out)
 
 
 def run(run: Run) -> None:
@@ -96,8 +96,8 @@ def predict(network: Network, photos: Photos, out: Path, kinds: Kinds, terminal:
     ranks.wait_for_all()
     table = ranks.first(lambda: outputs.write_table(photos))
     raise_if_any(failures, len(photos), "predict")
-    terminal.say("label images", str(outputs.folder / "labels"))
-    terminal.say("pixels and confidence", str(table))
+    terminal.say("label images", outputs.folder / "labels")
+    terminal.say("pixels and confidence", table)
 
 
 def _label(network: Network, outputs: Outputs, id_: str, path: Path) -> str | None:

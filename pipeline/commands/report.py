@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline.base.config import ClassifierConfig, Plane, RunConfig, SeedConfig, SegmenterConfig
 from pipeline.base.files import write_bytes
+from pipeline.base.terminal import ToPaste
 from pipeline.commands.next_steps import network_place, predict_command, review_command
 from pipeline.commands.run_images import IOU, RunImages
 from pipeline.commands.run_results import RunResults
@@ -49,7 +50,7 @@ def run(run: Run) -> None:
     path = run.output / "report" / "index.html"
     found = RunResults(run)
     write_bytes(path, report.render(_page(found, RunImages(found, path))).encode())
-    run.terminal.say("report", str(path))
+    run.terminal.say("look at", ToPaste(path))
 
 
 def _page(found: RunResults, images: RunImages) -> report.Page:

@@ -16,7 +16,7 @@ from pipeline.base.errors import (
     failure_of_image,
 )
 from pipeline.base.files import write_bytes
-from pipeline.base.terminal import Terminal
+from pipeline.base.terminal import Terminal, ToPaste
 from pipeline.commands.command_line import settings_at
 from pipeline.commands.masks import source_of
 from pipeline.data.catalogue import Catalogue, Item, Split
@@ -56,7 +56,7 @@ def main(wanted: argparse.Namespace, terminal: Terminal) -> None:
     """
     source = find_source(wanted, terminal)
     review(source, wanted.top)
-    terminal.summarise(str(source.out))
+    terminal.summarise(source.out)
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def review(source: Source, top: int) -> None:
     write_bytes(out / TABLE, csv_table(list(_rows(source, images))).encode())
     write_bytes(out / PAGE, report.render(_page(source, images, first)).encode())
     raise_if_any(failures, len(source.split.items), "review")
-    for name, path in {"all images, ranked": TABLE, "the first as pictures": PAGE}.items():
-        source.terminal.say(name, str(out / path))
+    source.terminal.say("all images, ranked", out / TABLE)
+    source.terminal.say("look at", ToPaste(out / PAGE))
     for name, command in _next(source).items():
-        source.terminal.say(name, command)
+        source.terminal.say(name, ToPaste(command))
 
 
 def _look(source: Source) -> Failures:

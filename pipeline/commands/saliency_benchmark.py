@@ -20,6 +20,7 @@ from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
 from pipeline.base.spelling import named
+from pipeline.base.terminal import ToPaste
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
 from pipeline.data.pixels import picture_of
@@ -293,7 +294,8 @@ def _write(run: Run, setup: BenchmarkSetup, stages: Mapping[str, StageFolder]) -
         write_bytes(folder / "plot.png", plot)
     for line in page.summary_lines(content):
         run.terminal.say(*line)
-    run.terminal.say("page, table.csv, table.md, plot.png", str(folder / "index.html"))
+    run.terminal.say("table.csv, table.md, plot.png", folder)
+    run.terminal.say("look at", ToPaste(folder / "index.html"))
 
 
 def _notes(run: Run, setup: BenchmarkSetup) -> dict[str, str]:

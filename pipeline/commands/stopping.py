@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipeline.base.ranks import is_first
 
-_WORDS = "Stopped. What is finished is kept: the same command goes on from here."
+NOTHING_LOST = "What is finished is kept: the same command goes on from here."
 
 
 def stop_at_once() -> None:
@@ -33,7 +33,7 @@ def stop_at_once() -> None:
                 worker.kill()
             console = Console(stderr=True, quiet=not is_first())
             console.show_cursor()
-            console.print(f"\n{_WORDS}")
+            console.print(f"\nStopped. {NOTHING_LOST}")
             sys.stderr.flush()
         os._exit(128 + number)
 

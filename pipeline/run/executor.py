@@ -16,6 +16,7 @@ from pipeline.base import ranks
 from pipeline.base.config import Command
 from pipeline.base.errors import DamagedFileError, MissingArtifactError, at_most
 from pipeline.base.files import DAMAGED
+from pipeline.base.terminal import Place
 from pipeline.run.building import build
 from pipeline.run.fingerprint import code_version
 from pipeline.run.folders import StageFolder, check_layout
@@ -65,8 +66,11 @@ def steps_of(run: Run, command: Command) -> list[Step]:
     return [Step(run, STAGES[name]) for name in names]
 
 
-def check(steps: Sequence[Step]) -> None:
+def check(steps: Sequence[Step]) -> list[float | None]:
     """Look for everything that would stop the steps, before any work.
+
+    Returns:
+        Estimated seconds of the networks of each step; None for a step that is done.
 
     Raises:
         ConfigError: Settings of a step cannot work, or processes have found different data.
@@ -77,17 +81,25 @@ def check(steps: Sequence[Step]) -> None:
     ranks.agree([f"{step.stage.name}/{step.folder.path.name}" for step in steps], "the stages")
     _check(steps)
     _require_inputs(steps)
-    _try(steps)
+    return _try(steps)
 
 
-def execute(steps: Sequence[Step]) -> None:
-    """Make every step, in order; what is done already is skipped."""
-    for step in steps:
+def execute(steps: Sequence[Step], seconds: Sequence[float | None]) -> None:
+    """Make every step, in order; what is done already is skipped.
+
+    Args:
+        steps: As :func:`steps_of` has them.
+        seconds: What :func:`check` expects of them.
+    """
+    for k, step in enumerate(steps):
+        later = sum(expected or 0.0 for expected in seconds[k + 1 :])
+        step.run.terminal.place = Place(k + 1, len(steps), later)
         ranks.first(partial(_take_back, step, steps))
         make(step.run, step.folder, partial(_work, step))
         _score(step)
         ranks.first(partial(_drop_maps, step))
         ranks.first(partial(_tell, step))
+        step.run.terminal.place = None
 
 
 def _check(steps: Sequence[Step]) -> None:
@@ -100,7 +112,7 @@ def _check(steps: Sequence[Step]) -> None:
         step.stage.check(checks[id(step.run)])
 
 
-def _try(steps: Sequence[Step]) -> None:
+def _try(steps: Sequence[Step]) -> list[float | None]:
     """Try the networks of what is not done; the twin's segmenter is the same as the run's own."""
     from pipeline.run.trials import Trials, same_random_numbers  # likewise
 
@@ -108,10 +120,13 @@ def _try(steps: Sequence[Step]) -> None:
     undone = [step for step, is_done in zip(steps, done, strict=True) if not is_done]
     waiting = {step.stage.name: step for step in reversed(undone)}
     trials = {id(step.run): Trials(step.run) for step in waiting.values()}
+    expected: dict[str, float] = {}
     with same_random_numbers():
         for step in reversed(waiting.values()):
             if step.stage.trial is not None:
-                step.stage.trial(trials[id(step.run)])
+                expected[step.stage.name] = step.stage.trial(trials[id(step.run)])
+    to_do = [expected.get(step.stage.name, 0.0) for step in steps]
+    return [None if is_done else s for s, is_done in zip(to_do, done, strict=True)]
 
 
 def _require_inputs(steps: Sequence[Step]) -> None:
@@ -168,7 +183,8 @@ def _check_inputs(step: Step) -> None:
 
 def make(run: Run, folder: StageFolder, work: Callable[[], Summary]) -> None:
     """Do the work of a stage unless it is done, or another command does it; say which."""
-    name, terminal = folder.path.relative_to(run.folder).as_posix(), run.terminal
+    terminal = run.terminal
+    name = terminal.described(folder.path.relative_to(run.folder).as_posix())
     if not _is_done(folder):
         with _turn(run, folder):
             if not _is_done(folder):  # unless the other command did it

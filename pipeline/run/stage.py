@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.base.config import RunConfig
+from pipeline.base.terminal import Value
 from pipeline.data.catalogue import Catalogue, Split
 from pipeline.run.context import RunContext
 from pipeline.stages.job import Job, Summary
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.run.checks import Checks
     from pipeline.run.trials import Trials
 
-Lines = Iterable[tuple[str, str]]
+Lines = Iterable[tuple[str, Value]]
 """Names and values for the summary at the end of a command."""
 
 
@@ -56,7 +57,8 @@ class Stage:
         choices: The settings that its result depends on, as plain values or dataclasses.
         check: Raises before any work if these settings cannot work.
         trains: Whether it trains a network: the number of processes then belongs to its result.
-        trial: Tries its network before any work, unless the stage is done; None for no network.
+        trial: Tries its network before any work, unless the stage is done, and returns the seconds
+            that its networks will take; None for no network.
         work: Makes the result and returns its summary.
         lines: Tells about the result.
         score: None for a stage that is not compared with ground truth.
@@ -72,7 +74,7 @@ class Stage:
     lines: Callable[[Outcome], Lines]
     score: Score | None = None
     afterwards: Callable[[Job], Lines] | None = None
-    trial: Callable[[Trials], None] | None = None
+    trial: Callable[[Trials], float] | None = None
     trains: bool = False
 
     @property

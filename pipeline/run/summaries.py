@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.base.terminal import number
+from pipeline.base.config import GROUND_TRUTH, PSEUDO
+from pipeline.base.terminal import Headline, ToPaste, number
 from pipeline.formats.corrected import plus_masks
 from pipeline.means import miou, scope
 from pipeline.run.stage import Lines, Outcome
@@ -19,15 +20,16 @@ _FEW_STEPS = 100  # of the optimiser; a network has hardly moved from where it b
 
 def of_classifier(done: Outcome) -> Lines:
     """Average precision and where the checkpoint is."""
-    yield "classifier mAP (val, classes that occur)", number(done.summary["mAP"])
-    yield "classifier", str(done.folder / CHECKPOINT)
+    precision = f"{number(done.summary['mAP'])} (mean over classes that occur)"
+    yield "classifier mAP (val)", Headline(precision)
+    yield "classifier", done.folder / CHECKPOINT
     yield from known("classifier", done)
 
 
 def of_saliency(done: Outcome) -> Lines:
-    """How many maps there are, and where."""
-    where = "removed once masks were made" if "dropped" in done.summary else done.folder / "maps"
-    yield "saliency", f"{done.summary['images']} images, {where}"
+    """Where the maps are."""
+    gone = "dropped" in done.summary
+    yield "saliency maps", "removed once masks were made" if gone else done.folder / "maps"
 
 
 def of_pseudo_labels(done: Outcome) -> Lines:
@@ -51,13 +53,13 @@ def of_relabel(done: Outcome) -> Lines:
         own = f"relabelled: segmenter's own mIoU{_plus(done)} ({scores['split']}, honest)"
         yield own, _mean(scores["seeds"])
     yield from _masks(done, "relabelled masks", "segmenter's own")
-    again = f"segmenter.labels={done.folder / 'masks'}"
-    yield "a segmenter that learns these", f"the same settings with {again}"
+    again = f"tsgb run, the same settings, and segmenter.labels={done.folder / 'masks'}"
+    yield "learn from these", ToPaste(again)
 
 
 def of_segmentation(done: Outcome) -> Lines:
     """Where the checkpoint is."""
-    yield f"segmenter ({_learned(done)})", str(done.folder / CHECKPOINT)
+    yield _network(done), done.folder / CHECKPOINT
     yield from known("segmentation", done)
 
 
@@ -65,48 +67,48 @@ def of_evaluate(done: Outcome) -> Lines:
     """The score with its protocol, and where the predictions are."""
     scores, config = done.summary.get("scores"), done.settings.evaluate
     if scores:
-        yield f"mIoU, {_learned(done)} ({scores['protocol']})", _mean(scores)
+        yield f"{_network(done)} mIoU", Headline(f"{_mean(scores)}; {scores['protocol']}")
         yield from _means(done, {"mIoU": scores})
     else:
-        yield f"segmenter ({_learned(done)})", "not scored: the split has no ground truth"
+        yield _network(done), "not scored: the split has no ground truth"
     yield from known("evaluate", done)
-    yield "predictions", str(predictions_folder(config, done.folder))
+    yield f"predictions of the {_network(done)}", predictions_folder(config, done.folder)
 
 
-def known(stage: str, done: Outcome) -> Lines:
+def known(stage: str, done: Outcome) -> Iterator[tuple[str, str]]:
     """What is known of a network without ground truth: nothing for most stages.
 
     Too short a training; how far predictions show what the labels name; what is never predicted.
     """
     if stage == "classifier":
-        yield from _few_steps(done, "classifier")
+        yield from _few_steps(done, "classifier", "classifier")
     elif stage == "segmentation":
-        yield from _few_steps(done, "segmenter")
+        yield from _few_steps(done, _network(done), "segmenter")
     elif stage == "evaluate" and "agreement" in done.summary:
-        yield from _agreement(done.summary["agreement"], _learned(done))
+        yield from _agreement(done.summary["agreement"], _network(done))
 
 
-def _few_steps(done: Outcome, network: str) -> Lines:
+def _few_steps(done: Outcome, network: str, group: str) -> Iterator[tuple[str, str]]:
     """A line if the training was too short to learn anything."""
     steps = done.summary["steps"]
     if steps < _FEW_STEPS:
-        remedy = f"Set {network}.min_steps={_FEW_STEPS} or more"
+        remedy = f"Set {group}.min_steps={_FEW_STEPS} or more"
         value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
         yield f"{network}: too short a training", value
 
 
-def _agreement(found: Agreement, learned: str) -> Lines:
+def _agreement(found: Agreement, network: str) -> Iterator[tuple[str, str]]:
     """How far predictions show what the labels name; classes that are predicted nowhere."""
     total = Counter[str]()
     for counts in found.values():
         total.update(counts)
-    yield f"names, {learned}: predicted where named", f"{total['both']} of {total['named']}"
-    yield f"names, {learned}: named where predicted", f"{total['both']} of {total['predicted']}"
+    yield f"{network}: named classes that it predicts", f"{total['both']} of {total['named']}"
+    yield f"{network}: predicted classes that are named", f"{total['both']} of {total['predicted']}"
     never = [name for name, n in found.items() if n["named"] and not n["predicted"]]
     if never:
         remedy = "Look at the training masks, and train longer (segmenter.min_steps)"
         value = f"{', '.join(never)}, although labels name them. {remedy}"
-        yield f"predicted in no image, {learned}", value
+        yield f"{network}: predicted in no image", value
 
 
 def label_scores(summary: Mapping[str, Any], seeds: str) -> dict[str, dict[str, Any]]:
@@ -116,18 +118,18 @@ def label_scores(summary: Mapping[str, Any], seeds: str) -> dict[str, dict[str, 
     return {title: scores[kind] for title, kind in kinds.items()} if scores else {}
 
 
-def _masks(done: Outcome, name: str, seeds: str) -> Iterator[tuple[str, str]]:
+def _masks(done: Outcome, name: str, seeds: str) -> Lines:
     """Scores of refined and training masks, means over chosen classes, and the folder."""
     scores = done.summary.get("scores")
     if scores:
         split, masks = scores["split"], scores["masks"]
-        covered = f"{_mean(masks)} on {masks['coverage'] or 0.0:.0%} of the pixels"
+        covered = f"{_mean(masks)} on {masks['coverage'] or 0.0:.0%} of the pixels, the others void"
         yield f"refined mIoU{_plus(done)} ({split}, honest)", _mean(scores["refined"])
-        yield f"training masks{_plus(done)} ({split}, void left out)", covered
+        yield f"training masks mIoU{_plus(done)} ({split}, honest)", Headline(covered)
         yield from _means(done, label_scores(done.summary, seeds))
     else:
         yield name, "not scored: there is no ground truth"
-    yield name, str(done.folder / "masks")
+    yield name, done.folder / "masks"
 
 
 def _means(done: Outcome, scores: Mapping[str, Mapping[str, Any]]) -> Lines:
@@ -143,12 +145,14 @@ def _mean(scores: Mapping[str, Any], chosen: Sequence[str] = ()) -> str:
     return f"{number(miou(scores, chosen))} (mean over {scope(scores, chosen)})"
 
 
-def _learned(done: Outcome) -> str:
-    """What the segmenter learned from, or that it was given."""
-    config, plus = done.settings.evaluate, _plus(done)
+def _network(done: Outcome) -> str:
+    """Which segmenter it is: by what it learned from, or given; with its corrected masks."""
+    config, labels = done.settings.evaluate, done.settings.segmenter.labels
+    names = {PSEUDO: "segmenter", GROUND_TRUTH: "twin"}
+    name = names.get(labels, f"segmenter of {labels}")
     if config.masks is not None or config.checkpoint is not None:
-        return f"given{plus}"
-    return f"{done.settings.segmenter.labels} labels{plus}"
+        name = "given network"
+    return f"{name}{_plus(done)}"
 
 
 def _plus(done: Outcome) -> str:

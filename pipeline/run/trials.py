@@ -1,8 +1,8 @@
-"""Trials of networks that are to be trained or used, at the sizes that will be used."""
+"""Trials of networks that are to be trained or used, at the sizes that will be used, and timed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +11,12 @@ from math import sqrt
 
 import torch
 
-from pipeline.base.config import ClassifierConfig, SegmenterConfig
+from pipeline.base.config import (
+    ClassifierConfig,
+    EvaluateConfig,
+    RelabelConfig,
+    SegmenterConfig,
+)
 from pipeline.base.errors import ConfigError, PipelineError, at_most, reason
 from pipeline.base.ranks import here
 from pipeline.data.catalogue import Item
@@ -24,9 +29,10 @@ from pipeline.run.context import RunContext
 from pipeline.stages.maps import masked_split
 from pipeline.stages.predictions import evaluated_split
 from pipeline.stages.trained import given_segmenter
+from pipeline.stages.training import enough_epochs
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
-from pipeline.tasks.trial import try_classifier, try_segmenter, try_training
+from pipeline.tasks.trial import seconds_of, try_classifier, try_segmenter, try_training
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _LARGEST = 2**20  # px of a trial; larger images only need more memory and time
@@ -37,7 +43,8 @@ Size = tuple[int, int]  # height and width, px
 class Trials:
     """Trials of one run's networks, a method a stage; each takes seconds.
 
-    Networks start from noise and are thrown away.
+    Networks start from noise and are thrown away. Each method returns an estimate of the seconds
+    that the stage's networks will take, of all images and epochs.
 
     Raises:
         ConfigError: A network cannot be trained, or cannot take the images that it will be given.
@@ -47,33 +54,43 @@ class Trials:
         self.run = run
         self.settings = run.settings
         self._known: dict[str, Size] = {}
-        self._predicted: set[tuple[int, Size, float]] = set()
+        self._pace: dict[tuple[int, Size, float], float] = {}
 
-    def classifier(self) -> None:
-        """One step of training, and one classification."""
+    def classifier(self) -> float:
+        """Steps of training, and one classification."""
         config, trainer, task = self.settings.classifier, self.settings.trainer, self._classifier()
         labels = torch.zeros(self._batch(config), len(self.run.data.classes))
-        try_training(task, labels, config.size, trainer)
+        seconds = try_training(task, labels, config.size, trainer)
         try_classifier(task, (config.size, config.size), trainer)
+        return seconds / len(labels) * self._crops(config)
 
-    def saliency(self) -> None:
+    def saliency(self) -> float:
         """The classifier at the sizes of the maps, and the method at the smallest of them."""
         config, task = self.settings.saliency, self._classifier()
-        images = self._extremes(masked_split(config, self.run.data).items)
+        items = masked_split(config, self.run.data).items
         scales = sorted({min(config.scales), max(config.scales)})
-        sizes = [scaled_size(*size, config.size * scale) for scale, size in product(scales, images)]
+        sizes = self._explained(scales, self._extremes(items))
         for size in dict.fromkeys(sizes):
             try_classifier(task, size, self.settings.trainer)
-        if sizes:
-            self._explain(task.eval(), min(sizes))
+        if not sizes:
+            return 0.0
+        seconds = self._explain(task.eval(), min(sizes))
+        every = self._explained(config.scales, self._sizes(items).values())
+        return seconds / area(min(sizes)) * sum(map(area, every)) * (1 + config.flip) * self._share
 
-    def _explain(self, task: ClassifierTask, size: Size) -> None:
+    def _explained(self, scales: Iterable[float], images: Iterable[Size]) -> list[Size]:
+        """The sizes at which images are explained."""
+        longer = self.settings.saliency.size
+        return [scaled_size(*size, longer * scale) for scale, size in product(scales, images)]
+
+    def _explain(self, task: ClassifierTask, size: Size) -> float:
         method, device = self.settings.saliency.method, device_of(self.settings.trainer)
         colours = task.to(device).colours
         pixels = colours.normalise(colours.noise(1, *size).to(device))
         try:
             built = build({**method, "model": task.network}, "saliency.method")
-            built.attribute(pixels, torch.zeros(1, 1, dtype=torch.int64, device=device))
+            target = torch.zeros(1, 1, dtype=torch.int64, device=device)
+            return seconds_of(lambda: built.attribute(pixels, target))
         except PipelineError:
             raise
         except Exception as error:
@@ -83,41 +100,62 @@ class Trials:
                     f"saliency.method: {name_of(method)} cannot explain {task.title}: "
                     f"{reason(error)}"
                 ) from error
+            return 0.0
 
-    def segmentation(self) -> None:
-        """One step of training, and predictions as the evaluation makes them."""
+    def segmentation(self) -> float:
+        """Steps of training, and predictions as the evaluation makes them."""
         config, items = self.settings.segmenter, self.run.data.train.items
         self._require_pixels("segmenter.scale", items, config.scale, int)
         task = self._segmenter
         task.loss = build(config.loss, "segmenter.loss")
         labels = torch.zeros(self._batch(config), config.size, config.size)
-        try_training(task, labels, config.size, self.settings.trainer)
-        self._predict(task, "evaluate.scales", self._evaluated, self.settings.evaluate.scales)
+        seconds = try_training(task, labels, config.size, self.settings.trainer)
+        self._predict(task, "evaluate", self._evaluated, self.settings.evaluate)
+        return seconds / len(labels) * self._crops(config)
 
-    def relabel(self) -> None:
+    def relabel(self) -> float:
         """Predictions of training images."""
-        items, scales = self.run.data.train.items, self.settings.relabel.scales
-        self._predict(self._segmenter, "relabel.scales", items, scales)
+        items = self.run.data.train.items
+        return self._predict(self._segmenter, "relabel", items, self.settings.relabel)
 
-    def evaluate(self) -> None:
+    def evaluate(self) -> float:
         """Predictions of the split."""
         config = self.settings.evaluate
         if config.masks is not None:
-            return
+            return 0.0
         task = self._segmenter
         if config.checkpoint is not None:
             task = given_segmenter(config.checkpoint, "evaluate.checkpoint", self.run.data)
-        self._predict(task, "evaluate.scales", self._evaluated, config.scales)
+        return self._predict(task, "evaluate", self._evaluated, config)
 
     def _predict(
-        self, task: SegmenterTask, setting: str, items: Sequence[Item], scales: Sequence[float]
-    ) -> None:
-        self._require_pixels(setting, items, scales, round)
+        self,
+        task: SegmenterTask,
+        group: str,
+        items: Sequence[Item],
+        config: EvaluateConfig | RelabelConfig,
+    ) -> float:
+        scales = config.scales
+        self._require_pixels(f"{group}.scales", items, scales, round)
         for size, scale in product(self._extremes(items), sorted({min(scales), max(scales)})):
-            one = (id(task), size, scale)
-            if one not in self._predicted:
-                self._predicted.add(one)
-                try_segmenter(task, _bounded(size, scale), scale, self.settings.trainer)
+            one, shown = (id(task), size, scale), _bounded(size, scale)
+            if one not in self._pace:
+                seconds = try_segmenter(task, shown, scale, self.settings.trainer)
+                self._pace[one] = seconds / (area(shown) * scale**2)
+        paces = [pace for (network, *_), pace in self._pace.items() if network == id(task)]
+        pixels = sum(map(area, self._sizes(items).values())) * sum(scale**2 for scale in scales)
+        return min(paces, default=0.0) * pixels * (1 + config.flip) * self._share
+
+    @property
+    def _share(self) -> float:
+        """The share of this process."""
+        return 1 / here().size
+
+    def _crops(self, config: ClassifierConfig | SegmenterConfig) -> float:
+        """How many crops this process trains on."""
+        images = len(self.run.data.train.items)
+        steps = enough_epochs(config, images) * max(images // config.batch_size, 1)
+        return steps * min(config.batch_size, images) * self._share
 
     @property
     def _evaluated(self) -> Sequence[Item]:
@@ -139,7 +177,7 @@ class Trials:
 
     def _extremes(self, items: Sequence[Item]) -> list[Size]:
         """The sizes of the smallest and of the largest image."""
-        sizes = sorted(self._sizes(items).values(), key=lambda size: size[0] * size[1])
+        sizes = sorted(self._sizes(items).values(), key=area)
         return list(dict.fromkeys(sizes[:1] + sizes[-1:]))
 
     def _require_pixels(
@@ -181,6 +219,11 @@ def same_random_numbers() -> Iterator[None]:
         yield
 
 
+def area(size: Size) -> int:
+    """Pixels."""
+    return size[0] * size[1]
+
+
 def _bounded(size: Size, scale: float = 1.0) -> Size:
     """A size with at most ``_LARGEST`` px, at a scale too; the aspect ratio stays the same.
 
@@ -188,6 +231,5 @@ def _bounded(size: Size, scale: float = 1.0) -> Size:
         >>> _bounded((375, 500)), _bounded((3000, 4000))
         ((375, 500), (886, 1182))
     """
-    area = size[0] * size[1] * max(scale, 1.0) ** 2
-    ratio = min(1.0, sqrt(_LARGEST / area))
+    ratio = min(1.0, sqrt(_LARGEST / (area(size) * max(scale, 1.0) ** 2)))
     return max(int(size[0] * ratio), 1), max(int(size[1] * ratio), 1)

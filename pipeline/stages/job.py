@@ -35,3 +35,8 @@ class Job:
     inputs: Mapping[str, Path]
     terminal: Terminal
     build: Callable[[Mapping[str, Any], str], Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the stage, as people read it."""
+        return self.folder.parent.name.replace("_", " ")

@@ -1,9 +1,13 @@
-"""One training step and one prediction on noise: a network that cannot work fails in seconds."""
+"""Training steps and predictions on noise: a network that cannot work fails in seconds.
+
+The others are timed, for an estimate of how long the run will take.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -21,14 +25,17 @@ _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _ONE_VALUE = "more than 1 value per channel"  # torch's words for a batch norm without a batch
 
 
-def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerConfig) -> None:
-    """Train one step, as a training would: its crops, its precision, its optimiser.
+def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerConfig) -> float:
+    """Train two steps, as a training would: its crops, its precision, its optimiser.
 
     Args:
         task: A network that is thrown away afterwards.
         labels: What the network should answer, one for each crop of a batch.
         side: Side of a crop, px.
         trainer: Hardware and precision.
+
+    Returns:
+        Seconds of the second step.
 
     Raises:
         ConfigError: The network cannot be trained on such a batch.
@@ -42,18 +49,22 @@ def try_training(task: NetworkTask, labels: Tensor, side: int, trainer: TrainerC
         learning = [p for p in task.parameters() if p.requires_grad]
         optimizer = build_optimizer(task.settings, learning, [])
         kind = torch.device(device).type  # "cuda" of "cuda:1"
-        with torch.autocast(kind, precision, enabled=precision is not None):
-            images = task.colours.noise(count, side, side)
-            loss = task.loss_of((images.to(device), labels.to(device)))
-        loss.backward()
-        optimizer.step()
+        images = task.colours.noise(count, side, side)
+
+        def step() -> None:
+            with torch.autocast(kind, precision, enabled=precision is not None):
+                loss = task.loss_of((images.to(device), labels.to(device)))
+            loss.backward()
+            optimizer.step()
+
+        return seconds_of(step)
 
 
 @torch.no_grad()
 def try_segmenter(
     task: SegmenterTask, size: tuple[int, int], scale: float, trainer: TrainerConfig
-) -> None:
-    """Predict an image of ``size`` (height, width) in px at a scale.
+) -> float:
+    """Predict an image of ``size`` (height, width) in px at a scale; return the seconds it takes.
 
     Raises:
         ConfigError: The segmenter cannot take it.
@@ -61,7 +72,8 @@ def try_segmenter(
     height, width = size
     with _explained(task, f"cannot predict an image of {width} x {height} px at scale {scale:g}"):
         image = task.colours.noise(1, height, width).to(task.to(device_of(trainer)).device)
-        task.eval().predict_probabilities(image, [scale], flip=False)
+        task.eval()
+        return seconds_of(lambda: task.predict_probabilities(image, [scale], flip=False))
 
 
 @torch.no_grad()
@@ -74,6 +86,16 @@ def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: Trainer
     height, width = size
     with _explained(task, f"cannot classify an image of {width} x {height} px"):
         task.eval()(task.colours.noise(1, height, width).to(task.to(device_of(trainer)).device))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that something takes once it was done before, which is when it takes longer."""
+    work()
+    start = perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter() - start
 
 
 @contextmanager

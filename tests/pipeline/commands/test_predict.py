@@ -204,8 +204,8 @@ def test_a_whole_run_names_the_next_commands(copied):
 
     said, page = dict(copied.terminal.lines), (copied.folder / "report" / "index.html").read_text()
     wanted = {
-        "label new photos": f"tsgb predict {copied.folder} photos/ --out predictions/",
-        "list what to correct first": f"tsgb review {copied.folder}",
+        "predict": f"tsgb predict {copied.folder} photos/ --out predictions/",
+        "review": f"tsgb review {copied.folder}",
     }
     assert {name: said[name] for name in wanted} == wanted
     assert all(command in page for command in wanted.values())

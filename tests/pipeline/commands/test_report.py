@@ -298,8 +298,8 @@ def test_what_is_known_without_ground_truth(run):
     known = html[html.index("Known without ground truth") :]
     assert "classifier: too short a training</dt><dd>11 steps" in known
     assert "segmenter: too short" not in known
-    assert "predicted where named</dt><dd>2 of 4" in known
-    assert "named where predicted</dt><dd>2 of 4" in known
+    assert "segmenter: named classes that it predicts</dt><dd>2 of 4" in known
+    assert "segmenter: predicted classes that are named</dt><dd>2 of 4" in known
     assert f"<dd>{second}, although labels name them" in known
     assert f"tsgb review {run.folder}" in html
 

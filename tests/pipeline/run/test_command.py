@@ -86,5 +86,17 @@ def test_a_crash_within_a_sweep_shows_its_trace_and_is_one_job(tmp_path, monkeyp
     with pytest.raises(launch.JobFailedError, match="RuntimeError: out of memory"):
         launch.launch({}, job=tmp_path)
     assert "in crash" in capsys.readouterr().err
-    with pytest.raises(RuntimeError):
+
+
+def test_a_crash_shows_its_trace_and_says_how_to_go_on(monkeypatch, capsys):
+    def crash(config, folder, words):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(launch, "_launch", crash)
+
+    with pytest.raises(SystemExit, match="1"):
         launch.launch({})
+    *trace, name, how = capsys.readouterr().err.splitlines()
+    assert any("in crash" in line for line in trace)
+    assert name == "RuntimeError: out of memory"
+    assert how == "What is finished is kept: the same command goes on from here."

@@ -139,8 +139,8 @@ def test_what_cannot_change_a_result_does_not_count():
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("pipeline.base.quiet", '".*available but not used.*"', '".*another warning.*"'),
-        ("pipeline.base.terminal", "BarColumn(), ", ""),
+        ("pipeline.base.said", '".*available but not used.*"', '".*another warning.*"'),
+        ("pipeline.base.terminal", "BarColumn(20), ", ""),
         ("pipeline.masks.seed", "at the size of the image.", "of the size of the image."),
         ("pipeline.stages.pseudo_labels", 'progress("pseudo-labels"', 'progress("masks"'),
         ("pipeline.stages.saliency", '"""Write one file', '"""Writes one file'),

@@ -130,11 +130,18 @@ def test_what_is_done_is_not_tried_again(copied, monkeypatch):
 
 def test_the_twin_is_not_tried_a_second_time(make_run, monkeypatch):
     tried = []
-    monkeypatch.setattr(trials, "try_training", lambda task, *_: tried.append(task.group))
 
-    executor._try(executor.steps_of(make_run(), Command.all))
+    def two_seconds(task, *_):
+        tried.append(task.group)
+        return 2.0
+
+    monkeypatch.setattr(trials, "try_training", two_seconds)
+
+    seconds = executor._try(executor.steps_of(make_run(), Command.all))
 
     assert tried == ["classifier", "segmenter"]
+    # One epoch of 2 steps of 4 crops; two crops take 2 s. The twin's training takes as long.
+    assert [seconds[0], seconds[3], seconds[5]] == [8.0, 8.0, 8.0]
 
 
 def test_a_trial_leaves_random_numbers_as_they_were(make_run):

@@ -39,9 +39,9 @@ def test_a_run_says_which_classes_are_predicted_nowhere(copied, tmp_path):
     said = dict(run.terminal.lines)
     named = {name for item in run.data.val.items for name in item.labels}
     total = sum(len(item.labels) for item in run.data.val.items)
-    nowhere = said["predicted in no image, given"]
-    assert said["names, given: predicted where named"] == f"0 of {total}"
-    assert said["names, given: named where predicted"] == "0 of 0"
+    nowhere = said["given network: predicted in no image"]
+    assert said["given network: named classes that it predicts"] == f"0 of {total}"
+    assert said["given network: predicted classes that are named"] == "0 of 0"
     assert {k for k, name in enumerate(run.data.classes) if name in nowhere} == named
 
 

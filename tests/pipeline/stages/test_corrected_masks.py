@@ -51,9 +51,8 @@ def test_a_finished_run_goes_on_from_its_masks_and_names_every_number(copied, co
     assert new == {"segmentation/pseudo_corrected", "evaluate/pseudo_corrected_val"}
     assert all(now[name] == when for name, when in before.items())  # the twin and the old network
     said = dict(run.terminal.lines)
-    (key,) = (key for key in said if key.startswith("mIoU, pseudo labels"))
-    assert key == "mIoU, pseudo labels +3 masks (val, scale 1, no flip, not refined)"
-    assert f"segmentation/{run.stage('segmentation').path.name}" in said["label new photos"]
+    assert said["segmenter +3 masks mIoU"].endswith("; val, scale 1, no flip, not refined")
+    assert f"segmentation/{run.stage('segmentation').path.name}" in said["predict"]
     assert run.stage("evaluate").summary["scores"]["corrected_masks"] == N
     assert run.stage("segmentation").summary["corrected_masks"] == N
     page = (run.folder / "report" / "index.html").read_text()

@@ -123,7 +123,7 @@ def test_the_scores_have_the_form_of_those_of_pseudo_masks(relabelled):
     assert scores.keys() == first.keys() - {"oracle"} | {"corrected_masks"}
     assert scores["masks"]["void"] == "excluded"
     lines = dict(relabelled.terminal.lines)
-    assert "% of the pixels" in lines["training masks (train, void left out)"]
+    assert "% of the pixels" in lines["training masks mIoU (train, honest)"]
 
 
 def test_a_second_segmenter_learns_from_the_new_masks_by_two_commands(damaged):

@@ -94,7 +94,7 @@ def test_held_out_images_can_have_masks_too_which_are_scored_there(copied):
         mask = read_label_image(mask_path(stage.path, "refined", item))
         matrix.update(mask, read_label_image(item.mask))
     assert scores["refined"]["mIoU"] == matrix.as_dict(run.data.classes)["mIoU"]
-    page = Path(dict(run.terminal.lines)["report"])
+    page = Path(dict(run.terminal.lines)["look at"])
     assert f"refined mask on {held_out.name}" in page.read_text("utf-8")
     for name in held_out.ids:
         layers = {path.stem for path in (page.parent / "pictures" / "val" / name).iterdir()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError, reason
 from pipeline.networks.first_layer import with_channels
-from tsgb.explain.networks import NetworkError, load_network
+from tsgb.explain.networks import DownloadError, NetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
 
 PROBE = (128, 256)  # px, height and width: features whose channels come last are wider than that
@@ -77,6 +77,8 @@ def library_network(library: str, name: str, weights: str) -> nn.Module:
     """
     try:
         return load_network(library, name, weights)
+    except DownloadError as error:
+        raise ConfigError(f"{error} Set classifier.weights=FILE.") from error
     except NetworkError as error:
         raise ConfigError(f"classifier.backbone: {error}") from error
     except WeightsError as error:

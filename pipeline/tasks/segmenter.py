@@ -10,6 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
 
 from pipeline.base.config import SegmenterConfig
@@ -20,6 +21,7 @@ from pipeline.tasks.checkpoints import read_checkpoint
 from pipeline.tasks.losses import CrossEntropy, Loss
 from pipeline.tasks.network_task import NetworkTask
 from pipeline.tasks.optimisation import optimizer_and_schedule
+from tsgb.explain.networks import published
 from tsgb.explain.state_dicts import WeightsError, load_strictly, read_state_dict
 
 _CORRECTED = "corrected"  # of a checkpoint
@@ -149,6 +151,7 @@ def corrected_in(checkpoint: Path) -> tuple[str, ...]:
     return tuple(read_checkpoint(checkpoint)["hyper_parameters"].get(_CORRECTED, ()))
 
 
+_FROM_TIMM = "tu-"  # before the names of timm's networks in segmentation-models-pytorch
 _FILE_PREFIXES = ("", "backbone.", "features.", "model.")  # possible prefixes of names in a file
 _ENCODER_PREFIXES = ("", "features.", "model.")  # possible prefixes of names in an encoder
 
@@ -182,9 +185,19 @@ def _build(settings: SegmenterConfig, classes: int, channels: int) -> nn.Module:
             f"encoder={settings.encoder!r}, weights={settings.weights!r} and options="
             f"{settings.options}: {reason(error)} Check the names (timm encoders are called "
             "tu-NAME), or choose another pair, since not every encoder suits every architecture. "
-            "Without an internet connection set segmenter.weights to a file."
+            f"Without an internet connection set segmenter.weights=FILE to the state dict of the "
+            f"encoder{_published(settings.encoder)}."
         ) from error
     return network
+
+
+def _published(encoder: str) -> str:
+    """Where its library gets the weights of an encoder; empty where no record says so."""
+    if encoder.startswith(_FROM_TIMM):
+        return f": {published('timm', encoder.removeprefix(_FROM_TIMM))}"
+    record = encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet", {})
+    place = record.get("repo_id")
+    return f": model.safetensors of {place} on the Hugging Face hub" if place else ""
 
 
 def initial_encoder_weights(settings: SegmenterConfig) -> dict[str, Tensor] | None:

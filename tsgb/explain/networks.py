@@ -18,6 +18,10 @@ class NetworkError(TSGBError, ValueError):
     """The library cannot make the network."""
 
 
+class DownloadError(NetworkError):
+    """The library cannot load the weights that it publishes for a network."""
+
+
 class UnknownNetworkError(NetworkError):
     """The library has no classification network of that name."""
 
@@ -34,8 +38,9 @@ def load_network(library: str, name: str, weights: str, **options: Any) -> nn.Mo
 
     Raises:
         MissingPackageError: The library is not installed.
-        NetworkError: The library is unknown, has no weights for the network, cannot download
-            them, or refuses an option.
+        NetworkError: The library is unknown, or refuses an option.
+        DownloadError: It has no weights for the network, or cannot download them; the message
+            names the address and the kind of file.
         UnknownNetworkError: The library has no such network; the message lists similar names.
         WeightsError: The file cannot be read, or does not fit the network.
 
@@ -65,10 +70,37 @@ def _made(library: str, name: str, weights: str, options: dict[str, Any]) -> nn.
             "options out, or choose another network, such as resnet50."
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise NetworkError(
-            f"{library} cannot make {name!r} with weights={weights!r} ({error}). Without a "
-            "connection, or for a network without published weights, give the path of a state dict."
+        if weights != "download":
+            raise NetworkError(f"{library} cannot make {name!r} ({error}).") from error
+        raise DownloadError(
+            f"{library} cannot load the weights of {name!r} ({error}). Without a connection, get "
+            f"{published(library, name)} on another computer, and give the path of the file in the "
+            "place of the word `download`. It holds the state dict of this very network, as "
+            "torch.save or safetensors wrote it."
         ) from error
+
+
+def published(library: str, name: str) -> str:
+    """Where a library gets the weights of a network, as its own records have it.
+
+    Args:
+        library: ``torchvision`` or ``timm``.
+        name: Name of the network there.
+
+    Example:
+        >>> published("torchvision", "squeezenet1_1").rpartition("/")[2]
+        'squeezenet1_1-b8a52dc0.pth'
+        >>> published("timm", "test_resnet")
+        'model.safetensors of timm/test_resnet.r160_in1k on the Hugging Face hub'
+    """
+    if library == "torchvision":
+        models = optional_package("torchvision.models", "torchvision networks")
+        return str(models.get_model_weights(name).DEFAULT.url)
+    record = optional_package("timm", "timm networks").get_pretrained_cfg(name)
+    if record is None or not record.hf_hub_id:
+        return getattr(record, "url", "") or "weights"  # of a network without published ones
+    file = record.hf_hub_filename or "model.safetensors"
+    return f"{file} of {record.hf_hub_id} on the Hugging Face hub"
 
 
 def _from_torchvision(name: str, download: bool, further: dict[str, Any]) -> nn.Module:

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tsgb._optional import optional_package
 from tsgb.errors import TSGBError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training programs save
 _PREFIXES = ("module.", "_orig_mod.")  # of wrappers around the network
 _COUNTER = "num_batches_tracked"  # of batch norm; files of old versions of torch lack it
+_SAFE = ".safetensors"
 _LISTED = 10  # tensors in a message
 
 
@@ -23,9 +25,9 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a file by name, read without running code that it may contain.
 
     Args:
-        path: A file that ``torch.save`` wrote: a state dict, alone or under one of the keys
-            ``state_dict``, ``model`` and ``model_state_dict``. The prefixes ``module.`` and
-            ``_orig_mod.`` are dropped if all names have them.
+        path: A file NAME.safetensors, or one that ``torch.save`` wrote: a state dict, alone or
+            under one of the keys ``state_dict``, ``model`` and ``model_state_dict``. The prefixes
+            ``module.`` and ``_orig_mod.`` are dropped if all names have them.
 
     Raises:
         WeightsError: The file does not exist, is not a file of tensors, or holds none, or it is a
@@ -96,6 +98,8 @@ def _content(path: Path) -> object:
             f"there is no file {str(path)!r}. Give the path of a state dict, or one of "
             "the words none and download."
         )
+    if path.suffix == _SAFE:
+        return _safe_content(path)
     if is_packed(path):
         raise WeightsError(
             f"{str(path)!r} holds compressed records, which torch.save never writes and which a "
@@ -108,6 +112,18 @@ def _content(path: Path) -> object:
         raise WeightsError(
             f"{str(path)!r} cannot be read as a file of tensors ({reason}). Save the "
             "state dict alone, with torch.save(model.state_dict(), path)."
+        ) from error
+    return content
+
+
+def _safe_content(path: Path) -> object:
+    package = optional_package("safetensors.torch", f"weights in a file NAME{_SAFE}")
+    try:
+        content: object = package.load_file(path)
+    except Exception as error:  # the package raises errors of its own and those of the system
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{str(path)!r} cannot be read as a file of safetensors ({reason}). Get it again."
         ) from error
     return content
 

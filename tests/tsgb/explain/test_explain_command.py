@@ -306,6 +306,6 @@ def test_failed_downloads_name_the_remedy(explain, capsys, monkeypatch):
 
     assert explain("--weights", "download") == 1
     assert re.search(
-        r"--model: torchvision cannot make.*no route to host.*path of a state dict",
+        r"--model: torchvision cannot load.*no route to host.*path of the file",
         capsys.readouterr().err,
     )

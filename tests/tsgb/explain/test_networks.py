@@ -7,9 +7,10 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import ResNet18_Weights
 
 from tsgb._optional import MissingPackageError
-from tsgb.explain.networks import NetworkError, UnknownNetworkError, load_network
+from tsgb.explain.networks import DownloadError, NetworkError, UnknownNetworkError, load_network
 from tsgb.explain.state_dicts import WeightsError
 
 
@@ -105,8 +106,14 @@ def test_failed_downloads_name_the_remedy(monkeypatch):
 
     monkeypatch.setattr(torchvision.models, "get_model", fail)
 
-    with pytest.raises(NetworkError, match=r"weights='download' \(no route to host\)\. Without a"):
+    with pytest.raises(DownloadError, match=r"of 'resnet18' \(no route to host\)\. Without a") as e:
         load_network("torchvision", "resnet18", "download")
+    assert ResNet18_Weights.DEFAULT.url in str(e.value)
+
+
+def test_networks_without_published_weights_have_no_address():
+    with pytest.raises(DownloadError, match="get weights on another computer"):
+        load_network("timm", "resnet200", "download")
 
 
 def test_a_library_that_is_not_installed(monkeypatch):

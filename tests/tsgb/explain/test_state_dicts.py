@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tsgb.explain.state_dicts import (
@@ -21,6 +22,23 @@ def test_a_state_dict_may_lie_under_the_usual_keys(tmp_path, key):
 
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_file_of_safetensors_is_read_by_its_name(tmp_path):
+    tensors = nn.Linear(2, 3).state_dict()
+    save_file(tensors, tmp_path / "weights.safetensors")
+
+    found = read_state_dict(tmp_path / "weights.safetensors")
+
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_broken_file_of_safetensors_is_named(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"half a file")
+
+    with pytest.raises(WeightsError, match=r"weights\.safetensors' cannot be read as a file of s"):
+        read_state_dict(tmp_path / "weights.safetensors")
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])

@@ -54,15 +54,15 @@ class ComparedData:
     @property
     def blocks(self) -> list[Block]:
         """All that a page says of it but pictures."""
-        short = self._by_refinement()
+        short, by_class = self._by_refinement(), list(self._class_tables())
         return [
             *(Text(remark, "remark") for remark in self.remarks),
             *([short] if short else []),
             *([Text(self.changed_from, "remark")] if self.content.ablation else []),
             self._scores(),
             Fold("Time of each stage", [self._times()]),
-            *(Fold(table.title, [table]) for table in self._class_tables()),
-            *self._settings(),
+            *([Fold("Scores by class", by_class)] if by_class else []),
+            Fold("Settings and folders", list(self._settings())),
         ]
 
     @property
@@ -199,7 +199,7 @@ class ComparedData:
                 for row in known
             ]
             columns = [Column("run", "text"), *(Column(name, better=1) for name in names)]
-            title = f"By class: {measure.full_title.replace('mIoU', 'IoU')}"
+            title = measure.full_title.replace("mIoU", "IoU")
             if rows:
                 yield Table(title, columns, rows, sortable=True)
 
@@ -217,7 +217,7 @@ class ComparedData:
         first = groups[0].settings
         shared = {name: setting.value for name, setting in first.items()
                   if all(g.settings.get(name) == setting for g in groups)}  # fmt: skip
-        yield Fold(f"Settings that all rows share ({len(shared)})", [Facts(shared)])
+        yield Fold(f"Shared by all rows ({len(shared)})", [Facts(shared)])
         for row, group in enumerate(groups):
             own = {n: s.value for n, s in group.settings.items() if n not in shared}
             folders = {
@@ -227,9 +227,7 @@ class ComparedData:
                 for run in group.results
                 for part in run.parts
             }
-            yield Fold(
-                f"Settings and folders: {self.content.label(row)}", [Facts({**own, **folders})]
-            )
+            yield Fold(self.content.label(row), [Facts({**own, **folders})])
 
     def short_rows(self) -> tuple[list[str], list[list[str]]]:
         """Titles and cells of the main scores, narrow enough for a terminal."""

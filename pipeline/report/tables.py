@@ -122,7 +122,7 @@ def _shown(content: Content, column: Column, best: float | None) -> Cell:
     text, tone = cell.text or number_text(cell.value, column.kind), cell.tone
     bar = number if column.kind == "share" and cell.bar is None else cell.bar
     tone = tone or ("oracle" if column.oracle else "")
-    marked = best is not None and cell.value == best
+    marked = best is not None and text == number_text(best, column.kind)
     return replace(cell, text=text, tone=tone, best=marked, bar=bar)
 
 

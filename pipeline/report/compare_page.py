@@ -245,12 +245,11 @@ class ComparedData:
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
         """A row for each group: settings, and mean, deviation, runs and images of each score."""
-        content = self.content
-        for row, group in enumerate(content.groups):
+        for row, group in enumerate(self.content.groups):
+            seconds = self.content.seconds.loc[row].dropna()
             yield {
                 **self._place(row), "random seeds": " ".join(map(str, group.random_seeds)),
-                **self._numbers(row),
-                **{f"seconds/{k}": _known(v) for k, v in content.seconds.loc[row].items()},
+                **self._numbers(row), **{f"seconds/{k}": v for k, v in seconds.items()},
             }  # fmt: skip
 
     def _place(self, row: int) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_without_ground_truth_images_are_sorted_by_disagreement(swept, tmp_path,
     def blind(settings):
         return build_data(settings).without_truth()
 
-    monkeypatch.setattr(compare, "build_data", blind)
+    monkeypatch.setattr("pipeline.commands.compared.build_data", blind)
     run = Run(replace(swept.settings, compare=replace(
         swept.settings.compare, runs=[str(swept.folder)]
     )), tmp_path)  # fmt: skip

@@ -136,7 +136,9 @@ def blocks(results: Sequence[Result], threshold: float) -> list[Block]:
     about = f"{_ABOUT} {_cost(results)}".strip()
     scores = Table("", columns, own, reference, about, sortable=True)
     by_class = [
-        Fold(table.title, [table]) for metric in metrics if (table := _by_class(results, metric))
+        Fold(table.title, [table])
+        for metric in metrics
+        if (table := _by_class(results, metric, threshold))
     ]
     return [Text(said), scores, *by_class]
 
@@ -171,7 +173,7 @@ def _cost(results: Sequence[Result]) -> str:
     return text
 
 
-def _by_class(results: Sequence[Result], metric: Metric) -> Table | None:
+def _by_class(results: Sequence[Result], metric: Metric, threshold: float) -> Table | None:
     """The means of single classes; None if there are none."""
     found = {r.name: r.by_class(metric.key) for r in ordered(results) if r.by_class(metric.key)}
     names = sorted({name for scores in found.values() for name in scores})
@@ -181,7 +183,8 @@ def _by_class(results: Sequence[Result], metric: Metric) -> Table | None:
         for method, scores in found.items()
     ]
     columns = [Column("method", "text"), *(Column(n) for n in ("mean of classes", *names))]
-    return Table(f"By class: {metric.title}", columns, rows, sortable=True) if rows else None
+    title = f"By class: {metric.column(threshold).title}"
+    return Table(title, columns, rows, sortable=True) if rows else None
 
 
 def csv_rows(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -147,3 +147,43 @@ def test_two_thousand_images_show_their_first_view_within_two_seconds(browse):
     assert found["count"] == "2000 of 2000 images"
     assert 48 <= found["drawn"] < 2000
     assert found["ready"] < 2000
+
+
+def page_of_runs():
+    """Three images under two runs, and one that only one run has."""
+    images = []
+    for index, (a, b) in enumerate(((0.5, 0.6), (0.9, 0.2), (0.4, 0.4))):
+        layers = {"photo": PIXEL, "prediction: a": PIXEL, "prediction: b": PIXEL}
+        layers |= {"ground truth": PIXEL, "refined mask: a": PIXEL}
+        numbers = {"difference in mIoU": abs(a - b), "mIoU: a": a, "mIoU: b": b}
+        images.append(Shown(f"{index}", "val", ["cat"], layers, numbers))
+    images.append(Shown("3", "train", ["dog"], {"photo": PIXEL, "refined mask: a": PIXEL}, {}))
+    pictures = report.Pictures(
+        Gallery(images, "", "difference in mIoU", falling=True), report.legend(["cat", "dog"])
+    )
+    return report.render(report.Page("x", "f", "today", [report.Section("P", [pictures])]))
+
+
+def test_runs_stand_side_by_side_and_the_largest_difference_comes_first(browse):
+    found = browse(
+        page_of_runs(),
+        f"{CHOOSE} const tiles = () => [...document.querySelectorAll('.photo')].map(card => "
+        "[...card.querySelectorAll('.strip small')].map(node => node.textContent)); "
+        f"const found = {{ order: {CARDS}, tiles: tiles(), layer: document.getElementById('layer')"
+        ".value, error: document.getElementById('kind').offsetParent !== null }; "
+        f"choose('sort', 'mIoU: b'); found.byRun = {CARDS}; choose('sort', ''); "
+        "choose('layer', 'refined mask, side by side'); found.refined = tiles(); "
+        "choose('layer', 'prediction: b'); found.one = tiles().flat().length; return found;",
+    )
+
+    both = ["a50.0 %", "b60.0 %", "ground truth"]
+    assert found["layer"] == "main picture, side by side"
+    assert found["order"] == ["1", "0", "2", "3"]
+    assert found["tiles"] == [
+        ["a90.0 %", "b20.0 %", "ground truth"], both, ["a40.0 %", "b40.0 %", "ground truth"], ["a"],
+    ]  # fmt: skip
+    assert found["byRun"] == ["0", "2", "1", "3"]  # highest first
+    assert found["refined"][0] == ["a"]  # reversed order of the list
+    assert found["refined"][-1] == ["a", "ground truth"]
+    assert found["one"] == 0  # one layer fills the card
+    assert not found["error"]  # there is no kind of error to choose

@@ -63,7 +63,7 @@ def test_a_training_with_the_curve_ends_with_the_same_weights(make_run, tmp_path
 
 def test_it_is_the_loss_of_the_network_in_eval_mode(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "plan", lambda *_: (10, 12))
-    run = make_run(*LONG, folder=tmp_path / "run")
+    run = make_run(*LONG, "trainer.precision=32-true", folder=tmp_path / "run")
     stage = do(run, "classifier").path
 
     task = classifier.ClassifierTask.from_checkpoint(stage / "last.ckpt")

@@ -32,6 +32,40 @@ Ways = Sequence[Lineage]
 Ends = Sequence[tuple[Record, str]]
 
 
+def write(run: Run, ways: Ways, ends: Ends) -> None:
+    """Write ``compare/index.html`` and its tables, and print the main scores.
+
+    Raises:
+        ConfigError: ``compare.by`` or ``compare.classes`` cannot be used.
+    """
+    kinds = _kinds(ways)
+    folder, (catalogue, reason) = run.output / "compare", _catalogue(run)
+    version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
+    compared = _compared(run, kinds, catalogue.name if catalogue else "", version)
+    own = [one for one, (data, _) in zip(compared, kinds, strict=True) if data == version]
+    if not own:
+        reason = reason or "the data settings of this command describe other data"
+    pictures = _pictures(run, own, catalogue, reason, folder)
+    content = _page(folder, compared, pictures, ends, ways)
+    files = {
+        "index.html": page.render(content),
+        "table.md": page.as_markdown(content),
+        "table.csv": csv_table([row for one in compared for row in one.csv_rows()]),
+        "classes.csv": csv_table([row for one in compared for row in one.class_rows()]),
+        "runs.csv": csv_table([row for one in compared for row in one.run_rows()]),
+    }
+    for name, text in files.items():
+        write_bytes(folder / name, text.encode())
+    for one in compared:
+        run.terminal.console.print(_table(one))
+    for stage, why in ends:
+        run.terminal.say(f"not in the table: {stage.name}", why)
+    run.terminal.say("page", str(folder / "index.html"))
+    run.terminal.say(
+        "tables", f"{folder}: table.csv, table.md, classes.csv; runs.csv has every single run"
+    )
+
+
 def _kinds(ways: Ways) -> list[tuple[str, Ways]]:
     """The runs by data, ground truth and what was scored; most runs, then images, first."""
     kinds: dict[tuple[Any, ...], list[Lineage]] = {}
@@ -121,40 +155,6 @@ def _stages(ways: Sequence[Lineage]) -> list[Record]:
         stage.path: stage for end in ends for last in end if last for stage in last.ancestors()
     }
     return list(found.values())
-
-
-def write(run: Run, ways: Ways, ends: Ends) -> None:
-    """Write ``compare/index.html`` and its tables, and print the main scores.
-
-    Raises:
-        ConfigError: ``compare.by`` or ``compare.classes`` cannot be used.
-    """
-    kinds = _kinds(ways)
-    folder, (catalogue, reason) = run.output / "compare", _catalogue(run)
-    version = data_fingerprint(catalogue.without_truth()) if catalogue else ""
-    compared = _compared(run, kinds, catalogue.name if catalogue else "", version)
-    own = [one for one, (data, _) in zip(compared, kinds, strict=True) if data == version]
-    if not own:
-        reason = reason or "the data settings of this command describe other data"
-    pictures = _pictures(run, own, catalogue, reason, folder)
-    content = _page(folder, compared, pictures, ends, ways)
-    files = {
-        "index.html": page.render(content),
-        "table.md": page.as_markdown(content),
-        "table.csv": csv_table([row for one in compared for row in one.csv_rows()]),
-        "classes.csv": csv_table([row for one in compared for row in one.class_rows()]),
-        "runs.csv": csv_table([row for one in compared for row in one.run_rows()]),
-    }
-    for name, text in files.items():
-        write_bytes(folder / name, text.encode())
-    for one in compared:
-        run.terminal.console.print(_table(one))
-    for stage, why in ends:
-        run.terminal.say(f"not in the table: {stage.name}", why)
-    run.terminal.say("page", str(folder / "index.html"))
-    run.terminal.say(
-        "tables", f"{folder}: table.csv, table.md, classes.csv; runs.csv has every single run"
-    )
 
 
 def _catalogue(run: Run) -> tuple[Catalogue | None, str]:

@@ -129,7 +129,8 @@ class ComparedData:
         rows = [self._row(row, repeated=repeated) for row in range(len(content.groups))]
         hint = f"Sorted: {content.order}. Equal numbers share a rank. "
         hint += "± is the standard deviation over random seeds. " if repeated else ""
-        return Table("", columns, rows, hint=hint + _ORACLE, sortable=True)
+        hint += _ORACLE if any(column.oracle for column in columns) else ""
+        return Table("", columns, rows, hint=hint.strip(), sortable=True)
 
     def _row(self, row: int, *, repeated: bool) -> list[Any]:
         content, group = self.content, self.content.groups[row]

@@ -261,7 +261,8 @@ class ComparedData:
     def _numbers(self, row: int) -> dict[str, Any]:
         content = self.content
         found: dict[str, Any] = {}
-        images = content.groups[row].results[0].merged("images")
+        runs = content.groups[row].results
+        images = {key: n for run in runs for key, n in run.merged("images").items()}
         for key in (*(measure.key for measure in content.measures), THRESHOLD, COVERAGE):
             if spread := content.spread(row, key):
                 found |= {key: spread.mean, **_rest(key, spread)}

@@ -22,7 +22,6 @@ def render_html(
     template: str,
     page: Any,
     filters: Mapping[str, Callable[..., Any]],
-    tests: Mapping[str, Callable[..., bool]] | None = None,
 ) -> str:
     """A page as HTML; all text is escaped, and an unknown name in the template is an error."""
     environment = Environment(
@@ -34,7 +33,6 @@ def render_html(
     )
     environment.policies["json.dumps_kwargs"] = {}  # in the order given, not sorted
     environment.filters.update(filters)
-    environment.tests.update(tests or {})
     return environment.get_template(template).render(page=page)
 
 

@@ -18,7 +18,8 @@ from pipeline.base.errors import ConfigError, DamagedFileError, DataError
 from pipeline.data.catalogue import Item
 from pipeline.data.labels import read_xml_labels
 from pipeline.data.truth import boxes_of
-from pipeline.report.rendering import render_html
+from pipeline.report.page import Commands, Facts, Page, Section, Text, render
+from pipeline.report.tables import Cell, Column, Table
 from pipeline.run.building import targets
 from pipeline.run.schema import named_after
 from pipeline.run.shipped import build_recorded
@@ -155,15 +156,9 @@ def test_annotations_do_not_unfold_or_read_other_files(tmp_path, declared, used)
 def test_pages_escape_what_they_show(tmp_path, monkeypatch):
     evil = "<script>alert(1)</script>\" onerror='x' {{ 7 * 7 }}"
 
-    class Page:
-        title = folder = created = evil
-        sections = loose_ends = ()
-        notes = {evil: evil}  # noqa: RUF012
-
-    names = ("percent", "duration", "details", "per_image", "seeds", "total_seconds")
-    html = render_html(
-        "compare.html", Page, dict.fromkeys((*names, "pivot_table", "class_tables"), str)
-    )
+    blocks = [Text(evil), Facts({evil: evil}), Commands({evil: evil})]
+    table = Table(evil, [Column(evil, "text", evil)], [[Cell(evil, lines=[evil], more=evil)]])
+    html = render(Page(evil, evil, evil, [Section(evil, [*blocks, table])]))
 
     assert "<script>alert" not in html
     assert "onerror='x'" not in html

@@ -303,7 +303,7 @@ class CompareConfig:
     runs: list[str] | None = None  # folders of runs; None: run_dir
     by: Order | None = None  # None: the last of segmenter, refined, seed, classifier that all have
     classes: list[str] | None = None  # mIoU over background and these; None: all that occur
-    pictures: int = 5  # images whose masks are shown on the page, evenly spaced
+    pictures: int = 200  # images of each split that are shown on the page, evenly spaced
 
 
 @dataclass

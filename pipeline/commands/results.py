@@ -10,6 +10,7 @@ from pipeline.base.config import CORRECTED
 from pipeline.base.errors import ConfigError
 from pipeline.base.files import fingerprint
 from pipeline.means import mean_over, miou
+from pipeline.report.choices import Setting, flattened
 from pipeline.report.comparison import (
     COVERAGE,
     FRACTION,
@@ -19,14 +20,14 @@ from pipeline.report.comparison import (
     TWIN,
     Part,
     Result,
-    Setting,
-    flattened,
 )
 from pipeline.run.lineage import Lineage, Record
+from pipeline.run.options import word_of
 
 Scores = Mapping[str, Any]
 
 _DOTTED = {"numerics": "trainer", CORRECTED: "segmenter"}  # under what name a person sets it
+_SHORTER = {"saliency.method": "saliency"}  # which is what a command says
 _KINDS = {"seed": "seeds", "refined": "refined", "masks": "masks"}  # measures, label images
 _LEFT_OUT = ("learned", "learned_from", "given", "images")  # facts about data, no choices
 
@@ -47,9 +48,10 @@ def result_of(way: Lineage, classes: Sequence[str] | None) -> Result:
         settings=_settings(stages, "code of the masks"),
         values=_mask_scores(stages, classes),
         seconds={stage.kind: stage.seconds for stage in stages},
+        images=_mask_images(stages),
+        folder=str(way.masks.path),
     )
     return Result(
-        folder=str(way.masks.path),
         random_seed=int(way.masks.parts["random_seed"]),
         images=int(way.masks.summary["images"]),
         masks=masks,
@@ -73,7 +75,23 @@ def _segmenter(way: Lineage, classes: Sequence[str] | None) -> Part | None:
         settings={**settings, "corrected masks": Setting(f"+{count}", "corrected masks")},
         values=_segmenter_scores(way, classes),
         seconds=seconds,
+        images={
+            f"{kind}|{protocol}": int(_scores(stage).get("images", 0))
+            for protocol, stage in _protocols(way.scored).items()
+            for kind in (SEGMENTER, TWIN, FRACTION)
+        },
+        folder=str(way.segmenter.path),
+        predictions={_scores(s).get("protocol", ""): str(s.path) for s in way.scored},
     )
+
+
+def _mask_images(stages: Sequence[Record]) -> dict[str, int]:
+    """Number of images that each score of the masks is of."""
+    trained = next((s.summary for s in stages if s.kind == "classifier"), {})
+    scored = (stages[-1].summary.get("scores") or {}).get("images", 0)
+    return {
+        "classifier": int(trained.get("held_out", 0)), **dict.fromkeys((*_KINDS, ORACLE), scored)
+    }  # fmt: skip
 
 
 def _settings(stages: Iterable[Record], code: str) -> dict[str, Setting]:
@@ -87,9 +105,10 @@ def _settings(stages: Iterable[Record], code: str) -> dict[str, Setting]:
         versions.append(stage.parts["code"])
         for name, value in stage.settings.items():
             if name not in _LEFT_OUT and value is not None:  # null is what was not used
-                found |= flattened(_DOTTED.get(name, name), value)
+                found |= flattened(_DOTTED.get(name, name), value, word_of)
         if "processes" in stage.parts:
             found |= flattened("trainer.processes", stage.parts["processes"])
+    found = {_SHORTER.get(name, name): setting for name, setting in found.items()}
     chosen = fingerprint({name: setting.value for name, setting in found.items()})
     return {**found, code: Setting(fingerprint(versions)[:6], chosen)}
 

@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,10 @@ from pipeline.inference.reviewing import Ranked, Reviewer
 from pipeline.inference.signals import SIGNALS
 from pipeline.report import page as report
 from pipeline.report.gallery import Gallery, Shown, fitted, label_layer
-from pipeline.report.page import data_address
+from pipeline.report.page import Block, Section, data_address
 from pipeline.report.pictures import encode_jpeg
 from pipeline.report.rendering import csv_table
+from pipeline.report.tables import Column, Table
 from pipeline.run.lineage import Record, stages_in
 from pipeline.run.run import Run
 from pipeline.stages.corrected import without
@@ -41,6 +41,7 @@ from pipeline.tasks.predictor import ClassifierPrior
 from pipeline.tasks.segmenter import corrected_in
 
 TABLE, PAGE, LIST = "review.csv", "index.html", "images.txt"
+_COUNTED = "named_not_found"  # a signal that is a number of classes
 _MASKS = ("pseudo_labels", "relabel")  # stages whose masks a segmenter learns from
 
 
@@ -206,18 +207,16 @@ def _page(source: Source, images: Sequence[Ranked], first: Sequence[Ranked]) -> 
         "The first of the list. An image stands high if it has more of the signals below than most "
         "other images have; each signal counts the same. No ground truth is read."
     )
-    shown = [_shown(source, image) for image in first]
-    return report.Page(
-        title=f"{data.name}: where to look",
-        folder=str(source.out),
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        headlines=list(_headlines(source, images)),
-        gallery=Gallery(shown, hint),
-        tables=[_table(first)],
-        legend=report.legend(data.classes),
-        facts={**_facts(source), **SIGNALS},
-        commands=_next(source),
-    )
+    gallery = Gallery([_shown(source, image) for image in first], hint)
+    commands: list[Block] = [report.Commands(_next(source))] if _next(source) else []
+    sections = [
+        Section("", [report.Numbers(list(_headlines(source, images)))]),
+        Section("Pictures", [report.Pictures(gallery, report.legend(data.classes))], "Pictures"),
+        Section("Signals", [_table(first)], "Signals"),
+        Section("What was looked at", [report.Facts({**_facts(source), **SIGNALS})], "Facts"),
+        Section("What next", commands, "What next"),
+    ]
+    return report.Page(f"{data.name}: where to look", str(source.out), report.now(), sections)
 
 
 def _headlines(source: Source, images: Sequence[Ranked]) -> Iterator[report.Headline]:
@@ -232,16 +231,15 @@ def _headlines(source: Source, images: Sequence[Ranked]) -> Iterator[report.Head
         yield report.Headline(name.replace("_", " "), str(count), note)
 
 
-def _table(first: Sequence[Ranked]) -> report.Table:
-    columns = ["image", "score", *(name.replace("_", " ") for name in SIGNALS)]
-    rows = [[i.item.id, i.score, *(_cell(i, name) for name in SIGNALS)] for i in first]
-    return report.Table("Signals, %", columns, rows, hint="Score: the mean share of the images "
-                        "that have less of a signal.")  # fmt: skip
-
-
-def _cell(image: Ranked, name: str) -> str | float | None:
-    value = image.signals.get(name)
-    return f"{value:.0f}" if name == "named_not_found" and value is not None else value
+def _table(first: Sequence[Ranked]) -> Table:
+    columns = [
+        Column("image", "text"),
+        Column("score"),
+        *(Column(n.replace("_", " "), "number" if n == _COUNTED else "share") for n in SIGNALS),
+    ]
+    rows = [[i.item.id, i.score, *(i.signals.get(name) for name in SIGNALS)] for i in first]
+    hint = "Score: the mean share of the images that have less of a signal."
+    return Table("", columns, rows, hint=hint, sortable=True)
 
 
 def _shown(source: Source, image: Ranked) -> Shown:

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import LabelImage
-from pipeline.base.errors import DataError
 from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
-from pipeline.data.pixels import picture_of
 from pipeline.data.truth import ground_truth
 from pipeline.networks.device import workers_of
-from pipeline.report.gallery import UNREADABLE, Gallery, PictureFiles, Shown, kind_of_error
-from pipeline.report.page import is_number
+from pipeline.report.gallery import Gallery, PictureFiles, Shown, kind_of_error
+from pipeline.report.tables import is_number
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.corrected import without
 from pipeline.stages.label_images import mask_path
@@ -164,11 +162,8 @@ class RunImages:
         labels: Mapping[str, LabelImage],
     ) -> tuple[dict[str, str], str]:
         """Addresses of the pictures by caption, the photo first, and what is wrong with it."""
-        name, note = f"{source.split.name}/{item.id}", ""
-        try:
-            photo = self._files.photo(name, item.image, partial(picture_of, item))
-        except DataError:
-            photo, note = UNREADABLE, "The image cannot be read."
+        name = f"{source.split.name}/{item.id}"
+        photo, note = self._files.photo(name, item)
         layers = {"photo": photo}
         for title, path in paths.items():
             layers[title] = self._files.labels(name, title, path, labels[title])

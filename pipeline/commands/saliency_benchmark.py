@@ -1,11 +1,10 @@
-"""Any saliency methods on the same images under one classifier: a table, a plot, a page of maps."""
+"""Any saliency methods on the same images under one classifier: a table, a page of maps."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.base.arrays import Image
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
 from pipeline.base.files import file_fingerprint, fingerprint, write_bytes
@@ -23,18 +21,19 @@ from pipeline.base.spelling import named
 from pipeline.base.terminal import ToPaste
 from pipeline.commands.explained import library_model, own_model
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split, spaced
-from pipeline.data.pixels import picture_of
 from pipeline.data.truth import masks_of
 from pipeline.networks.device import check_trainer, device_of
 from pipeline.networks.explained import ExplainedNetwork, fitted
 from pipeline.networks.pixels import scaled_size
-from pipeline.report import benchmark_page as page
-from pipeline.report.page import data_address
-from pipeline.report.pictures import encode_jpeg, overlay_labels, overlay_map, thumbnail
-from pipeline.report.rendering import Pictures
+from pipeline.report import page
+from pipeline.report.benchmark_page import Result, blocks, csv_rows, summary_lines
+from pipeline.report.gallery import Gallery, PictureFiles, Shown
+from pipeline.report.page import Section
+from pipeline.report.rendering import csv_table
 from pipeline.run.building import build
 from pipeline.run.executor import make
 from pipeline.run.folders import StageFolder
+from pipeline.run.manifest import MANIFEST
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.run.schema import CONFIGS
@@ -45,6 +44,11 @@ from pipeline.stages.predictions import named_split
 from tsgb.explain.classifier import ClassifierError
 
 METHODS = CONFIGS / "saliency"
+_HINT = (
+    "Images are evenly spaced over the list, not chosen by score. Maps show the positive part, "
+    "from transparent (zero) over red to light yellow (the map's maximum). The ground truth was "
+    "used for scores only."
+)
 CENTRE = "centre"  # the yardstick that is always there
 _BOX = "the union of the boxes of VOC's annotations"
 _MASK = "the ground-truth masks; void pixels left out"
@@ -267,34 +271,27 @@ def _truth_version(run: Run, items: Sequence[Item]) -> str | None:
 
 def _write(run: Run, setup: BenchmarkSetup, stages: Mapping[str, StageFolder]) -> None:
     results = [
-        page.Result(name, stage.summary if stage.is_done else {"unfinished": True}, name == CENTRE)
+        Result(name, stage.summary if stage.is_done else {"unfinished": True}, name == CENTRE)
         for name, stage in stages.items()
     ]
     config, finished = run.settings.benchmark, {n: s for n, s in stages.items() if s.is_done}
     folder = run.output / "saliency_benchmark" / f"{_network_word(run)}_{_split(run).name}"
-    plot = page.plot(results)
+    gallery = _gallery(run, spaced(setup.items, config.pictures), finished, folder / "index.html")
+    colours = page.legend(run.data.classes)
     content = page.Page(
-        title=f"Saliency on {run.data.name}, {_split(run).name}",
-        folder=str(folder),
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        results=page.ordered(results),
-        notes=_notes(run, setup),
-        threshold=config.threshold,
-        plot=data_address(plot, "image/png") if plot else None,
-        rows=[
-            row
-            for item in spaced(setup.items, config.pictures)
-            for row in _rows(run, item, finished)
+        f"Saliency on {run.data.name}, {_split(run).name}", str(folder), page.now(),
+        [
+            Section("Scores", blocks(results, config.threshold), "Scores"),
+            Section("Maps", [page.Pictures(gallery, colours)] if gallery.images else [], "Maps"),
+            Section("How it was made", [page.Facts(_notes(run, setup))], "How"),
         ],
-    )
+    )  # fmt: skip
     write_bytes(folder / "index.html", page.render(content).encode())
-    write_bytes(folder / "table.csv", page.as_csv(results).encode())
+    write_bytes(folder / "table.csv", csv_table(csv_rows(results)).encode())
     write_bytes(folder / "table.md", page.as_markdown(content).encode())
-    if plot:
-        write_bytes(folder / "plot.png", plot)
-    for line in page.summary_lines(content):
+    for line in summary_lines(results, config.threshold):
         run.terminal.say(*line)
-    run.terminal.say("table.csv, table.md, plot.png", folder)
+    run.terminal.say("table.csv, table.md", folder)
     run.terminal.say("look at", ToPaste(folder / "index.html"))
 
 
@@ -326,31 +323,36 @@ def _notes(run: Run, setup: BenchmarkSetup) -> dict[str, str]:
     }
 
 
-def _rows(run: Run, item: Item, stages: Mapping[str, StageFolder]) -> list[Pictures]:
-    """For each class in an image the image, its ground truth, and the map of each method."""
+def _gallery(
+    run: Run, items: Sequence[Item], stages: Mapping[str, StageFolder], path: Path
+) -> Gallery:
+    """For each class in an image the photo, the map of each method, and the ground truth."""
+    files = PictureFiles(path, len(run.data.classes))
+    shown = [one for item in items for one in _shown(run, item, stages, files)]
+    files.tidy()
+    return Gallery(shown, _HINT)
+
+
+def _shown(
+    run: Run, item: Item, stages: Mapping[str, StageFolder], files: PictureFiles
+) -> Iterator[Shown]:
     maps = {name: read_maps(stage.path, item) for name, stage in stages.items()}
     labels = sorted({label for found in maps.values() for label in found})
     try:
-        image = thumbnail(picture_of(item))
         truth = None if item.mask is None else masks_of(item)
     except PipelineError:  # it is among the failures already
-        return []
-    rows = []
+        return
     for label in labels:
-        pictures = {"image": image}
-        if truth is not None:
+        name = f"{item.id}/{label + 1}"
+        photo, note = files.photo(name, item)
+        layers = {"photo": photo}
+        for method, found in maps.items():
+            if label in found:
+                source = stages[method].path / MANIFEST
+                layers[f"saliency: {method}"] = files.map(name, method, source, found[label])
+        if truth is not None and item.mask is not None:
             mask = np.where(truth.objects.get(label, False), label + 1, BACKGROUND)
             mask = np.where(truth.void, VOID, mask).astype(np.uint8)
-            pictures["ground truth"] = overlay_labels(image, mask)
-        pictures |= {
-            name: overlay_map(image, found[label]) for name, found in maps.items() if label in found
-        }
-        rows.append(Pictures(item.id, run.data.classes[label], _addresses(pictures)))
-    return rows
-
-
-def _addresses(pictures: Mapping[str, Image]) -> dict[str, str]:
-    return {
-        caption: data_address(encode_jpeg(picture), "image/jpeg")
-        for caption, picture in pictures.items()
-    }
+            layers["ground truth"] = files.labels(name, "ground truth", item.mask, mask)
+        shown = run.data.classes[label]
+        yield Shown(f"{item.id}: {shown}", _split(run).name, [shown], layers, note=note)

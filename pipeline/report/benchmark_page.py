@@ -1,25 +1,14 @@
-"""A saliency benchmark as CSV, Markdown, plot and self-contained HTML page."""
+"""A saliency benchmark as blocks of a page, and as rows of a CSV file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.report.plots import ACCENT, label_points, logarithmic, new_figure, plain_look, png
-from pipeline.report.rendering import (
-    Pictures,
-    columns_of,
-    csv_table,
-    markdown,
-    markdown_table,
-    render_html,
-)
+from pipeline.report.page import Block, Fold, Text
+from pipeline.report.tables import Cell, Column, Content, Kind, Table, number_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-TEMPLATE = "benchmark.html"
 _MIB = 2**20
 
 
@@ -32,21 +21,36 @@ class Metric:
     sign: int
     percent: bool = True
 
+    def column(self, threshold: float) -> Column:
+        """The column of a table; ``threshold`` is part of a title."""
+        kind: Kind = "share" if self.percent else "number"
+        note = "higher is better" if self.sign > 0 else "lower is better"
+        return Column(self.title.format(threshold=threshold), kind, note, better=self.sign)
+
 
 METRICS = (
-    Metric("pointing_game", "pointing game, %", 1),
-    Metric("energy_pointing_game", "energy inside, %", 1),
-    Metric("iou", "IoU at {threshold:g}, %", 1),
-    Metric("oracle", "IoU, oracle threshold, %", 1),
-    Metric("insertion", "insertion, %", 1),
-    Metric("deletion", "deletion, %", -1),
+    Metric("pointing_game", "pointing game", 1),
+    Metric("energy_pointing_game", "energy inside", 1),
+    Metric("iou", "IoU at {threshold:g}", 1),
+    Metric("oracle", "IoU, oracle threshold", 1),
+    Metric("insertion", "insertion", 1),
+    Metric("deletion", "deletion", -1),
     Metric("milliseconds", "ms per image", -1, percent=False),
     Metric("forwards", "in forward passes", -1, percent=False),
     Metric("memory", "memory, MiB", -1, percent=False),
 )
 
 
-@dataclass(frozen=True)
+_ABOUT = (
+    "Pointing game: share of maps whose maximum lies on the object or less than 15 px from it. "
+    "Energy: share of the positive saliency on the object. IoU: of the object and the pixels above "
+    "a share of the map's maximum; for the oracle, the best share of each method was chosen with "
+    "the ground truth, so it is not a result. Insertion and deletion: mean probability of the "
+    "class while the most salient pixels are inserted into a blurred image, or removed."
+)
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """A method and the summary of its scores; ``reference`` marks the centred spot."""
 
@@ -88,64 +92,13 @@ class Result:
         error = (self.summary.get("scores", {}).get(key) or {}).get("error")
         return f"± {100 * error:.1f}" if error is not None else ""
 
+    def class_mean(self, key: str) -> float | None:
+        """The mean over classes of a metric."""
+        return (self.summary.get("scores", {}).get(key) or {}).get("class_mean")
+
     def by_class(self, key: str) -> Mapping[str, float]:
         """The mean of a metric for each class."""
         return dict((self.summary.get("scores", {}).get(key) or {}).get("classes", {}))
-
-
-@dataclass(frozen=True)
-class Page:
-    """The content of the page."""
-
-    title: str
-    folder: str
-    created: str
-    results: Sequence[Result]
-    notes: Mapping[str, str]
-    threshold: float
-    plot: str | None
-    rows: Sequence[Pictures]
-
-    @property
-    def columns(self) -> list[str]:
-        """Captions of the pictures."""
-        return columns_of(self.rows)
-
-    @property
-    def metrics(self) -> list[Metric]:
-        """The columns with at least one value."""
-        return [m for m in METRICS if any(r.value(m.key) is not None for r in self.results)]
-
-    def title_of(self, metric: Metric) -> str:
-        """The title of a column."""
-        return metric.title.format(threshold=self.threshold)
-
-    def best(self, metric: Metric) -> float | None:
-        """The best value of a column among the methods, without the reference."""
-        values = [r.value(metric.key) for r in self.results if not r.reference]
-        known = [value for value in values if value is not None]
-        return max(known, key=lambda v: metric.sign * v) if known else None
-
-    def width(self, metric: Metric, value: float | None) -> float:
-        """Length of a bar in percent of 1 (for shares) or of the column's largest value."""
-        numbers = [r.value(metric.key) for r in self.results]
-        largest = 1.0 if metric.percent else max((v for v in numbers if v is not None), default=1.0)
-        return 100 * (value or 0.0) / (largest or 1.0)
-
-    @property
-    def classes(self) -> list[str]:
-        """Classes that were scored."""
-        return sorted({name for r in self.results for m in METRICS for name in r.by_class(m.key)})
-
-    @property
-    def pairs(self) -> int:
-        """Number of pairs of an image and a class that were scored."""
-        return max((int(r.summary.get("pairs", 0)) for r in self.results), default=0)
-
-    @property
-    def forward(self) -> Result | None:
-        """A method whose summary contains the cost of the plain forward pass."""
-        return next((r for r in self.results if r.summary.get("forward_seconds")), None)
 
 
 def ordered(results: Sequence[Result]) -> list[Result]:
@@ -162,42 +115,81 @@ def ordered(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=place)
 
 
-def render(page: Page) -> str:
-    """The page as HTML; every text in it is escaped."""
-    return render_html(TEMPLATE, page, {"shown": shown})
+def blocks(results: Sequence[Result], threshold: float) -> list[Block]:
+    """The table of scores, and what the columns mean.
 
-
-def shown(value: float | None, metric: Metric) -> str:
-    """A value as text, for the table.
-
-    Example:
-        >>> shown(0.5, METRICS[0]), shown(None, METRICS[0]), shown(3.14159, METRICS[-1])
-        ('50.0', '-', '3.14')
+    Args:
+        results: The methods, in any order.
+        threshold: Share of the maximum of a map at which the IoU was taken.
     """
-    if value is None:
-        return "-"
-    if metric.percent:
-        return f"{100 * value:.1f}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def as_markdown(page: Page) -> str:
-    """The table in Markdown, followed by notes on how it was made."""
-    titles = ["method", *(page.title_of(metric) for metric in page.metrics)]
-    rows = [
-        [result.name, *(shown(result.value(metric.key), metric) for metric in page.metrics)]
-        for result in page.results
+    metrics, pairs = measured(results), max((r.summary.get("pairs", 0) for r in results), default=0)
+    said = (
+        f"{pairs} pairs of an image and a class that it shows. Small numbers are standard errors "
+        "over pairs; all methods were scored on the same pairs, so differences between methods are "
+        "more certain than the errors suggest. The last row is a reference: the same spot at the "
+        "centre of every image."
+    )
+    columns = [Column("method", "text"), *(metric.column(threshold) for metric in metrics)]
+    rows = {result: _row(result, metrics) for result in ordered(results)}
+    own = [row for result, row in rows.items() if not result.reference]
+    reference = [row for result, row in rows.items() if result.reference]
+    about = f"{_ABOUT} {_cost(results)}".strip()
+    scores = Table("", columns, own, reference, about, sortable=True)
+    by_class = [
+        Fold(table.title, [table])
+        for metric in metrics
+        if (table := _by_class(results, metric, threshold))
     ]
-    notes = {result.name: result.note for result in page.results if result.note}
-    notes |= {"pairs of an image and a class": str(page.pairs), **page.notes}
-    lines = [f"- {markdown(f'{name}: {note}')}" for name, note in notes.items()]
-    title = f"# {markdown(page.title)}"
-    return "\n".join([title, "", *markdown_table(titles, rows), "", *lines, ""])
+    return [Text(said), scores, *by_class]
 
 
-def as_csv(results: Sequence[Result]) -> str:
-    """All values at full precision, one row per method, shares in [0, 1]."""
-    return csv_table([_numbers(result) for result in results])
+def measured(results: Sequence[Result]) -> list[Metric]:
+    """The columns with at least one value."""
+    return [m for m in METRICS if any(result.value(m.key) is not None for result in results)]
+
+
+def _row(result: Result, metrics: Sequence[Metric]) -> list[Content]:
+    tone, lines = ("bad", [result.note]) if result.note else ("", [result.options])
+    cells = [_cell(result, metric) for metric in metrics]
+    return [Cell(result.name, lines=list(filter(None, lines)), tone=tone), *cells]
+
+
+def _cell(result: Result, metric: Metric) -> Cell:
+    return Cell(result.value(metric.key), lines=list(filter(None, [result.detail(metric.key)])))
+
+
+def _cost(results: Sequence[Result]) -> str:
+    """What a plain forward pass costs, in words."""
+    found = next((r.summary for r in results if r.summary.get("forward_seconds")), None)
+    if found is None:
+        return ""
+    text = "Time: median of one call for all classes of an image; a plain forward pass takes "
+    text += f"{1000 * found['forward_seconds']:.3g} ms."
+    if found.get("forward_bytes") is not None:
+        text += (
+            " Memory: peak of the tensors of one call without the network itself, the largest of "
+            f"three images; a plain forward pass needs {found['forward_bytes'] / _MIB:.3g} MiB."
+        )
+    return text
+
+
+def _by_class(results: Sequence[Result], metric: Metric, threshold: float) -> Table | None:
+    """The means of single classes; None if there are none."""
+    found = {r.name: r.by_class(metric.key) for r in ordered(results) if r.by_class(metric.key)}
+    names = sorted({name for scores in found.values() for name in scores})
+    means = {r.name: r.class_mean(metric.key) for r in results}
+    rows: list[list[Content]] = [
+        [method, means[method], *(scores.get(name) for name in names)]
+        for method, scores in found.items()
+    ]
+    columns = [Column("method", "text"), *(Column(n) for n in ("mean of classes", *names))]
+    title = f"By class: {metric.column(threshold).title}"
+    return Table(title, columns, rows, sortable=True) if rows else None
+
+
+def csv_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """All values at full precision, a row for each method, shares in [0, 1]."""
+    return [_numbers(result) for result in results]
 
 
 def _numbers(result: Result) -> dict[str, Any]:
@@ -214,80 +206,15 @@ def _numbers(result: Result) -> dict[str, Any]:
     return row
 
 
-def summary_lines(page: Page) -> list[tuple[str, str]]:
-    """One line per method, for the terminal."""
-    lines = []
-    for result in page.results:
+def summary_lines(results: Sequence[Result], threshold: float) -> Iterator[tuple[str, str]]:
+    """One line for each method, for the terminal."""
+    columns = {metric: metric.column(threshold) for metric in measured(results)}
+    for result in ordered(results):
         numbers = (
-            f"{page.title_of(metric).removesuffix(', %')} {shown(result.value(metric.key), metric)}"
-            for metric in page.metrics
+            f"{column.title} {number_text(result.value(metric.key), column.kind) or '-'}"
+            for metric, column in columns.items()
         )
-        lines.append((result.name, result.note or ", ".join(numbers)))
-    return lines
-
-
-def plot(results: Sequence[Result]) -> bytes | None:
-    """Quality against time as a PNG file; None if fewer than two methods have both.
-
-    There is a panel for the pointing game and one for insertion minus deletion, if measured. The
-    reference is a dashed line.
-    """
-    panels = {
-        "pointing game, %": _pointing,
-        "insertion minus deletion, % points": _faithfulness,
-    }
-    panels = {title: q for title, q in panels.items() if len(_points(results, q)) > 1}
-    if not panels:
-        return None
-    figure = new_figure(6.4 * len(panels), 4.6)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, quality) in zip(grid, panels.items(), strict=True):
-        levels = (quality(result) for result in results if result.reference)
-        reference = next((level for level in levels if level is not None), None)
-        _scatter(axes, title, _points(results, quality), reference)
-    return png(figure)
-
-
-def _pointing(result: Result) -> float | None:
-    value = result.value("pointing_game")
-    return None if value is None else 100 * value
-
-
-def _faithfulness(result: Result) -> float | None:
-    up, down = result.value("insertion"), result.value("deletion")
-    return None if up is None or down is None else 100 * (up - down)
-
-
-def _points(
-    results: Sequence[Result], quality: Callable[[Result], float | None]
-) -> list[tuple[float, float, str]]:
-    """(milliseconds, quality, name) of the methods with both values, best first."""
-    points = []
-    for result in results:
-        time, value = result.value("milliseconds"), quality(result)
-        if time and value is not None and not result.reference:
-            points.append((time, value, result.name))
-    return sorted(points, key=lambda point: -point[1])
-
-
-def _scatter(
-    axes: Axes, title: str, points: Sequence[tuple[float, float, str]], reference: float | None
-) -> None:
-    """Draw points, and their names in a column at the right."""
-    times, values, _ = zip(*points, strict=True)
-    axes.scatter(times, values, s=34, color=ACCENT, zorder=3)
-    axes.margins(y=0.12)
-    logarithmic(axes)
-    plain_look(axes)
-    axes.set_xlabel("ms per image, all its classes (log)")
-    axes.set_ylabel(title)
-    if reference is not None:
-        axes.axhline(reference, color="0.5", linestyle="--", linewidth=1)
-        axes.annotate(
-            "centre of the image", (0.01, reference), xycoords=("axes fraction", "data"),
-            va="bottom", fontsize=8, color="0.4",
-        )  # fmt: skip
-    label_points(axes, points)
+        yield result.name, result.note or ", ".join(numbers)
 
 
 def _described(settings: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_CURVE = (640, 200)  # width and height of a plot, px
+Points = Sequence[tuple[float, float]]
+
+_SIZE = (640, 200)  # width and height of a plot, px
 _TICKS = 4  # about as many on each axis
 
 
@@ -19,53 +21,64 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A line as an SVG path, with its axes.
+class Chart:
+    """Lines as SVG paths, with their axes. The vertical one begins at 0.
 
     Attributes:
         title: What is plotted.
-        path: The line, from the upper left corner.
+        paths: Each line by its name, from the upper left corner.
         width: Width of the plot, px.
         height: Height of the plot, px.
         across: Ticks of the horizontal axis, which has the steps.
         up: Ticks of the vertical axis, which has the values.
-        last: The last value of the line.
-        steps: Number of steps.
+        note: The last values, in words.
     """
 
     title: str
-    path: str
+    paths: Mapping[str, str]
     width: int
     height: int
     across: Sequence[Tick]
     up: Sequence[Tick]
-    last: float
-    steps: int
+    note: str
 
 
-def loss_curve(title: str, points: Sequence[tuple[float, float]]) -> Curve | None:
-    """A line through (step, loss), smoothed over a twentieth of the points; None if too few."""
-    points = [(x, y) for x, y in points if math.isfinite(y)]
-    if len(points) < 2:
+def loss_chart(title: str, training: Points, held_out: Points = ()) -> Chart | None:
+    """Losses by step; None if there are fewer than two.
+
+    Args:
+        title: What learned.
+        training: (step, loss) of batches, smoothed over a twentieth of them.
+        held_out: (step, loss) of images that are not learned from.
+    """
+    found = [(x, y) for x, y in training if math.isfinite(y)]
+    if len(found) < 2:
         return None
-    steps = [x for x, _ in points]
-    values = smooth([y for _, y in points], max(len(points) // 20, 1))
-    width, height = _CURVE
-    highest, span = max(values) or 1.0, max(steps[-1] - steps[0], 1e-9)
+    means = smooth([y for _, y in found], max(len(found) // 20, 1))
+    lines = {"training": [(x, y) for (x, _), y in zip(found, means, strict=True)]}
+    lines |= {"held out": list(held_out)} if held_out else {}
+    ends = ", ".join(f"{name} {points[-1][1]:.3g}" for name, points in lines.items())
+    return _chart(title, lines, f"{ends} after {int(found[-1][0]) + 1} steps")
+
+
+def _chart(title: str, lines: Mapping[str, Points], note: str) -> Chart:
+    width, height = _SIZE
+    first, last = (end(x for points in lines.values() for x, _ in points) for end in (min, max))
+    highest = max(y for points in lines.values() for _, y in points) or 1.0
 
     def x_of(step: float) -> float:
-        return width * (step - steps[0]) / span
+        return width * (step - first) / max(last - first, 1e-9)
 
     def y_of(value: float) -> float:
         return height * (1 - value / highest)
 
-    corners = (f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in zip(steps, values, strict=True))
-    return Curve(
-        title, "M" + " L".join(corners), width, height,
-        across=[Tick(x_of(x), f"{x:g}") for x in ticks(steps[0], steps[-1])],
-        up=[Tick(y_of(y), f"{y:g}") for y in ticks(0.0, highest)],
-        last=values[-1], steps=int(steps[-1]) + 1,
-    )  # fmt: skip
+    paths = {
+        name: "M" + " L".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in points)
+        for name, points in lines.items()
+    }
+    across = [Tick(x_of(x), f"{x:g}") for x in ticks(first, last)]
+    up = [Tick(y_of(y), f"{y:g}") for y in ticks(0.0, highest)]
+    return Chart(title, paths, width, height, across, up, note)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -1,396 +1,335 @@
-"""A comparison of runs: the content of its tables, and the page as one HTML file."""
+"""A comparison of runs as blocks of a page, and as rows of CSV files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report.ablation import Ablation, ablation_of
+import pandas as pd
+
+from pipeline.report.choices import described
 from pipeline.report.comparison import (
     COVERAGE,
     ORACLE,
     THRESHOLD,
-    TWIN,
-    Group,
+    Comparison,
     Measure,
     Spread,
-    described,
-    differing,
-    measure_to_sort_by,
-    measures,
-    shared_settings,
-    total_seconds,
 )
-from pipeline.report.page import Swatch, duration, percent
-from pipeline.report.rendering import (
-    Pictures,
-    columns_of,
-    render_html,
-)
+from pipeline.report.page import Block, Facts, Fold, Text
+from pipeline.report.tables import Cell, Column, Content, Table, percent
 
-TEMPLATE = "compare.html"
-UNTIL_MASKS = ("classifier", "saliency", "pseudo_labels")
-_FOR_AN_IMAGE = ("saliency", "pseudo_labels")
-_NAMES = ("saliency.method", "refine")  # columns if no setting differs
+_SHORT = {
+    "classifier": "AP", "seed": "seed", ORACLE: "oracle", "refined": "refined", "masks": "masks",
+    "segmenter": "segmenter", "fraction": "of twin",
+}  # fmt: skip
+_ORACLE = (
+    "Only the oracle was chosen with the ground truth; it shows what the best threshold would have "
+    "given, and is not a result."
+)
+_TIMES = (
+    "A stage that several rows share counts in full in each of them. If masks were made in "
+    "parallel with the maps, only their additional time counts. The total leaves out scoring "
+    "(evaluate) and the twin."
+)
 
 
 @dataclass(frozen=True)
-class Section:
-    """Groups on the same data, best first.
+class ComparedData:
+    """A comparison on one set of data.
 
     Attributes:
         title: Name of the data.
-        groups: Groups in the order of the table.
-        by: The score that they are sorted by.
-        by_cost: Whether they are sorted by time instead.
-        galleries: Rows of pictures by title.
-        plots: Data URLs of plots by title.
-        legend: Colours of the classes.
+        content: The runs, best first.
         remarks: What a reader must know before comparing.
         chosen: Classes in the mIoU, beside background; empty for all that occur in masks.
     """
 
     title: str
-    groups: Sequence[Group]
-    by: Measure | None
-    by_cost: bool = False
-    galleries: Mapping[str, Sequence[Pictures]] = field(default_factory=dict)
-    plots: Mapping[str, str] = field(default_factory=dict)
-    legend: Sequence[Swatch] = ()
+    content: Comparison
     remarks: Sequence[str] = ()
     chosen: Sequence[str] = ()
 
-    @cached_property
-    def names(self) -> list[str]:
-        """Dotted names of the settings that differ; method and refinement if none does."""
-        present = [name for name in _NAMES if name in self.groups[0].settings]
-        return differing(self.groups) or present
-
-    @cached_property
-    def ablation(self) -> Ablation | None:
-        """The ablation that the groups form, if they were made by the same code; else None."""
-        coded = any(name.startswith("code") for name in self.names)
-        return None if coded else ablation_of(self.groups, self.names)
-
     @property
-    def setting_titles(self) -> list[str]:
-        """Titles of the columns with settings."""
-        return ["changed"] if self.ablation else self.names
-
-    def setting_cells(self, group: Group) -> list[str]:
-        """The cells of the columns with settings."""
-        return [self.label(group)] if self.ablation else [group.text(name) for name in self.names]
+    def blocks(self) -> list[Block]:
+        """All that a page says of it but pictures."""
+        short, by_class = self._by_refinement(), list(self._class_tables())
+        return [
+            *(Text(remark, "remark") for remark in self.remarks),
+            *([short] if short else []),
+            *([Text(self.changed_from, "remark")] if self.content.ablation else []),
+            self._scores(),
+            Fold("Time of each stage", [self._times()]),
+            *([Fold("Scores by class", by_class)] if by_class else []),
+            Fold("Settings and folders", list(self._settings())),
+        ]
 
     @property
     def changed_from(self) -> str:
         """A sentence that describes the reference (ablations only)."""
-        if self.ablation is None:
-            return ""
-        place = self.groups.index(self.ablation.reference) + 1
-        return f"Each row is row {place} with one change. Row {place} is {self.ablation.choice}."
+        ablation = self.content.ablation
+        found = f"The reference is {ablation.choice}. " if ablation else ""
+        return f"{found}Every other row is the reference with one change." if found else ""
 
     @property
-    def difference_title(self) -> str:
-        """Title of the column of differences; empty if there is none."""
-        by = self.primary_measure
-        if not (self.ablation and by):
-            return ""
-        return f"difference, {by.title}" + (f" ({by.note})" if by.note else "")
+    def _setting_columns(self) -> list[Column]:
+        names = ["changed"] if self.content.ablation else self.content.names
+        return [Column(name, "text") for name in names]
 
-    def difference(self, group: Group) -> Spread | None:
-        """The difference of the primary score to the reference (ablations only)."""
-        by = self.primary_measure
-        return self.ablation.difference(group, by.key) if self.ablation and by else None
+    def _setting_cells(self, row: int) -> list[str | Cell]:
+        if self.content.ablation:
+            return [self.content.label(row)]
+        return [self.content.groups[row].text(name) for name in self.content.names]
 
-    def difference_text(self, group: Group) -> str:
-        """The difference in points, as text for a cell."""
-        return signed(self.difference(group), max(len(g.results) for g in self.groups))
+    def _images(self, measure: Measure) -> set[int]:
+        """On how many images a score was made."""
+        runs = (result for group in self.content.groups for result in group.results)
+        return {n for run in runs if (n := run.merged("images").get(measure.key))}
 
-    @property
-    def primary_measure(self) -> Measure | None:
-        """The score that the groups are sorted by; with ``by_cost``, the default score."""
-        return self.by or measure_to_sort_by(self.groups, None)
+    def _column(self, measure: Measure) -> Column:
+        images = self._images(measure)
+        count = [f"{n} images" for n in images] if len(images) == 1 else []
+        note = "; ".join([*([measure.note] if measure.note else []), *count])
+        oracle = not measure.honest
+        return Column(measure.title, "share", note, better=int(measure.decides), oracle=oracle)
 
-    @cached_property
-    def measures(self) -> list[Measure]:
-        """The columns of scores."""
-        return measures(self.groups)
+    def _cell(self, row: int, measure: Measure) -> Cell:
+        spread = self.content.spread(row, measure.key)
+        if spread is None:
+            return Cell(None)
+        return Cell(spread.mean, lines=list(self._small(row, measure, spread)))
 
-    @cached_property
-    def main_measures(self) -> dict[str, Measure]:
-        """One measure of each kind, for places without room for all.
+    def _small(self, row: int, measure: Measure, spread: Spread) -> Iterator[str]:
+        """The small print of a score: its deviation, its images, the oracle's threshold."""
+        group = self.content.groups[row]
+        if spread.deviation is not None:
+            yield f"± {percent(spread.deviation)}"
+        if spread.runs < len(group.results):
+            yield f"{spread.runs} of {len(group.results)} random seeds"
+        if len(self._images(measure)) > 1:
+            counts = (run.merged("images").get(measure.key) for run in group.results)
+            yield f"{' or '.join(dict.fromkeys(str(n) for n in counts if n))} images"
+        if measure.key == ORACLE and (at := self.content.spread(row, THRESHOLD)):
+            yield f"at {at.mean:.2f}"
+        if measure.key == "masks" and (share := self.content.spread(row, COVERAGE)):
+            yield f"{percent(share.mean)} % of pixels"
 
-        Scores of segmenters have one protocol: that of the primary measure if it is a segmenter's,
-        otherwise the first.
+    def _scores(self) -> Table:
+        content, by = self.content, self.content.primary
+        repeated = any(len(group.results) > 1 for group in content.groups)
+        columns = [Column("rank", "number"), *self._setting_columns]
+        columns += [Column("random seeds", "text")] if repeated else []
+        columns += map(self._column, content.measures)
+        if content.ablation and by:
+            note = "points, to the reference, paired by random seed"
+            columns.append(Column(f"difference, {by.full_title}", "number", note))
+        columns += [Column("total time", "seconds", "without scoring", better=-1),
+                    Column("s per image", "number", "maps and masks", better=-1)]  # fmt: skip
+        rows = [self._row(row, repeated=repeated) for row in range(len(content.groups))]
+        hint = f"Sorted: {content.order}. Equal numbers share a rank. "
+        hint += "± is the standard deviation over random seeds. " if repeated else ""
+        hint += _ORACLE if any(column.oracle for column in columns) else ""
+        return Table("", columns, rows, hint=hint.strip(), sortable=True)
+
+    def _row(self, row: int, *, repeated: bool) -> list[Any]:
+        content, group = self.content, self.content.groups[row]
+        cells: list[Any] = [content.ranks[row], *self._setting_cells(row)]
+        cells += [", ".join(map(str, group.random_seeds))] if repeated else []
+        cells += [self._cell(row, measure) for measure in content.measures]
+        if content.ablation and content.primary:
+            less = content.difference(row)
+            cells.append(Cell(less.mean, signed(less, len(group.results))) if less else Cell(""))
+        return [*cells, *(float(content.seconds.loc[row, key]) for key in ("total", "image"))]
+
+    def _by_refinement(self) -> Table | None:
+        """A table with a column for each refinement, or None.
+
+        It needs groups that differ in the refinement and in something else, one group per cell,
+        and scores. A refinement that does not change any seed has no column.
         """
-        notes = [measure.note for measure in self.measures if measure.is_of_segmenter]
-        if self.primary_measure and self.primary_measure.is_of_segmenter:
-            notes.insert(0, self.primary_measure.note)
-        return {m.kind: m for m in self.measures if not m.is_of_segmenter or m.note == notes[0]}
-
-    @property
-    def refined(self) -> Measure:
-        """The column of the refined masks."""
-        return next(measure for measure in self.measures if measure.key == "refined")
-
-    @property
-    def stages(self) -> list[str]:
-        """The columns of times."""
-        return list(dict.fromkeys(stage for group in self.groups for stage in group.stages))
-
-    @property
-    def order(self) -> str:
-        """The order of the rows, in words."""
-        if self.by_cost:
-            return "fastest first"
-        if self.by is None:
-            return "by name, since no score exists for all of them"
-        note = f" ({self.by.note})" if self.by.note else ""
-        return f"best {self.by.title}{note} first"
-
-    @property
-    def repeated(self) -> bool:
-        """Whether a group has several random seeds."""
-        return any(len(group.results) > 1 for group in self.groups)
-
-    @cached_property
-    def shared(self) -> dict[str, str]:
-        """Settings with the same value in all groups."""
-        return shared_settings(self.groups)
-
-    def own(self, group: Group) -> dict[str, str]:
-        """Settings of a group that are not shared by all."""
-        return {n: s.value for n, s in group.settings.items() if n not in self.shared}
-
-    def label(self, group: Group) -> str:
-        """A short description of a group."""
-        return self.ablation.changed(group) if self.ablation else described(group, self.names)
-
-    def caption(self, alike: Sequence[Group]) -> str:
-        """Row numbers of some groups, and the settings that they share.
-
-        In an ablation: row numbers, and the change of each group.
-        """
-        first = alike[0]
-        places = ", ".join(str(self.groups.index(group) + 1) for group in alike)
-        if self.ablation:
-            return f"{places}: {'; '.join(map(self.label, alike))}"
-        names = [n for n in self.names if all(g.text(n) == first.text(n) for g in alike)]
-        return f"{places}: {described(first, names)}"
-
-    def is_best(self, group: Group, measure: Measure) -> bool:
-        """Whether a group has the highest mean of a column, unless all means are equal.
-
-        Oracles and twins are never best, nor are training masks, since they void different pixels.
-        """
-        spreads = [other.spread(measure.key) for other in self.groups]
-        means = [spread.mean for spread in spreads if spread]
-        own = group.spread(measure.key)
-        counts = measure.honest and measure.kind not in (TWIN, "masks") and len(set(means)) > 1
-        return counts and own is not None and own.mean == max(means)
-
-    def columns(self, title: str) -> list[str]:
-        """Captions of the columns of a gallery."""
-        return columns_of(self.galleries[title])
-
-
-@dataclass(frozen=True)
-class Page:
-    """The content of the page.
-
-    Attributes:
-        title: Title of the page.
-        folder: Folder that contains it.
-        created: Date and time.
-        sections: One section for each data set.
-        loose_ends: Folder and reason for each stage that is not in the tables.
-        notes: How the numbers were made.
-    """
-
-    title: str
-    folder: str
-    created: str
-    sections: Sequence[Section]
-    loose_ends: Sequence[tuple[str, str]]
-    notes: Mapping[str, str]
-
-
-def render(page: Page) -> str:
-    """The page as HTML; every text in it is escaped."""
-    filters: dict[str, Callable[..., Any]] = {
-        "percent": percent, "duration": duration, "details": details, "per_image": per_image,
-        "seeds": random_seeds, "total_seconds": total_seconds, "pivot_table": pivot_table,
-        "class_tables": class_tables,
-    }  # fmt: skip
-    return render_html(TEMPLATE, page, filters)
-
-
-@dataclass(frozen=True)
-class PivotRow:
-    """One choice of all settings but the refinement, with a group for each column.
-
-    Attributes:
-        words: The settings.
-        seed: A group for the seed, which is the same for all refinements.
-        refined: The group of each refinement, None if there is none.
-    """
-
-    words: Sequence[str]
-    seed: Group
-    refined: Sequence[Group | None]
-
-
-@dataclass(frozen=True)
-class PivotTable:
-    """A table with a column for each refinement.
-
-    Attributes:
-        names: Settings that differ between rows.
-        refinements: Titles of the columns.
-        rows: Rows in the order of the long table.
-    """
-
-    names: Sequence[str]
-    refinements: Sequence[str]
-    rows: Sequence[PivotRow]
-
-    def best(self, column: int | None) -> Spread:
-        """The highest mean of a column; None means the column of the seeds."""
-        if column is None:
-            spreads = [row.seed.spread("seed") for row in self.rows]
-        else:
-            cells = [row.refined[column] for row in self.rows]
-            spreads = [group.spread("refined") for group in cells if group]
-        return max((spread for spread in spreads if spread), key=lambda spread: spread.mean)
-
-
-def pivot_table(section: Section) -> PivotTable | None:
-    """A table with a column for each refinement, or None.
-
-    It needs groups that differ in the refinement and in something else, one group per cell, and
-    scores. An ablation has none, since most of its rows have the same refinement. A refinement that
-    does not change any seed has no column.
-    """
-    if section.ablation:
-        return None
-    inner = [n for n in section.names if n == "refine" or n.startswith("refine.")]
-    outer = [n for n in section.names if n not in inner]
-    cells: dict[tuple[str, ...], dict[str, Group]] = {}
-    for group in section.groups:
-        cells.setdefault(tuple(map(group.text, outer)), {})[described(group, inner)] = group
-    alone = sum(map(len, cells.values())) == len(section.groups)  # at most one group per cell
-    scored = all(group.is_scored for group in section.groups)
-    changing = [g for g in section.groups if g.spread("refined") != g.spread("seed")]
-    if not (inner and outer and alone and scored and changing and len(cells) > 1):
-        return None
-    columns = sorted({described(group, inner) for group in changing})
-    rows = [
-        PivotRow(
-            words,
-            max(row.values(), key=lambda group: len(group.results)),
-            [row.get(name) for name in columns],
+        content = self.content
+        inner = [n for n in content.names if n.partition(".")[0] == "refine"]
+        outer = [n for n in content.names if n not in inner]
+        if content.ablation or not (inner and outer) or content.spread(0, "refined") is None:
+            return None
+        cells = pd.DataFrame(
+            [{**{n: g.text(n) for n in outer}, "_": described(g.settings, inner), "row": k}
+             for k, g in enumerate(content.groups)
+             if content.spread(k, "refined") != content.spread(k, "seed")]
+        )  # fmt: skip
+        scored = content.statistics["refined", "count"].all()
+        if not scored or cells.empty or cells.duplicated([*outer, "_"]).any():
+            return None
+        wide = cells.pivot(index=outer, columns="_", values="row")
+        measures = {m.key: m for m in content.measures}
+        columns = [*(Column(n, "text") for n in outer), self._column(measures["seed"])]
+        columns += [Column(name, better=1) for name in wide]
+        best = wide.min(axis=1).sort_values().index  # rows are in the order of the long table
+        rows = [self._wide_row(key, wide.loc[key], measures) for key in best]
+        return (
+            Table("Masks by refinement, mIoU", columns, rows, sortable=True)
+            if len(rows) > 1
+            else None
         )
-        for words, row in cells.items()
-    ]
-    return PivotTable(outer, columns, rows)
+
+    def _wide_row(self, key: Any, places: pd.Series, measures: dict[str, Measure]) -> list[Any]:
+        words = list(key) if isinstance(key, tuple) else [key]
+        known = [int(place) for place in places.dropna()]
+        cells = [
+            Cell(None) if pd.isna(p) else self._cell(int(p), measures["refined"]) for p in places
+        ]
+        return [*words, self._cell(known[0], measures["seed"]), *cells]
+
+    def _times(self) -> Table:
+        frame = self.content.seconds.drop(columns="image")
+        rows: list[list[Content]] = [
+            [self.content.label(k), *map(float, frame.loc[k])] for k in frame.index
+        ]
+        columns = [Column("run", "text"), *(Column(name, "seconds") for name in frame)]
+        return Table("", columns, rows, hint=_TIMES, sortable=True)
+
+    def _class_tables(self) -> Iterator[Table]:
+        """One table for each score that is known for single classes."""
+        for measure in self.content.measures:
+            found = self.classes(measure)
+            names = list(dict.fromkeys(found.index.get_level_values("class")))
+            known = list(dict.fromkeys(found.index.get_level_values("group")))
+            rows: list[list[Content]] = [
+                [self.content.label(row), *(_class_cell(found, row, name) for name in names)]
+                for row in known
+            ]
+            columns = [Column("run", "text"), *(Column(name, better=1) for name in names)]
+            title = measure.full_title.replace("mIoU", "IoU")
+            if rows:
+                yield Table(title, columns, rows, sortable=True)
+
+    def classes(self, measure: Measure) -> pd.DataFrame:
+        """The numbers of single classes, of the chosen ones if some were chosen."""
+        found = self.content.classes
+        found = found[found.index.get_level_values("score") == measure.key]
+        if self.chosen:
+            wanted = found.index.get_level_values("class").isin(["background", *self.chosen])
+            found = found[wanted]
+        return found.droplevel("score")
+
+    def _settings(self) -> Iterator[Block]:
+        groups = self.content.groups
+        first = groups[0].settings
+        shared = {name: setting.value for name, setting in first.items()
+                  if all(g.settings.get(name) == setting for g in groups)}  # fmt: skip
+        yield Fold(f"Shared by all rows ({len(shared)})", [Facts(shared)])
+        for row, group in enumerate(groups):
+            own = {n: s.value for n, s in group.settings.items() if n not in shared}
+            folders = {
+                f"{'masks' if part is run.masks else 'segmenter'} of seed {run.random_seed}": (
+                    part.folder
+                )
+                for run in group.results
+                for part in run.parts
+            }
+            yield Fold(self.content.label(row), [Facts({**own, **folders})])
+
+    def short_rows(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and cells of the main scores, narrow enough for a terminal."""
+        content = self.content
+        shown = {
+            t: content.main_measures[k] for k, t in _SHORT.items() if k in content.main_measures
+        }
+        rows = []
+        for row, rank in enumerate(content.ranks):
+            spreads = [content.spread(row, measure.key) for measure in shown.values()]
+            total = content.seconds.loc[row, "total"]
+            words = [str(rank or "-"), content.label(row), *map(_two_lines, spreads)]
+            rows.append([*words, "-" if pd.isna(total) else f"{total:.0f}"])
+        return ["rank", "choice", *shown, "s"], rows
+
+    def csv_rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each group: settings, and mean, deviation, runs and images of each score."""
+        for row, group in enumerate(self.content.groups):
+            seconds = self.content.seconds.loc[row].dropna()
+            yield {
+                **self._place(row), "random seeds": " ".join(map(str, group.random_seeds)),
+                **self._numbers(row), **{f"seconds/{k}": v for k, v in seconds.items()},
+            }  # fmt: skip
+
+    def _place(self, row: int) -> dict[str, Any]:
+        names, group = self.content.names, self.content.groups[row]
+        place = {"data": self.title, "row": row + 1, "rank": self.content.ranks[row]}
+        return {**place, **{name: group.text(name) for name in names}}
+
+    def _numbers(self, row: int) -> dict[str, Any]:
+        content = self.content
+        found: dict[str, Any] = {}
+        runs = content.groups[row].results
+        images = {key: n for run in runs for key, n in run.merged("images").items()}
+        for key in (*(measure.key for measure in content.measures), THRESHOLD, COVERAGE):
+            if spread := content.spread(row, key):
+                found |= {key: spread.mean, **_rest(key, spread)}
+                found |= {f"{key}/images": images[key]} if key in images else {}
+        if (less := content.difference(row)) and content.primary:
+            found |= {"difference": less.mean, "difference/of": content.primary.key}
+            found |= _rest("difference", less)
+        return found
+
+    def class_rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each group, score and class."""
+        for measure in self.content.measures:
+            for (row, name), numbers in self.classes(measure).iterrows():
+                yield {
+                    **self._place(row), "score": measure.key, "class": name,
+                    "mean": numbers["mean"], "deviation": _known(numbers["std"]),
+                    "runs": int(numbers["count"]),
+                }  # fmt: skip
+
+    def run_rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each run, with all settings, scores and times."""
+        for row, group in enumerate(self.content.groups):
+            for result in group.results:
+                classes = {
+                    f"{key}/{n}": v for key, s in result.classes.items() for n, v in s.items()
+                }
+                yield {
+                    **self._place(row), "folder": result.masks.folder,
+                    "random_seed": result.random_seed,
+                    **{name: setting.value for name, setting in group.settings.items()},
+                    **result.merged("values"),
+                    **{f"seconds/{k}": s for k, s in result.merged("seconds").items()}, **classes,
+                }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ClassTable:
-    """One score for each class; groups with equal numbers share a row."""
-
-    measure: Measure
-    classes: Sequence[str]
-    rows: Sequence[Sequence[Group]]
-
-    @property
-    def title(self) -> str:
-        """The score, and how it was made."""
-        name = self.measure.title.replace("mIoU", "IoU")
-        return f"{name} ({self.measure.note})" if self.measure.note else name
-
-
-def class_tables(section: Section) -> list[ClassTable]:
-    """One table for each score that is known for single classes."""
-    tables = []
-    for measure in section.measures:
-        names = _classes_of(section, measure.key)
-        alike: dict[tuple[Spread | None, ...], list[Group]] = {}
-        for group in section.groups:
-            numbers = tuple(group.class_spread(measure.key, name) for name in names)
-            if any(numbers):
-                alike.setdefault(numbers, []).append(group)
-        if alike:
-            tables.append(ClassTable(measure, names, list(alike.values())))
-    return tables
-
-
-def _classes_of(section: Section, key: str) -> list[str]:
-    names = dict.fromkeys(
-        name for g in section.groups for r in g.results for name in r.classes.get(key, {})
+def _class_cell(found: pd.DataFrame, row: int, name: str) -> Cell:
+    if (row, name) not in found.index:
+        return Cell(None)
+    numbers = found.loc[(row, name)]
+    deviation = numbers["std"]
+    return Cell(
+        float(numbers["mean"]), lines=[] if pd.isna(deviation) else [f"± {percent(deviation)}"]
     )
-    wanted = ("background", *section.chosen) if section.chosen else names
-    return [
-        name
-        for name in names
-        if name in wanted and any(group.class_spread(key, name) for group in section.groups)
-    ]
 
 
-def signed(spread: Spread | None, runs: int) -> str:
+def _rest(key: str, spread: Spread) -> dict[str, Any]:
+    return {f"{key}/deviation": spread.deviation, f"{key}/runs": spread.runs}
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _two_lines(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    mean = percent(spread.mean)
+    return mean if spread.deviation is None else f"{mean}\n±{percent(spread.deviation)}"
+
+
+def signed(spread: Spread, runs: int) -> str:
     """A difference in points with its deviation, and its number of pairs if that is not ``runs``.
 
     Example:
-        >>> signed(Spread((-0.1, -0.12)), 2), signed(Spread((0.004,)), 3), signed(None, 1)
-        ('-11.0 ± 1.4', '+0.4, n = 1', '')
+        >>> signed(Spread(-0.11, 0.014, 2), 2), signed(Spread(0.004, None, 1), 3)
+        ('-11.0 ± 1.4', '+0.4, 1 random seed')
     """
-    if spread is None:
-        return ""
-    deviation = f" ± {100 * spread.deviation:.1f}" if spread.deviation is not None else ""
-    count = len(spread.values)
-    return f"{100 * spread.mean:+.1f}{deviation}" + (f", n = {count}" if count != runs else "")
-
-
-def details(group: Group, measure: Measure) -> list[str]:
-    """The small print of a score: its deviation, the oracle's threshold, the share of pixels."""
-    spread = group.spread(measure.key)
-    if spread is None:
-        return []
-    lines = [_plus_minus(spread, len(group.results))] if len(group.results) > 1 else []
-    threshold, coverage = group.spread(THRESHOLD), group.spread(COVERAGE)
-    if measure.key == ORACLE and threshold:
-        lines.append(f"at {_range(threshold)}")
-    if measure.key == "masks" and coverage:
-        lines.append(f"{percent(coverage.mean)} % of pixels")
-    return lines
-
-
-def _plus_minus(spread: Spread, runs: int) -> str:
-    count = len(spread.values)
-    of = f"n = {count}" if count == runs else f"n = {count} of {runs}"
-    return of if spread.deviation is None else f"± {100 * spread.deviation:.1f}, {of}"
-
-
-def _range(spread: Spread) -> str:
-    ends = dict.fromkeys(f"{end:.2f}" for end in (min(spread.values), max(spread.values)))
-    return " to ".join(ends)
-
-
-def random_seeds(group: Group) -> str:
-    """The random seeds of a group as text.
-
-    Example:
-        >>> random_seeds(Group({}, ()))
-        'random seed -'
-    """
-    seeds = [str(seed) for seed in group.random_seeds]
-    return f"random seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds) or '-'}"
-
-
-def per_image(group: Group) -> float | None:
-    """Seconds per image for maps and masks."""
-    images = max((result.images for result in group.results), default=0)
-    seconds = group.seconds(_FOR_AN_IMAGE)
-    return seconds / images if seconds is not None and images else None
+    deviation = f" ± {percent(spread.deviation)}" if spread.deviation is not None else ""
+    seeds = f", {spread.runs} random seed{'s' if spread.runs > 1 else ''}"
+    return f"{100 * spread.mean:+.1f}{deviation}" + (seeds if spread.runs != runs else "")

@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pipeline.base.arrays import Image, LabelImage
+from pipeline.base.arrays import LabelImage
+from pipeline.base.errors import DataError
 from pipeline.base.files import write_bytes
-from pipeline.data.catalogue import BACKGROUND, VOID
+from pipeline.data.catalogue import BACKGROUND, VOID, Item
+from pipeline.data.pixels import picture_of
 from pipeline.report.pictures import VOID_COLOURS, class_colours, encode_jpeg, striped
 from tsgb.draw import colours
 
 _LONGEST = 800  # longer side of a picture, px
 _ERRORS = 0.02  # share of wrong pixels from which an image counts as an error
 
-UNREADABLE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
-"""An empty picture, in the place of a photo that cannot be read."""
+_BLANK = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Gallery:
         images: In the order in which they are shown first.
         hint: A sentence above them.
         order: The number that they are sorted by at first; "" for the order given.
+        falling: Whether the highest numbers come first.
     """
 
     images: Sequence[Shown]
     hint: str = ""
     order: str = ""
+    falling: bool = False
 
 
 def kind_of_error(counts: NDArray[np.int64]) -> str:
@@ -104,9 +107,13 @@ class PictureFiles:
         self.classes = classes
         self._used: set[Path] = set()
 
-    def photo(self, name: str, source: Path, read: Callable[[], Image]) -> str:
-        """The address of a photo of at most 800 px, which is read if it is not there yet."""
-        return self._made(f"{name}/photo.jpg", source, lambda: encode_jpeg(fitted(read())))
+    def photo(self, name: str, item: Item) -> tuple[str, str]:
+        """The address of a photo of at most 800 px, and what is wrong with it."""
+        file = f"{name}/photo.jpg"
+        try:
+            return self._made(file, item.image, lambda: encode_jpeg(fitted(picture_of(item)))), ""
+        except DataError:
+            return _BLANK, "The image cannot be read."
 
     def labels(self, name: str, layer: str, source: Path, labels: LabelImage) -> str:
         """The address of a label image in display colours, transparent where it is background."""

@@ -1,4 +1,4 @@
-"""Pictures of saliency maps and label images, as arrays or encoded files."""
+"""Pictures of label images, as arrays or encoded files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.arrays import Image, LabelImage
 from pipeline.data.catalogue import BACKGROUND, VOID
-from tsgb.draw import colours
 
-_TALLEST, _WIDEST = 220, 400  # size limits of a thumbnail, px
-_LARGEST_ZOOM = 2.0  # largest factor by which small pictures are enlarged
 _STRIPE = 4  # width of the stripes that mark void, px
 _QUALITY = 85  # JPEG quality
 _ALL = 254  # most classes of a label image
@@ -46,33 +43,6 @@ def class_colours(classes: int) -> NDArray[np.uint8]:
 
 
 _PALETTE = class_colours(_ALL)
-
-
-def thumbnail(image: Image) -> Image:
-    """The image, resized to fit 400 x 220 px; small images are enlarged at most twofold.
-
-    Example:
-        >>> thumbnail(np.zeros((440, 600, 3), np.uint8)).shape
-        (220, 300, 3)
-    """
-    height, width = image.shape[:2]
-    zoom = min(_TALLEST / height, _WIDEST / width, _LARGEST_ZOOM)
-    size = (max(round(width * zoom), 1), max(round(height * zoom), 1))
-    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8)
-
-
-def overlay_map(image: Image, saliency: NDArray[np.floating[Any]]) -> Image:
-    """A map in [0, 1] of any size over the grey image, in the colours of ``tsgb.draw``.
-
-    Example:
-        >>> overlay_map(np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2))).max()
-        np.uint8(0)
-    """
-    values = _resized_map(saliency, image)
-    strength = (0.8 * values**0.5)[..., None]
-    coloured = colours(values, signed=False, maximum=1.0, smoothing=0)
-    return _to_uint8(_grey(image) * (1 - strength) + coloured * strength)
 
 
 def overlay_labels(image: Image, labels: LabelImage) -> Image:
@@ -123,13 +93,6 @@ def encode_png(image: Image) -> bytes:
 def _encoded(suffix: str, image: Image, options: Sequence[int]) -> bytes:
     _, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return bytes(content)
-
-
-def _resized_map(saliency: NDArray[np.floating[Any]], image: Image) -> NDArray[np.float32]:
-    size = (image.shape[1], image.shape[0])
-    large = cv2.resize(saliency.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    clipped: NDArray[np.float32] = np.clip(large, 0, 1)
-    return clipped
 
 
 def _grey(image: Image) -> NDArray[np.float32]:

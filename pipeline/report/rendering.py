@@ -1,4 +1,4 @@
-"""Helpers of the pages: templates, tables in Markdown and CSV, columns of pictures."""
+"""Helpers of the pages: templates, and text for Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -19,36 +18,10 @@ _NEGATIVE = re.compile(r"-\d+(\.\d+)?(e[-+]?\d+)?")
 _MARKUP = re.compile(r"[\\|*`\[\]~]|(?<!\w)_|_(?!\w)")
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of one image.
-
-    Attributes:
-        id: Id of the image.
-        label: Classes that it shows.
-        sources: Data URLs by caption.
-    """
-
-    id: str
-    label: str
-    sources: Mapping[str, str]
-
-
-def columns_of(rows: Sequence[Pictures]) -> list[str]:
-    """The distinct captions of all pictures.
-
-    Example:
-        >>> columns_of([Pictures("1", "cat", {"image": "a"}), Pictures("2", "dog", {"map": "b"})])
-        ['image', 'map']
-    """
-    return list(dict.fromkeys(caption for row in rows for caption in row.sources))
-
-
 def render_html(
     template: str,
     page: Any,
     filters: Mapping[str, Callable[..., Any]],
-    tests: Mapping[str, Callable[..., bool]] | None = None,
 ) -> str:
     """A page as HTML; all text is escaped, and an unknown name in the template is an error."""
     environment = Environment(
@@ -60,23 +33,7 @@ def render_html(
     )
     environment.policies["json.dumps_kwargs"] = {}  # in the order given, not sorted
     environment.filters.update(filters)
-    environment.tests.update(tests or {})
     return environment.get_template(template).render(page=page)
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
-    """The lines of a table; the first ``words`` columns are text, the others numbers.
-
-    Example:
-        >>> markdown_table(["method", "IoU"], [["CAM", "0.5"]])
-        ['| method | IoU |', '| --- | ---: |', '| CAM | 0.5 |']
-    """
-    rule = ["---"] * words + ["---:"] * (len(head) - words)
-    return [_markdown_row(head), _markdown_row(rule), *map(_markdown_row, rows)]
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(markdown, cells)) + " |"
 
 
 def markdown(text: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from pipeline.base.ranks import share
+from pipeline.data.catalogue import spaced
 from pipeline.data.datasets import (
     LabelledImages,
     Squashed,
@@ -14,6 +16,7 @@ from pipeline.data.datasets import (
     loading,
 )
 from pipeline.networks.device import exact_products, on_gpu, workers_of
+from pipeline.stages.held_out import HeldOutLoss, plan
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.trainer import make_trainer
 from pipeline.stages.training import enough_epochs, fit, seed_everything, training_data
@@ -31,11 +34,24 @@ def work(job: Job) -> Summary:
     )  # fmt: skip
     seed, classes = job.settings.random_seed, len(data.classes)
     images = LabelledImages(data.train.items, transform, seed, classes)
+    epochs = enough_epochs(config, len(images))
     trainer = fit(
         job, task, training_data(job, images, config.batch_size),
-        max_epochs=enough_epochs(config, len(images)), gradient_clip_val=config.gradient_clip,
+        _held_out(job, len(images), epochs),
+        max_epochs=epochs, gradient_clip_val=config.gradient_clip,
     )  # fmt: skip
     return {**_validate(job, task), "steps": trainer.global_step, "epochs": trainer.max_epochs}
+
+
+def _held_out(job: Job, images: int, epochs: int) -> list[Callback]:
+    """What logs the loss on held-out images, if that costs next to nothing."""
+    config, data = job.settings.classifier, job.data
+    found = plan(images, len(data.val.items), epochs)
+    if found is None:
+        return []
+    count, every = found
+    shown = Squashed(spaced(data.val.items, count), config.size, len(data.classes))
+    return [HeldOutLoss(shown, every)]
 
 
 def _validate(job: Job, task: ClassifierTask) -> Summary:
@@ -61,4 +77,5 @@ def _validate(job: Job, task: ClassifierTask) -> Summary:
         "AP": average,
         "images": {name: shown[label] for label, name in enumerate(data.classes)},
         "split": data.val.name,
+        "held_out": len(data.val.items),
     }

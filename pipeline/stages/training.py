@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,7 +72,11 @@ def training_data(job: Job, images: Augmented, batch_size: int) -> EpochData:
 
 
 def fit(
-    job: Job, task: pl.LightningModule, data: pl.LightningDataModule, **options: Any
+    job: Job,
+    task: pl.LightningModule,
+    data: pl.LightningDataModule,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
 ) -> pl.Trainer:
     """Train to the last epoch; resume a killed session from its last whole checkpoint."""
     checkpoint = job.folder / CHECKPOINT
@@ -86,7 +91,7 @@ def fit(
     )
     trainer = make_trainer(
         job,
-        callbacks=[keeper, _SeedEveryStep(job.settings.random_seed)],
+        callbacks=[keeper, _SeedEveryStep(job.settings.random_seed), *callbacks],
         logger=loggers(job),
         precision=training_precision(job.settings.trainer),
         limit_val_batches=0,

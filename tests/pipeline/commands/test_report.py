@@ -19,7 +19,10 @@ from pipeline.commands import report as report_stage
 from pipeline.data.catalogue import Split
 from pipeline.data.palette import encode_label_image, read_label_image
 from pipeline.report import page as report
+from pipeline.report import score_tables as scores
+from pipeline.report.charts import loss_chart
 from pipeline.report.gallery import Gallery, Shown
+from pipeline.report.tables import Cell, Column, Table
 from pipeline.run.run import Run
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.label_images import KINDS, mask_path
@@ -40,32 +43,29 @@ def outside_addresses(html):
 
 
 def test_an_empty_page_says_what_is_missing():
-    stages = [report.StageState("classifier", "missing", remedy="stage=classifier")]
+    table = Table("", [Column("to do", "text")], [[Cell("stage=classifier", tone="code")]])
+    sections = [report.Section("Stages", [table]), report.Section("Training", [])]
 
-    html = report.render(report.Page("shapes", "runs/x", "today", stages=stages))
+    html = report.render(report.Page("shapes", "runs/x", "today", sections))
 
-    assert "There are no numbers yet" in html
     assert "<code>stage=classifier</code>" in html
+    assert "Training" not in html  # as there is nothing in it
 
 
 def test_text_is_escaped():
     evil = "<script>alert(1)</script>"
     image = Shown(evil, evil, [evil], {evil: "data:,"}, {evil: 0.5}, evil, evil)
-    page = report.Page(
-        evil, evil, evil,
-        headlines=[report.Headline(evil, evil, evil)],
-        steps=[report.ScoreStep(evil, 0.5, evil)],
-        tables=[report.Table(evil, [evil], [[evil]], hint=evil)],
-        gallery=Gallery([image], evil, evil),
-        confusions=[report.confusion(evil, np.ones((2, 2), np.int64), [evil])],
-        histograms=[report.Histogram(evil, [1])],
-        commands={evil: evil},
-        places={evil: evil},
-        changed={evil: evil},
-        legend=[report.Swatch(evil, None)],
-        facts={evil: evil},
-        config=evil,
-    )  # fmt: skip
+    blocks = [
+        report.Numbers([report.Headline(evil, evil, evil)]),
+        Table(evil, [Column(evil, "text", evil)], [[Cell(evil, evil, [evil], evil)]], hint=evil),
+        *(report.Text(evil, tone) for tone in ("plain", "hint", "remark")),
+        report.Facts({evil: evil}), report.Commands({evil: evil}), report.Code(evil),
+        report.Matrix([evil], [[0.5]]), report.Histogram(evil, [1]),
+        report.Charts([loss_chart(evil, [(0, 1.0), (1, 0.5)])]),
+        report.Fold(evil, [report.Text(evil)]),
+        report.Pictures(Gallery([image], evil, evil), [report.Swatch(evil, None)]),
+    ]  # fmt: skip
+    page = report.Page(evil, evil, evil, [report.Section(evil, blocks, evil)])
 
     html = report.render(page)
 
@@ -74,17 +74,17 @@ def test_text_is_escaped():
 
 
 def test_iou_table_names_both_means():
-    table = report.iou_table({"seed": SCORES}, ["cat", "dog"], ["cat"])
+    table = scores.iou_table({"seed": SCORES}, ["cat", "dog"], ["cat"])
 
-    assert table.columns == ["class", "seed"]
+    assert [column.title for column in table.columns] == ["class", "seed"]
     assert table.rows == [["background", 0.9], ["cat", 0.3], ["dog", None]]
     assert table.totals[0] == ["mean over the classes that occur", 0.6]
-    assert table.totals[1] == ["number of these classes", "2"]
+    assert table.total_cells[1][1].text == "2"  # classes that occur
     assert table.totals[2] == ["mean over background + cat", pytest.approx(0.6)]
 
 
 @pytest.mark.parametrize(
-    ("scores", "expected"),
+    ("found", "expected"),
     [
         (
             SCORES,
@@ -97,18 +97,18 @@ def test_iou_table_names_both_means():
         ),
     ],
 )
-def test_counted_in_words(scores, expected):
-    assert report.counted_in_words(scores) == expected
+def test_counted_in_words(found, expected):
+    assert scores.counted_in_words(found) == expected
 
 
 def test_a_confusion_matrix_has_shares_of_each_true_label():
     counts = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
-    found = report.confusion("segmenter on val", counts, ["cat", "dog", "cow"])
+    _, matrix, table = scores.confusion(counts, ["cat", "dog", "cow"])
 
-    assert found.names == ["background", "cat"]  # the others occur nowhere
-    assert found.shares == [[0.75, 0.25], [0.25, 0.75]]
-    assert found.table.rows == [
+    assert matrix.names == ["background", "cat"]  # the others occur nowhere
+    assert matrix.shares == [[0.75, 0.25], [0.25, 0.75]]
+    assert table.rows == [
         ["background", pytest.approx(6 / 9), pytest.approx(6 / 7), 0.75],
         ["cat", 0.5, 0.6, 0.75],
     ]
@@ -348,7 +348,7 @@ def test_relabelled_masks_have_their_lines_and_pictures(run):
         "seed", "training mask", "seed, relabelled", "refined mask, relabelled",
         "training mask, relabelled", "segmenter",
     )  # fmt: skip
-    places = [html.index(f"<td>{name}</td>") for name in names]
+    places = [html.index(f'data-value="{name}">') for name in names]
     assert places == sorted(places)
     assert "training mask, relabelled" in images_of(html, "train")[0]["layers"]
 

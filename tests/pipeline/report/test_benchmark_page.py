@@ -1,13 +1,8 @@
-"""The benchmark as table, plot and page, from plain values."""
+"""The benchmark as table and page, from plain values."""
 
-import csv
-import io
-
-import cv2
-import numpy as np
-
-from pipeline.report import benchmark_page as page
-from pipeline.report.rendering import Pictures
+from pipeline.report import benchmark_page as benchmark
+from pipeline.report.page import Fold, Page, Section, as_markdown, render
+from pipeline.report.tables import Table
 
 
 def score(mean, **classes):
@@ -25,51 +20,59 @@ def result(name, pointing, seconds=0.1, *, reference=False, **more):
         "oracle": {"threshold": 0.3, "iou": 0.5}, "seconds": seconds, "forward_seconds": 0.05,
         "forwards": 2.0, "bytes": 3 * 2**20, "forward_bytes": 2**20, **more,
     }  # fmt: skip
-    return page.Result(name, summary, reference)
+    return benchmark.Result(name, summary, reference)
 
 
 RESULTS = [
     result("low", 0.5),
-    page.Result("refusing", {"refused": "SiLU <b>has</b> no rule"}),
+    benchmark.Result("refusing", {"refused": "SiLU <b>has</b> no rule"}),
     result("centre", 0.99, reference=True),
     result("high", 0.9, seconds=1.0),
-    page.Result("broken", {"unfinished": True}),
+    benchmark.Result("broken", {"unfinished": True}),
 ]
 
 
-def filled(results=RESULTS, **more):
-    values = {
-        "title": "t", "folder": "f", "created": "now", "results": page.ordered(results),
-        "notes": {"images": "7 of 8"}, "threshold": 0.25, "plot": None, "rows": [],
-    }  # fmt: skip
-    return page.Page(**{**values, **more})
+def page_of(results=RESULTS):
+    return Page("t", "f", "now", [Section("Scores", benchmark.blocks(results, 0.25))])
+
+
+def scores_of(results=RESULTS):
+    (table,) = (b for b in benchmark.blocks(results, 0.25) if isinstance(b, Table))
+    return table
 
 
 def test_the_best_comes_first_and_the_yardstick_last():
-    names = [r.name for r in page.ordered(RESULTS)]
+    names = [r.name for r in benchmark.ordered(RESULTS)]
 
     assert names == ["high", "low", "broken", "refusing", "centre"]
-    assert names == [r.name for r in page.ordered(RESULTS[::-1])]
+    assert names == [r.name for r in benchmark.ordered(RESULTS[::-1])]
 
 
 def test_without_ground_truth_insertion_decides():
-    weak, strong = ({"scores": {"insertion": score(v)}} for v in (0.2, 0.4))
+    results = [
+        benchmark.Result(name, {"scores": {"insertion": score(value)}})
+        for name, value in (("weak", 0.2), ("strong", 0.4))
+    ]
 
-    ordered = page.ordered([page.Result("weak", weak), page.Result("strong", strong)])
+    ordered = benchmark.ordered(results)
 
     assert [r.name for r in ordered] == ["strong", "weak"]
 
 
 def test_the_yardstick_is_never_the_best():
-    content = filled()
-    best = {metric.key: content.best(metric) for metric in content.metrics}
+    table = scores_of()
+    best = {
+        column.title: [row[0].text for row in table.cells if row[k].best]
+        for k, column in enumerate(table.columns)
+    }
 
-    assert best["pointing_game"] == 0.9
-    assert best["milliseconds"] == 100.0
+    assert best["pointing game"] == ["high"]
+    assert best["ms per image"] == ["low"]
+    assert [row[0].text for row in table.total_cells] == ["centre"]
 
 
 def test_the_page_says_what_was_refused_and_escapes_it():
-    html = page.render(filled())
+    html = render(page_of())
 
     assert "refused: SiLU &lt;b&gt;has&lt;/b&gt; no rule" in html
     assert "not finished: some images failed" in html
@@ -79,47 +82,36 @@ def test_the_page_says_what_was_refused_and_escapes_it():
 
 
 def test_columns_without_a_number_are_left_out():
-    results = [page.Result("a", {"scores": {"insertion": score(0.2)}, "seconds": 0.1})]
-    content = filled(results)
+    results = [benchmark.Result("a", {"scores": {"insertion": score(0.2)}, "seconds": 0.1})]
 
-    assert [metric.key for metric in content.metrics] == ["insertion", "milliseconds"]
-    assert "pointing game, %" not in page.as_markdown(content)
-    assert page.plot(results) is None
+    assert [column.title for column in scores_of(results).columns] == [
+        "method", "insertion", "ms per image",
+    ]  # fmt: skip
 
 
-def test_pictures_stand_in_columns_even_if_one_is_missing():
-    rows = [
-        Pictures("1", "cat", {"image": "data:1", "tsgb": "data:2"}),
-        Pictures("2", "dog", {"image": "data:3", "cam": "data:4"}),
-    ]
-    content = filled(rows=rows)
+def test_classes_have_tables_of_their_own():
+    folds = [block for block in benchmark.blocks(RESULTS, 0.25) if isinstance(block, Fold)]
 
-    assert content.columns == ["image", "tsgb", "cam"]
-    assert page.render(content).count("<img loading") == 4
+    assert [fold.title for fold in folds] == [
+        "By class: pointing game", "By class: insertion", "By class: deletion",
+    ]  # fmt: skip
+    (table,) = folds[0].blocks
+    assert [column.title for column in table.columns] == ["method", "mean of classes", "cat"]
+    assert [row[0].text for row in table.cells] == ["high", "low", "centre"]
 
 
 def test_csv_holds_every_number_in_full():
-    rows = list(csv.DictReader(io.StringIO(page.as_csv(RESULTS))))
+    rows = benchmark.csv_rows(RESULTS)
 
     assert [row["method"] for row in rows] == [r.name for r in RESULTS]
-    assert rows[0]["pointing_game"] == rows[0]["pointing_game/cat"] == "0.5"
-    assert rows[0]["iou_oracle_threshold"] == "0.3"
+    assert rows[0]["pointing_game"] == rows[0]["pointing_game/cat"] == 0.5
+    assert rows[0]["iou_oracle_threshold"] == 0.3
     assert rows[1]["note"].startswith("refused")
-    assert rows[1]["pointing_game"] == ""
+    assert "pointing_game" not in rows[1]
 
 
 def test_markdown_has_a_line_for_each_method():
-    text = page.as_markdown(filled())
-    table = [line for line in text.splitlines() if line.startswith("|")]
+    text = as_markdown(page_of())
 
-    assert len(table) == 2 + len(RESULTS)
-    assert "| high | 90.0 |" in text
-    assert "- refusing: refused: SiLU" in text
-    assert "- images: 7 of 8" in text
-
-
-def test_the_plot_is_a_picture_of_two_panels():
-    content = page.plot(RESULTS)
-
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape[1] > 2 * picture.shape[0]
+    assert "| high (high) | 90.0 ± 1.0 | 50.0 (at 0.3) |" in text
+    assert "| refusing (refused: SiLU" in text

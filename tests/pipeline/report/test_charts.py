@@ -4,24 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.charts import histogram, loss_curve, ticks
+from pipeline.report.charts import histogram, loss_chart, ticks
 
 
-def test_a_loss_curve_starts_at_the_left_and_ends_at_the_right():
-    curve = loss_curve("x", [(0, 2.0), (10, 1.0), (20, float("nan")), (30, 0.5)])
+def test_a_loss_chart_starts_at_the_left_and_ends_at_the_right():
+    chart = loss_chart("x", [(0, 2.0), (10, 1.0), (20, float("nan")), (30, 0.5)])
 
-    assert curve is not None
-    assert curve.path == f"M0.0,0.0 L{curve.width / 3:.1f},100.0 L{curve.width}.0,150.0"
-    assert (curve.last, curve.steps) == (0.5, 31)
-    assert [(tick.text, tick.place) for tick in curve.up] == [
+    assert chart is not None
+    assert chart.paths == {
+        "training": f"M0.0,0.0 L{chart.width / 3:.1f},100.0 L{chart.width}.0,150.0"
+    }
+    assert chart.note == "training 0.5 after 31 steps"
+    assert [(tick.text, tick.place) for tick in chart.up] == [
         ("0", 200.0), ("0.5", 150.0), ("1", 100.0), ("1.5", 50.0), ("2", 0.0),
     ]  # fmt: skip
-    assert [tick.text for tick in curve.across] == ["0", "10", "20", "30"]
+    assert [tick.text for tick in chart.across] == ["0", "10", "20", "30"]
+
+
+def test_held_out_losses_share_the_axes_of_the_training():
+    chart = loss_chart("x", [(0, 2.0), (10, 1.0)], [(5, 4.0), (10, 2.0)])
+
+    assert chart is not None
+    assert chart.paths == {
+        "training": "M0.0,100.0 L640.0,150.0", "held out": "M320.0,0.0 L640.0,100.0",
+    }  # fmt: skip
+    assert chart.note == "training 1, held out 2 after 11 steps"
 
 
 @pytest.mark.parametrize("points", [[], [(0, 1.0)], [(0, 1.0), (1, float("nan"))]])
-def test_a_loss_curve_needs_two_points(points):
-    assert loss_curve("x", points) is None
+def test_a_loss_chart_needs_two_points(points):
+    assert loss_chart("x", points) is None
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))

@@ -1,10 +1,6 @@
 """The gallery: kinds of error, picture files, and its script in a real browser."""
 
 import io
-import json
-import shutil
-import subprocess
-from html import unescape
 
 import numpy as np
 import pytest
@@ -14,21 +10,6 @@ from pipeline.report import page as report
 from pipeline.report.gallery import Gallery, Shown, kind_of_error, label_layer, map_layer
 from pipeline.report.pictures import class_colours
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--window-size=1440,1000",
-    "--virtual-time-budget=8000", "--dump-dom",
-)  # fmt: skip
-WATCH = "<script>var faults = []; window.onerror = m => { faults.push(m); };</script>"
-ACT = """<script>addEventListener("load", () => setTimeout(async () => {
-  let found;
-  try { found = await (async () => { SCRIPT })(); } catch (error) { faults.push(String(error)); }
-  const made = document.createElement("output");
-  made.id = "found";
-  made.textContent = JSON.stringify({ found, faults });
-  document.body.append(made);
-}, 200));</script>"""
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9Q"
     "DwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -91,34 +72,8 @@ def page_with(count):
         for index in range(count)
     ]  # fmt: skip
     legend = report.legend(["cat", "dog"])
-    return report.render(
-        report.Page("x", "runs/x", "today", gallery=Gallery(images, "", "mIoU"), legend=legend)
-    )
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Open a page in a browser, run a script on it, and return what the script returns."""
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: apt install chromium")
-
-    def run(html, script, address=""):
-        page = tmp_path / "page.html"
-        after = ACT.replace("SCRIPT", script)
-        page.write_text(
-            html.replace("<head>", f"<head>{WATCH}").replace("</body>", f"{after}</body>")
-        )
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        done = subprocess.run(
-            [str(BROWSER), *FLAGS, profile, f"{page.as_uri()}{address}"],
-            capture_output=True, text=True, check=True, timeout=120,
-        )  # fmt: skip
-        text = done.stdout.partition('<output id="found">')[2].partition("</output>")[0]
-        result = json.loads(unescape(text))
-        assert result["faults"] == []
-        return result["found"]
-
-    return run
+    pictures = report.Pictures(Gallery(images, "", "mIoU"), legend)
+    return report.render(report.Page("x", "runs/x", "today", [report.Section("P", [pictures])]))
 
 
 CARDS = "[...document.querySelectorAll('.photo code')].map(node => node.textContent)"
@@ -192,3 +147,43 @@ def test_two_thousand_images_show_their_first_view_within_two_seconds(browse):
     assert found["count"] == "2000 of 2000 images"
     assert 48 <= found["drawn"] < 2000
     assert found["ready"] < 2000
+
+
+def page_of_runs():
+    """Three images under two runs, and one that only one run has."""
+    images = []
+    for index, (a, b) in enumerate(((0.5, 0.6), (0.9, 0.2), (0.4, 0.4))):
+        layers = {"photo": PIXEL, "prediction: a": PIXEL, "prediction: b": PIXEL}
+        layers |= {"ground truth": PIXEL, "refined mask: a": PIXEL}
+        numbers = {"difference in mIoU": abs(a - b), "mIoU: a": a, "mIoU: b": b}
+        images.append(Shown(f"{index}", "val", ["cat"], layers, numbers))
+    images.append(Shown("3", "train", ["dog"], {"photo": PIXEL, "refined mask: a": PIXEL}, {}))
+    pictures = report.Pictures(
+        Gallery(images, "", "difference in mIoU", falling=True), report.legend(["cat", "dog"])
+    )
+    return report.render(report.Page("x", "f", "today", [report.Section("P", [pictures])]))
+
+
+def test_runs_stand_side_by_side_and_the_largest_difference_comes_first(browse):
+    found = browse(
+        page_of_runs(),
+        f"{CHOOSE} const tiles = () => [...document.querySelectorAll('.photo')].map(card => "
+        "[...card.querySelectorAll('.strip small')].map(node => node.textContent)); "
+        f"const found = {{ order: {CARDS}, tiles: tiles(), layer: document.getElementById('layer')"
+        ".value, error: document.getElementById('kind').offsetParent !== null }; "
+        f"choose('sort', 'mIoU: b'); found.byRun = {CARDS}; choose('sort', ''); "
+        "choose('layer', 'refined mask, side by side'); found.refined = tiles(); "
+        "choose('layer', 'prediction: b'); found.one = tiles().flat().length; return found;",
+    )
+
+    both = ["a50.0 %", "b60.0 %", "ground truth"]
+    assert found["layer"] == "main picture, side by side"
+    assert found["order"] == ["1", "0", "2", "3"]
+    assert found["tiles"] == [
+        ["a90.0 %", "b20.0 %", "ground truth"], both, ["a40.0 %", "b40.0 %", "ground truth"], ["a"],
+    ]  # fmt: skip
+    assert found["byRun"] == ["0", "2", "1", "3"]  # highest first
+    assert found["refined"][0] == ["a"]  # reversed order of the list
+    assert found["refined"][-1] == ["a", "ground truth"]
+    assert found["one"] == 0  # one layer fills the card
+    assert not found["error"]  # there is no kind of error to choose

@@ -1,4 +1,4 @@
-"""Pictures: arrays in, arrays or files out."""
+"""Pictures of label images: arrays in, arrays or files out."""
 
 from __future__ import annotations
 
@@ -16,42 +16,6 @@ def photo():
 
 def decode(content):
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        pytest.param((440, 600), (220, 300), id="as-high-as-allowed"),
-        pytest.param((100, 4000), (10, 400), id="as-wide-as-allowed"),
-        pytest.param((50, 60), (100, 120), id="small-is-doubled"),
-        pytest.param((1, 4000), (1, 400), id="never-without-pixels"),
-    ],
-)
-def test_thumbnail_size(size, expected):
-    assert pictures.thumbnail(np.zeros((*size, 3), np.uint8)).shape[:2] == expected
-
-
-def test_overlay_map_leaves_zero_grey_and_lights_up_the_maximum(photo):
-    saliency = np.zeros((6, 9), np.float32)
-    saliency[:, 6:] = 1
-
-    picture = pictures.overlay_map(photo, saliency).astype(int)
-
-    plain = pictures.overlay_map(photo, np.zeros((2, 2))).astype(int)
-    assert np.array_equal(picture[:, :40], plain[:, :40])
-    assert picture[:, 75:].sum(-1).mean() > plain[:, 75:].sum(-1).mean() + 100
-
-
-def test_overlay_map_has_the_colours_of_the_library_on_a_fixed_scale():
-    """A map whose maximum is one half is darker than one that reaches one."""
-    black = np.zeros((4, 4, 3), np.uint8)
-
-    full, half = (pictures.overlay_map(black, np.full((2, 2), v)) for v in (1.0, 0.5))
-
-    expected = 0.8 * np.array([255, 252, 222])  # the last colour of tsgb.draw, at its opacity
-    np.testing.assert_allclose(full[0, 0], expected, atol=1)
-    middle = np.mean([[178, 44, 96], [231, 87, 54]], axis=0)  # between two of its points
-    np.testing.assert_allclose(half[0, 0], 0.8 * 0.5**0.5 * middle, atol=1)
 
 
 def test_overlay_labels_shows_class_colours_and_stripes():

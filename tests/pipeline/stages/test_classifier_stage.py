@@ -44,7 +44,7 @@ def test_a_class_that_no_held_out_image_shows_has_no_average_precision(validated
 
     assert summary == {
         "mAP": 0.375, "AP": {"cat": 0.5, "cow": 0.25, "dog": None},
-        "images": {"cat": 2, "cow": 1, "dog": 0}, "split": "held",
+        "images": {"cat": 2, "cow": 1, "dog": 0}, "split": "held", "held_out": 2,
     }  # fmt: skip
     assert images == ["v0", "v1"]
 

@@ -77,7 +77,7 @@ def test_explain_a_library_model_without_any_data(run, tmp_path, capsys):
 
     assert (tmp_path / "fish.png").exists()
     assert [name for name, _ in run.terminal.lines] == [
-        "probability of goldfish", "probability of cock", "picture",
+        "probability of goldfish", "probability of cock", "look at",
     ]  # fmt: skip
     assert "the method's own default is read instead" in capsys.readouterr().err.replace("\n", " ")
     assert "catalogue" not in run.__dict__
@@ -119,7 +119,7 @@ def test_words_mean_what_they_mean_to_the_command(run, tmp_path):
     explain.run(run)
 
     said = dict(run.terminal.lines)
-    assert set(said) == {"probability of circle", "probability of square", "picture"}
+    assert set(said) == {"probability of circle", "probability of square", "look at"}
     assert sum(value.endswith("(the most probable of 2 that 'r' fits)") for value in said.values())
 
 

@@ -4,7 +4,6 @@ from tsgb import __version__
 
 project = "tsgb"
 author = "the tsgb authors"
-copyright = author
 release = __version__
 
 extensions = [
@@ -34,6 +33,6 @@ napoleon_use_ivar = True  # fields of dataclasses are listed once
 html_theme = "furo"
 html_title = f"tsgb {release}"
 html_show_sphinx = False
-html_show_search_summary = False  # a browser may not read other files where the site is one of files
+html_show_search_summary = False  # it reads other pages, which browsers refuse to local files
 html_additional_pages = {"index": "first.html"}  # leads to docs/index.html
 templates_path = ["_templates"]

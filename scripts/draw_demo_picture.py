@@ -1,6 +1,6 @@
 """Draw the picture of the README: held-out photos, their maps, masks and predictions.
 
-    jupyter execute docs/notebooks/own_photos.ipynb           # photos/ and run/, beside the notebook
+    jupyter execute own_photos.ipynb                          # photos/ and run/, in docs/notebooks
     tsgb run run_dir=run stage=masks saliency.split=val       # maps and masks of held-out photos
     python scripts/draw_demo_picture.py run photos
 

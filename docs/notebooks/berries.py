@@ -27,7 +27,8 @@ def _with(photo, rng, name, size):
     along = (u - x) * np.cos(angle) + (v - y) * np.sin(angle)
     across = ((v - y) * np.cos(angle) - (u - x) * np.sin(angle)) / flat
     distance = np.hypot(along, across) / radius
-    shadow = 1 - 0.45 * np.clip(1.5 - np.hypot(along - radius / 4, across - radius / 4) / radius, 0, 1)
+    beside = np.hypot(along - radius / 4, across - radius / 4) / radius
+    shadow = 1 - 0.45 * np.clip(1.5 - beside, 0, 1)
     light = np.hypot(along + radius / 3, across + radius / 3) / radius
     body = np.array(COLOURS[name]) * (1.25 - 0.6 * light)[..., None]
     body = body + 90 * np.exp(-((light / 0.25) ** 2))[..., None] * (name != "leaf")

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format docs clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 10
@@ -30,6 +30,9 @@ lint: .venv/ready ## linter, formatter check, type checker
 format: .venv/ready ## put the code into its canonical form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/ready ## the documentation as a site: build/site/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/site
 
 clean: ## remove the environment and the caches; results in runs/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

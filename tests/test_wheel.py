@@ -1,25 +1,36 @@
-"""What `pip install` gives a machine: the command, the configurations, and an extra by its name."""
+"""A release: its archives, and what `pip install` gives a machine: command, settings, extras."""
 
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, TINY
+from tsgb import __version__
 
 PACKAGES = Path(pytest.__file__).parents[1]  # site-packages of the environment that runs the tests
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def archives(tmp_path_factory):
+    """The folder of the source archive, and of the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    built = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(archives, tmp_path_factory):
     """Makes an environment with the wheel and, of other packages, those a test asks for."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", "--no-build-isolation",
-        "--wheel-dir", folder)  # fmt: skip
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = archives.glob("*.whl")
 
     def environment(name, others):
         place = folder / name
@@ -55,6 +66,40 @@ def run(*words, cwd=None):
         [str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False,
         env={**environment, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def test_the_archives_pass_the_checks_of_a_registry(archives):
+    checked = run(sys.executable, "-m", "twine", "check", "--strict", *archives.iterdir())
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("PASSED") == 2
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(archives):
+    (wheel,) = archives.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {name.partition("/")[0] for name in names} == {
+        "tsgb", "pipeline", f"tsgb-{__version__}.dist-info"
+    }  # fmt: skip
+    assert {"tsgb/py.typed", "pipeline/py.typed", "pipeline/configs/run.yaml"} <= set(names)
+
+
+def test_the_source_archive_holds_tests_and_documentation_but_no_results(archives):
+    (source,) = archives.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+
+    assert {"README.md", "docs/index.md", "tests/test_wheel.py", "Makefile"} <= set(names)
+    assert not [name for name in names if name.startswith(("runs/", "data/", "build/", ".venv"))]
+
+
+def test_every_place_names_the_same_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    latest = re.findall(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)[0]
+    cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+
+    assert (latest, cited) == (__version__, [__version__])
 
 
 def test_the_wheel_runs_a_chain_from_any_folder(whole, tmp_path, shapes_root):

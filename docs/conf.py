@@ -32,7 +32,7 @@ napoleon_use_ivar = True  # fields of dataclasses are listed once
 
 html_theme = "furo"
 html_title = f"tsgb {release}"
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 html_show_search_summary = False  # it reads other pages, which browsers refuse to local files
 html_additional_pages = {"index": "first.html"}  # leads to docs/index.html
 templates_path = ["_templates"]

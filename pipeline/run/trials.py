@@ -36,6 +36,7 @@ from pipeline.tasks.trial import seconds_of, try_classifier, try_segmenter, try_
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
 _LARGEST = 2**20  # px of a trial; larger images only need more memory and time
+_TIMED = 2**18  # px of all crops of a step; fewer would be slower for each pixel
 _REFUSALS = (LayerError, UnsupportedModelError)  # of a network, whatever the image
 Size = tuple[int, int]  # height and width, px
 
@@ -65,7 +66,7 @@ class Trials:
         return seconds / len(labels) * self._crops(config)
 
     def saliency(self) -> float:
-        """The classifier at the sizes of the maps, and the method at the smallest of them."""
+        """The classifier at the sizes of the maps, and the method at one of them."""
         config, task = self.settings.saliency, self._classifier()
         items = masked_split(config, self.run.data).items
         scales = sorted({min(config.scales), max(config.scales)})
@@ -74,9 +75,10 @@ class Trials:
             try_classifier(task, size, self.settings.trainer)
         if not sizes:
             return 0.0
-        seconds = self._explain(task.eval(), min(sizes))
+        one = max((size for size in sizes if area(size) <= _TIMED), default=min(sizes))
+        seconds = self._explain(task.eval(), one)
         every = self._explained(config.scales, self._sizes(items).values())
-        return seconds / area(min(sizes)) * sum(map(area, every)) * (1 + config.flip) * self._share
+        return seconds / area(one) * sum(map(area, every)) * (1 + config.flip) * self._share
 
     def _explained(self, scales: Iterable[float], images: Iterable[Size]) -> list[Size]:
         """The sizes at which images are explained."""
@@ -173,7 +175,8 @@ class Trials:
 
     def _batch(self, config: ClassifierConfig | SegmenterConfig) -> int:
         step = min(config.batch_size, len(self.run.data.train.items))
-        return min(step // here().size, 2)  # of the process with the smallest share
+        enough = max(_TIMED // config.size**2, 2)
+        return min(step // here().size, enough)  # of the process with the smallest share
 
     def _extremes(self, items: Sequence[Item]) -> list[Size]:
         """The sizes of the smallest and of the largest image."""

@@ -26,7 +26,7 @@ OTHER = {"weights": "none", "twin": False}
         ),
         pytest.param(
             {"segmenter": {"arch": "unet", "encoder": "tu-test_maxvit"}},
-            r"cannot be trained on batches of 2 crops of 64 x 64 px: .*another segmenter\.arch",
+            r"cannot be trained on batches of 4 crops of 64 x 64 px: .*another segmenter\.arch",
             id="cannot take the crop",
         ),
         pytest.param(
@@ -140,8 +140,8 @@ def test_the_twin_is_not_tried_a_second_time(make_run, monkeypatch):
     seconds = executor._try(executor.steps_of(make_run(), Command.all))
 
     assert tried == ["classifier", "segmenter"]
-    # One epoch of 2 steps of 4 crops; two crops take 2 s. The twin's training takes as long.
-    assert [seconds[0], seconds[3], seconds[5]] == [8.0, 8.0, 8.0]
+    # One epoch of two steps. The twin's training takes as long.
+    assert [seconds[0], seconds[3], seconds[5]] == [4.0, 4.0, 4.0]
 
 
 def test_a_trial_leaves_random_numbers_as_they_were(make_run):

@@ -143,7 +143,8 @@ def leave_classifier(run):
     classes = run.data.classes
     average = {**dict.fromkeys(classes, 0.5), classes[0]: float("nan")}
     counts = dict.fromkeys(classes, 2)
-    stage.finish({"mAP": 0.731, "AP": average, "images": counts, "steps": 11})
+    held_out = len(run.data.val.items)
+    stage.finish({"mAP": 0.731, "AP": average, "images": counts, "steps": 11, "held_out": held_out})
 
 
 def leave_masks(run, empty=()):

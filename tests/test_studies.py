@@ -139,9 +139,8 @@ def test_a_study_is_one_command_and_one_table(make_run, shapes_root, tmp_path):
 
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "small_study"
-    assert {(row["saliency.method"], row["refine"]) for row in table(folder)} == {
-        ("TSGB", "NoRefinement"), ("TSGB", "CRFRefinement"),
-        ("CAM", "NoRefinement"), ("CAM", "CRFRefinement"),
+    assert {(row["saliency"], row["refine"]) for row in table(folder)} == {
+        ("tsgb", "none"), ("tsgb", "crf"), ("cam", "none"), ("cam", "crf"),
     }  # fmt: skip
     made = {stage: len(list((folder / stage).iterdir())) for stage in ("classifier", "saliency")}
     assert made == {"classifier": 1, "saliency": 2}

@@ -36,8 +36,10 @@ class Shown:
         id: Id of the image.
         split: Name of its split.
         classes: Names of the classes in its label.
-        layers: Addresses of its pictures by caption; the first one is the photo.
-        numbers: What images are sorted by; None where an image has no such number.
+        layers: Addresses of its pictures by caption; the first one is the photo. Captions of one
+            kind (``prediction: a``, ``prediction: b``) can be shown side by side.
+        numbers: What images are sorted by; None where an image has no such number. The score of
+            ``prediction: a`` is called ``mIoU: a``.
         kind: The kind of error that most wrong pixels have; see :func:`kind_of_error`.
         note: A sentence about the image.
     """

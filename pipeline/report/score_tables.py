@@ -43,7 +43,7 @@ def iou_table(
     """The IoU of each class for everything that was scored, with the means.
 
     Args:
-        columns: Scores by title.
+        columns: Scores by title; what follows a comma is small print.
         classes: Class names without background, in order.
         chosen: Classes whose mean, with background, is shown too.
     """
@@ -61,7 +61,8 @@ def iou_table(
         "together. A class that is predicted but absent from the ground truth counts as 0. "
         "A dash is a class that is in neither; it is left out of the means."
     )
-    heads = [Column("class", "text"), *map(Column, columns)]
+    titles = (title.partition(", ") for title in columns)
+    heads = [Column("class", "text"), *(Column(title, note=note) for title, _, note in titles)]
     return Table("IoU of each class", heads, rows, totals, hint, sortable=True)
 
 

@@ -111,4 +111,4 @@ def test_a_comparison_keeps_held_out_images_apart_and_shows_them(copied):
     page = Path(dict(run.terminal.lines)["look at"]).read_text("utf-8")
     assert page.count("scored on ") >= 2
     assert "No pictures" not in page
-    assert all(f">{item.id}" in page for item in spaced(run.data.val.items, 2))
+    assert all(f'"id": "{item.id}"' in page for item in spaced(run.data.val.items, 2))

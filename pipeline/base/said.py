@@ -43,26 +43,40 @@ def silence_lightning() -> None:
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Append what is said and what libraries log to a file, with times; the trace of an error too.
+    """Append what is said and what libraries log to a file, with times and process id.
 
-    Of several processes the first writes.
+    Of several processes the first writes. What is said before the file's folder exists waits for
+    it, and is dropped if the command makes none.
     """
     if not is_first():
         yield
         return
-    handler, level = logging.FileHandler(path, encoding="utf-8", delay=True), LOG.level
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler, level = _Waiting(path), LOG.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     LOG.setLevel(logging.INFO)
     try:
         yield
-    except Exception:
-        LOG.exception("ended by an error")
-        raise
     finally:
         LOG.setLevel(level)
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+class _Waiting(logging.FileHandler):
+    """Writes once the folder of the file exists."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.folder, self.records = path.parent, list[logging.LogRecord]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write what waited, and this."""
+        self.records.append(record)
+        if self.folder.is_dir():
+            for one in self.records:
+                super().emit(one)
+            self.records.clear()
 
 
 @contextmanager

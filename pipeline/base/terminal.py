@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
+from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.base.ranks import is_first
@@ -26,6 +28,7 @@ LOG = logging.getLogger("pipeline")
 LOG.addHandler(logging.NullHandler())  # without any, Python would print errors a second time
 _COLUMNS = 80  # of the summary, in whatever terminal
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
+_LONG = 600.0  # seconds over which a rate is estimated; a step may take more than one
 # Control characters but tab and line feed, and those that reverse the direction of text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -107,6 +110,7 @@ class Terminal:
             table.add_column(plain(name), justify="right" if k else "left")
         for row in rows:
             table.add_row(*map(plain, row))
+            LOG.info("%s: %s", title, " | ".join(row))
         self.console.print(table)
 
     def summarise(self, folder: Path) -> None:
@@ -115,6 +119,8 @@ class Terminal:
         Args:
             folder: Paths below it are shown without it.
         """
+        for name, value in self.lines:
+            LOG.info("%s: %s", name, value)
         kinds = {kind: _of_kind(self.lines, kind) for kind in (Headline, str, Path, ToPaste)}
         self._numbers(kinds[Headline], kinds[str])
         if kinds[Path]:
@@ -128,14 +134,13 @@ class Terminal:
 
     def _numbers(self, first: Lines, others: Lines) -> None:
         """Print lines in two columns; the first in bold."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(max_width=_COLUMNS // 2)
-        for style, lines in (("bold", first), ("", others)):
-            for name, value in lines:
-                table.add_row(plain(name), plain(str(value)), style=style)
-        if table.row_count:
-            width = min(_COLUMNS, self.console.width)
-            self.console.print(Padding(table, (0, 0, 0, 2)), width=width)
+        lines = [(printable(name), printable(str(value))) for name, value in (*first, *others)]
+        width = min(max((len(name) for name, _ in lines), default=0), _COLUMNS // 2)
+        for k, (name, value) in enumerate(lines):
+            names, values = wrap(name, width), wrap(value, _COLUMNS - width - 4)
+            for left, right in zip_longest(names, values, fillvalue=""):
+                text = f"  {left:<{width}}  {right}".rstrip()
+                self.console.print(Text(text, "bold" if k < len(first) else ""), soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Step]:
@@ -144,11 +149,14 @@ class Terminal:
         Yields a function of the number done, the total, and perhaps other words for ``what``.
         """
         columns = (
-            TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-        )  # fmt: skip
+            _text("{task.description}"),
+            BarColumn(None, table_column=Column(ratio=1)),  # takes what the words leave
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            _text("{task.fields[pace]}"),
+        )
         live = self.bars and self.console.is_terminal
-        with Progress(*columns, console=self.console, disable=not live) as bar:
+        options: dict[str, Any] = {"console": self.console, "disable": not live, "expand": True}
+        with Progress(*columns, speed_estimate_period=_LONG, **options) as bar:
             task = bar.add_task(self.described(what), total=total or None, pace="")
             told = time.monotonic()
 
@@ -160,7 +168,7 @@ class Terminal:
                 bar.update(task, pace=pace)
                 if self.bars and not live and time.monotonic() - told >= _EVERY:
                     told = time.monotonic()
-                    self.console.print(plain(f"{text}: {done} of {of}, {pace}"), soft_wrap=True)
+                    self.show(f"{text}: {done} of {of}{pace and f', {pace}'}")
 
             yield step
 
@@ -175,13 +183,20 @@ class Terminal:
         if not speed or left is None:
             return ""
         later = self.place.later if self.place else 0.0
-        job = f", {_clock(left + later)} of the job" if later else ""
-        rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        job = f", job {_clock(left + later)}" if later else ""
+        rate = (
+            f"{speed:.{0 if speed >= 100 else 1}f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        )
         return f"{rate}, {_clock(left)} left{job}"
 
 
 Step = Callable[..., None]
 """Called with the number done, the total, and perhaps other words for what is done."""
+
+
+def _text(form: str) -> TextColumn:
+    """A column of words that stays on one line."""
+    return TextColumn(form, markup=False, table_column=Column(no_wrap=True))
 
 
 def no_step(_done: int, _of: int, _words: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pipeline.base.config import Command
 from pipeline.base.errors import PipelineError
 from pipeline.base.files import fingerprint, storage_explained, write_bytes, write_json
 from pipeline.base.said import libraries_heard, logged_to
-from pipeline.base.terminal import ToPaste, print_error
+from pipeline.base.terminal import LOG, ToPaste, print_error
 from pipeline.commands import compare, report, verify
 from pipeline.commands.next_steps import predict_command, review_command
 from pipeline.commands.processes import ONE_IS_ENOUGH
@@ -26,7 +27,7 @@ from pipeline.commands.remembered import remember
 from pipeline.commands.stopping import NOTHING_LOST
 from pipeline.networks.device import backend
 from pipeline.run.executor import check, execute, steps_of
-from pipeline.run.outlook import outlook
+from pipeline.run.outlook import outlook, subject
 from pipeline.run.provenance import made_by
 from pipeline.run.run import Run
 from pipeline.run.settings import plain
@@ -54,7 +55,9 @@ def launch(config: DictConfig, words: Sequence[str] = (), job: Path | None = Non
     Raises:
         JobFailedError: Any error within a sweep, after it was printed. Hydra makes the other jobs.
     """
-    failure = _failure(partial(_launch, config, words, job), sweep=job is not None)
+    with logged_to((job or Path(config.run_dir).expanduser()) / "run.log"):
+        LOG.info(shlex.join(["tsgb", "run", *sys.argv[1:]]))
+        failure = _failure(partial(_launch, config, words, job), sweep=job is not None)
     if failure and job:  # not where it was caught: Hydra would keep all that the job had loaded
         raise JobFailedError(failure)
     if failure:
@@ -74,6 +77,7 @@ def _failure(work: Callable[[], None], *, sweep: bool) -> str:
             return "told by another process"
         for_people = isinstance(error, (PipelineError, TSGBError))
         if with_trace or not for_people:
+            LOG.info(traceback.format_exc())
             traceback.print_exc()
         print_error(error)
         if not for_people:
@@ -113,13 +117,13 @@ def carry_out(run: Run, words: Sequence[str] = ()) -> None:
         return
     ranks.first(lambda: run.data and None)  # drawn, checked and recorded before the others read it
     steps = steps_of(run, command)
+    run.terminal.note(subject(run))
     seconds = check(steps)
     ranks.first(lambda: remember(run.folder, words))
     ranks.first(lambda: write_provenance(run))
-    with logged_to(run.output / "run.log"):
-        for line in outlook(run, steps, seconds):
-            run.terminal.note(line)
-        execute(steps, seconds)
+    for line in outlook(steps, seconds):
+        run.terminal.note(line)
+    execute(steps, seconds)
     if command is Command.all:
         ranks.first(lambda: report.run(run))
         run.terminal.say("predict", ToPaste(predict_command(run)))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from types import FrameType
 
-from rich.console import Console
-
 from pipeline.base.ranks import is_first
+from pipeline.base.terminal import LOG
 
+_SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 NOTHING_LOST = "What is finished is kept: the same command goes on from here."
 
 
@@ -26,17 +25,24 @@ def stop_at_once() -> None:
     owner = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:
-        if os.getpid() == owner:  # and not in a worker that inherited the handler
-            if hasattr(signal, "SIGCHLD"):  # at which torch would raise for each worker that ends
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            console = Console(stderr=True, quiet=not is_first())
-            console.show_cursor()
-            console.print(f"\nStopped. {NOTHING_LOST}")
-            sys.stderr.flush()
-        os._exit(128 + number)
+        try:
+            if os.getpid() == owner:  # and not in a worker that inherited the handler
+                _leave(number)
+        finally:
+            os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as shells set it for `command &`
             signal.signal(number, stop)
+
+
+def _leave(number: int) -> None:
+    """Kill the workers, and say and log that the command was stopped."""
+    if hasattr(signal, "SIGCHLD"):  # at which torch would raise for each worker that ends
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    if is_first():
+        # Not through the buffer of standard error, in which the signal may have come.
+        os.write(2, f"{_SHOW_CURSOR if os.isatty(2) else ''}\nStopped. {NOTHING_LOST}\n".encode())
+        LOG.info(f"stopped by {signal.Signals(number).name}")

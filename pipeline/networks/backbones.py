@@ -78,7 +78,7 @@ def library_network(library: str, name: str, weights: str) -> nn.Module:
     try:
         return load_network(library, name, weights)
     except DownloadError as error:
-        raise ConfigError(f"{error} Set classifier.weights=FILE.") from error
+        raise ConfigError(f"{error.args[0].removesuffix('.')}: classifier.weights=FILE.") from error
     except NetworkError as error:
         raise ConfigError(f"classifier.backbone: {error}") from error
     except WeightsError as error:

@@ -153,11 +153,24 @@ class Checks:
         task = SegmenterTask.from_config(untrained, data.classes, data.bands)
         tensors = initial_encoder_weights(config)
         if config.weights == "classifier":
-            tensors = self.network.state_dict()
+            self._continued(task)
         if tensors is not None:
             task.load_encoder(tensors, f"segmenter.weights={config.weights}")
         build_optimizer(config, task.parameters(), [])
         self._loss()
+
+    def _continued(self, task: SegmenterTask) -> None:
+        """The encoder goes on from the classifier."""
+        encoder, backbone = self.settings.segmenter.encoder, self.settings.classifier.backbone
+        try:
+            task.load_encoder(self.network.state_dict(), "segmenter.weights=classifier")
+        except ConfigError as error:
+            raise ConfigError(
+                f"segmenter.weights=classifier: the encoder {encoder} is another network than the "
+                f"classifier's {backbone}. Choose the segmenter that belongs to it "
+                "(segmenter=deeplabv3plus for mobilenet_v2, segmenter=deeplabv3plus_timm for "
+                "networks of timm), or segmenter.weights=none."
+            ) from error
 
     def relabel(self) -> None:
         """Scales and confidence."""

@@ -13,19 +13,22 @@ from pipeline.run.executor import Step
 from pipeline.run.run import Run
 
 
-def outlook(run: Run, steps: Sequence[Step], seconds: Sequence[float | None]) -> Iterator[str]:
-    """The data and the hardware; the stages to do and those done, with an estimate of the time.
-
-    Args:
-        run: The run.
-        steps: Its stages, in order, those of its twin too.
-        seconds: Estimates for their networks; None for a stage that is done.
-    """
+def subject(run: Run) -> str:
+    """The data and the hardware."""
     data = run.data
-    yield (
+    return (
         f"{data.name}: {len(data.train.items)} images to learn from, {len(data.val.items)} held "
         f"out, {_count(len(data.classes), 'class')}; {_hardware(run)}"
     )
+
+
+def outlook(steps: Sequence[Step], seconds: Sequence[float | None]) -> Iterator[str]:
+    """The stages that are done and those to do, with an estimate of the time.
+
+    Args:
+        steps: The stages of a run, in order, those of its twin too.
+        seconds: Estimates for their networks; None for a stage that is done.
+    """
     expected = list(zip(map(_words, steps), seconds, strict=True))
     to_do = [words for words, s in expected if s is not None]
     done = [words for words, s in expected if s is None]

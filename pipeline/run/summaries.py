@@ -67,7 +67,9 @@ def of_evaluate(done: Outcome) -> Lines:
     """The score with its protocol, and where the predictions are."""
     scores, config = done.summary.get("scores"), done.settings.evaluate
     if scores:
-        yield f"{_network(done)} mIoU", Headline(f"{_mean(scores)}; {scores['protocol']}")
+        value = f"{_mean(scores)}; {scores['protocol']}"
+        is_twin = done.settings.segmenter.labels == GROUND_TRUTH
+        yield f"{_network(done)} mIoU", value if is_twin else Headline(value)
         yield from _means(done, {"mIoU": scores})
     else:
         yield _network(done), "not scored: the split has no ground truth"
@@ -81,18 +83,20 @@ def known(stage: str, done: Outcome) -> Iterator[tuple[str, str]]:
     Too short a training; how far predictions show what the labels name; what is never predicted.
     """
     if stage == "classifier":
-        yield from _few_steps(done, "classifier", "classifier")
+        yield from _few_steps(done, "classifier")
+    elif done.settings.segmenter.labels == GROUND_TRUTH:
+        return  # of the twin its score says more
     elif stage == "segmentation":
-        yield from _few_steps(done, _network(done), "segmenter")
+        yield from _few_steps(done, "segmenter")
     elif stage == "evaluate" and "agreement" in done.summary:
         yield from _agreement(done.summary["agreement"], _network(done))
 
 
-def _few_steps(done: Outcome, network: str, group: str) -> Iterator[tuple[str, str]]:
+def _few_steps(done: Outcome, network: str) -> Iterator[tuple[str, str]]:
     """A line if the training was too short to learn anything."""
     steps = done.summary["steps"]
     if steps < _FEW_STEPS:
-        remedy = f"Set {group}.min_steps={_FEW_STEPS} or more"
+        remedy = f"Set {network}.min_steps={_FEW_STEPS} or more"
         value = f"{steps} steps; with fewer than {_FEW_STEPS} a network hardly learns. {remedy}"
         yield f"{network}: too short a training", value
 

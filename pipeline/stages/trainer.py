@@ -86,7 +86,7 @@ class _Progress(Callback):
         self, trainer: pl.Trainer, _task: pl.LightningModule, _out: Any, _batch: Any, _index: int
     ) -> None:
         """One step more."""
-        epoch = f"{self.name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        epoch = f"{self.name} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         self.step(trainer.global_step, self.total, epoch)
 
     def on_predict_start(self, trainer: pl.Trainer, _task: pl.LightningModule) -> None:

@@ -74,9 +74,8 @@ def _made(library: str, name: str, weights: str, options: dict[str, Any]) -> nn.
             raise NetworkError(f"{library} cannot make {name!r} ({error}).") from error
         raise DownloadError(
             f"{library} cannot load the weights of {name!r} ({error}). Without a connection, get "
-            f"{published(library, name)} on another computer, and give the path of the file in the "
-            "place of the word `download`. It holds the state dict of this very network, as "
-            "torch.save or safetensors wrote it."
+            f"{published(library, name)} on another computer (the state dict of this very network, "
+            "as torch.save or safetensors wrote it), and give the path of the file."
         ) from error
 
 

@@ -118,7 +118,7 @@ def test_progress_names_the_time_left_of_the_stage_and_of_the_job(terminal):
             step(done, 10, f"classifier, epoch {done} of 10")
 
     assert "[2/7] classifier, epoch 10 of 10" in shown(terminal)
-    assert "0:00:00 left, 1:00:00 of the job" in shown(terminal)
+    assert "0:00:00 left, job 1:00:00" in shown(terminal)
 
 
 def test_without_bars_there_is_no_progress(pipe, monkeypatch):
@@ -132,24 +132,44 @@ def test_without_bars_there_is_no_progress(pipe, monkeypatch):
 
 
 def test_the_log_holds_what_was_said_and_how_it_ended(pipe, tmp_path):
-    path, other = tmp_path / "run.log", logging.getLogger("library")
+    path, other = tmp_path / "run" / "run.log", logging.getLogger("library")
 
-    def work():
-        with logged_to(path):
-            pipe.note("starting", "classifier")
-            pipe.warn("one image is grey")
-            other.warning("from a library")
-            raise ValueError("the disk is full")
+    with logged_to(path):
+        pipe.warn("one image is grey")  # before there is a folder
+        path.parent.mkdir()
+        pipe.note("starting", "classifier")
+        other.warning("from a library")
+        pipe.say("seed mIoU", "0.5")
+        pipe.table("shapes", ["class", "images"], [["star", "7"]])
+        pipe.summarise(tmp_path)
+        pipe.fail(ValueError("the disk is full"))
 
-    with pytest.raises(ValueError, match="disk"):
-        work()
+    told = [line.split(" ", 3)[3] for line in path.read_text().splitlines()]
+    assert told == [
+        "WARNING one image is grey", "INFO classifier: starting", "WARNING from a library",
+        "INFO shapes: star | 7", "INFO seed mIoU: 0.5", "ERROR ValueError: the disk is full",
+    ]  # fmt: skip
 
-    text = path.read_text()
-    for line in ("INFO pipeline: classifier: starting", "WARNING pipeline: one image is grey",
-                 "WARNING library: from a library", "ERROR pipeline: ended by an error",
-                 "Traceback", "ValueError: the disk is full"):  # fmt: skip
-        assert line in text
-    assert "grey" in shown(pipe)
+
+def test_a_command_that_makes_no_folder_leaves_no_log(pipe, tmp_path):
+    with logged_to(tmp_path / "run" / "run.log"):
+        pipe.fail(ValueError("no such setting"))
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_eighty_columns_hold_the_count_and_the_time_left():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    terminal = Terminal(console=console, place=Place(4, 7, later=3600.0))
+
+    with terminal.progress("segmentation", 21200) as step:
+        for done in range(1, 4):
+            step(done, 21200, f"segmentation epoch {done}/400")
+
+    *_, last = (line for line in shown(terminal).splitlines() if "epoch 3/400" in line)
+    assert "3/21200" in last
+    assert ", job " in last
+    assert "…" not in last
 
 
 def test_warnings_of_libraries_are_notes_of_one_line(pipe):

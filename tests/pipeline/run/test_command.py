@@ -1,6 +1,7 @@
 """The command line as a person uses it."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from pipeline.base.files import read_json
 from pipeline.commands import launch
@@ -85,17 +86,19 @@ def test_a_crash_within_a_sweep_shows_its_trace_and_is_one_job(tmp_path, monkeyp
 
     with pytest.raises(launch.JobFailedError, match="RuntimeError: out of memory"):
         launch.launch({}, job=tmp_path)
+    assert "in crash" in (tmp_path / "run.log").read_text()
     assert "in crash" in capsys.readouterr().err
 
 
-def test_a_crash_shows_its_trace_and_says_how_to_go_on(monkeypatch, capsys):
+def test_a_crash_shows_its_trace_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def crash(config, folder, words):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(launch, "_launch", crash)
 
     with pytest.raises(SystemExit, match="1"):
-        launch.launch({})
+        launch.launch(OmegaConf.create({"run_dir": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()
     *trace, name, how = capsys.readouterr().err.splitlines()
     assert any("in crash" in line for line in trace)
     assert name == "RuntimeError: out of memory"

@@ -44,7 +44,7 @@ METRICS = (
     Metric("insertion", "insertion", 1),
     Metric("deletion", "deletion", -1),
     Metric("max_sensitivity", "max-sensitivity", -1, percent=False),
-    Metric("complexity_rise", "rise in entropy", 1),
+    Metric("complexity_rise", "rise in entropy", 1, percent=False),
     Metric("milliseconds", "ms per image", -1, percent=False),
     Metric("forwards", "in forward passes", -1, percent=False),
     Metric("memory", "memory, MiB", -1, percent=False),

@@ -262,10 +262,12 @@ def written(default):
 
 def test_the_metrics_of_the_table_exist():
     section = (ROOT / "docs" / "saliency.md").read_text().partition("## Metrics")[2]
-    rows = re.findall(r"^\| (localisation|faithfulness|sanity) \| (.*) \|$", section, re.MULTILINE)
+    rows = re.findall(
+        r"^\| (localisation|faithfulness|sanity|stability) \| (.*) \|$", section, re.MULTILINE
+    )
     named = re.findall(r"`(\w+)`", " ".join(functions for _, functions in rows))
 
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert all(hasattr(metrics, name) for name in named)
 
 

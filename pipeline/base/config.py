@@ -284,8 +284,10 @@ class BenchmarkConfig:
     truth: Truth = Truth.masks
     annotations: str | None = None  # folder of VOC XML files; None: Annotations beside the images
     threshold: float = 0.2  # share of a map's maximum from which it counts as object, in (0, 1]
-    faithfulness_images: int = 30  # images for deletion and insertion, evenly spaced; 0: neither
+    faithfulness_images: int = 30  # images for the metrics that need more maps; evenly spaced
     steps: int = 28  # of deletion and insertion; each costs a forward pass
+    sensitivity_samples: int = 10  # changed images of max-sensitivity, each a call; 0: none
+    mosaics: bool = True  # grid pointing game in 2 x 2 images, with four times the memory
     memory: bool = True  # measure peak memory, on three images
     pictures: int = 6  # images whose maps are shown on the page, evenly spaced
     size: int | None = None  # longer side of the image, px; None: the network's training size

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, StageIncompleteError
@@ -41,7 +42,9 @@ from pipeline.stages import benchmark_method
 from pipeline.stages.benchmark_method import BenchmarkSetup, box_path, read_maps
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.predictions import named_split
+from tsgb.errors import UnsupportedModelError
 from tsgb.explain.classifier import ClassifierError
+from tsgb.metrics import randomised
 
 METHODS = CONFIGS / "saliency"
 _HINT = (
@@ -159,7 +162,15 @@ def _setup(run: Run) -> BenchmarkSetup:
         outputs = _mapped_outputs(run, explained)
     explained.classifier.network.to(device)
     items, truth = _items(run, _split(run), outputs)
-    return BenchmarkSetup(explained, items, outputs, truth, device)
+    untrained = _untrained(explained.classifier.network)
+    return BenchmarkSetup(explained, items, outputs, truth, device, untrained)
+
+
+def _untrained(network: nn.Module) -> nn.Module | None:
+    try:
+        return randomised(network)
+    except UnsupportedModelError:
+        return None
 
 
 def _origin(run: Run) -> tuple[Settings, list[StageFolder]]:
@@ -316,8 +327,10 @@ def _notes(run: Run, setup: BenchmarkSetup) -> dict[str, str]:
         "classes left out": f"{', '.join(left)}: the network has no such class" if left else "none",
         "maps": "raw, as the method returns them: one scale, no mirror, no smoothing; longer side "
         f"of the image {size} px; then stretched bilinearly",
-        "deletion and insertion": f"{min(config.faithfulness_images, len(setup.items))} images, "
-        f"{config.steps} steps",
+        "metrics that need more maps": f"{min(config.faithfulness_images, len(setup.items))} "
+        f"images; {config.steps} steps; {config.sensitivity_samples} changed images",
+        "mosaics": "four images of different classes, stretched to squares of that side; also "
+        "images that the network gets wrong",
         "device": f"{setup.device.type}, {torch.get_num_threads()} threads",
         "code": str(made_by()["git"]),
     }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
 
 from pipeline.report.page import Block, Fold, Text
 from pipeline.report.tables import Cell, Column, Content, Kind, Table, number_text
@@ -28,13 +32,19 @@ class Metric:
         return Column(self.title.format(threshold=threshold), kind, note, better=self.sign)
 
 
+_RANK = Column("mean rank", "number", "over the metrics; lower is better", better=-1)
+_NO_RESULT = ("oracle", "milliseconds", "forwards", "memory")
+
 METRICS = (
     Metric("pointing_game", "pointing game", 1),
     Metric("energy_pointing_game", "energy inside", 1),
     Metric("iou", "IoU at {threshold:g}", 1),
     Metric("oracle", "IoU, oracle threshold", 1),
+    Metric("grid_pointing_game", "grid pointing game", 1),
     Metric("insertion", "insertion", 1),
     Metric("deletion", "deletion", -1),
+    Metric("max_sensitivity", "max-sensitivity", -1, percent=False),
+    Metric("complexity_rise", "rise in entropy", 1, percent=False),
     Metric("milliseconds", "ms per image", -1, percent=False),
     Metric("forwards", "in forward passes", -1, percent=False),
     Metric("memory", "memory, MiB", -1, percent=False),
@@ -46,7 +56,11 @@ _ABOUT = (
     "Energy: share of the positive saliency on the object. IoU: of the object and the pixels above "
     "a share of the map's maximum; for the oracle, the best share of each method was chosen with "
     "the ground truth, so it is not a result. Insertion and deletion: mean probability of the "
-    "class while the most salient pixels are inserted into a blurred image, or removed."
+    "class while the most salient pixels are inserted into a blurred image, or removed. Grid "
+    "pointing game: share of the positive saliency in the right one of four images side by side. "
+    "Max-sensitivity: largest relative change of a map under small noise. Rise in entropy: of the "
+    "map when the network forgets what it learned. Mean rank: among the methods, over all these "
+    "metrics but the oracle, with its standard deviation; a large one means that metrics disagree."
 )
 
 
@@ -84,13 +98,15 @@ class Result:
             return (summary.get("oracle") or {}).get("iou")
         return (summary.get("scores", {}).get(key) or {}).get("mean")
 
-    def detail(self, key: str) -> str:
+    def detail(self, metric: Metric) -> str:
         """The standard error of a mean, or the threshold of the oracle; empty without one."""
-        if key == "oracle":
+        if metric.key == "oracle":
             oracle = self.summary.get("oracle")
             return f"at {oracle['threshold']:g}" if oracle else ""
-        error = (self.summary.get("scores", {}).get(key) or {}).get("error")
-        return f"± {100 * error:.1f}" if error is not None else ""
+        error = (self.summary.get("scores", {}).get(metric.key) or {}).get("error")
+        if error is None:
+            return ""
+        return f"± {100 * error:.1f}" if metric.percent else f"± {error:.2g}"
 
     def class_mean(self, key: str) -> float | None:
         """The mean over classes of a metric."""
@@ -131,6 +147,10 @@ def blocks(results: Sequence[Result], threshold: float) -> list[Block]:
     )
     columns = [Column("method", "text"), *(metric.column(threshold) for metric in metrics)]
     rows = {result: _row(result, metrics) for result in ordered(results)}
+    if ranks := mean_ranks(results):
+        columns.insert(1, _RANK)
+        for result, row in rows.items():
+            row.insert(1, _rank_cell(ranks.get(result.name)))
     own = [row for result, row in rows.items() if not result.reference]
     reference = [row for result, row in rows.items() if result.reference]
     about = f"{_ABOUT} {_cost(results)}".strip()
@@ -148,6 +168,33 @@ def measured(results: Sequence[Result]) -> list[Metric]:
     return [m for m in METRICS if any(result.value(m.key) is not None for result in results)]
 
 
+def mean_ranks(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over metrics of a method's rank among the methods, by name.
+
+    Cost, the oracle and the reference are left out; equal scores share the mean of their ranks.
+    Nothing can be ranked with fewer than two methods or metrics.
+    """
+    methods = [result for result in results if not result.reference and not result.note]
+    metrics = [metric for metric in measured(methods) if metric.key not in _NO_RESULT]
+    if len(methods) < 2 or len(metrics) < 2:
+        return {}
+    scores = [[-m.sign * _number(r.value(m.key)) for m in metrics] for r in methods]
+    ranks = rankdata(scores, axis=0, nan_policy="omit")
+    return {
+        result.name: (float(np.nanmean(row)), float(np.nanstd(row, ddof=1)))
+        for result, row in zip(methods, ranks, strict=True)
+        if np.isfinite(row).sum() > 1
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _rank_cell(rank: tuple[float, float] | None) -> Content:
+    return None if rank is None else Cell(rank[0], lines=[f"± {rank[1]:.1f}"])
+
+
 def _row(result: Result, metrics: Sequence[Metric]) -> list[Content]:
     tone, lines = ("bad", [result.note]) if result.note else ("", [result.options])
     cells = [_cell(result, metric) for metric in metrics]
@@ -155,7 +202,7 @@ def _row(result: Result, metrics: Sequence[Metric]) -> list[Content]:
 
 
 def _cell(result: Result, metric: Metric) -> Cell:
-    return Cell(result.value(metric.key), lines=list(filter(None, [result.detail(metric.key)])))
+    return Cell(result.value(metric.key), lines=list(filter(None, [result.detail(metric)])))
 
 
 def _cost(results: Sequence[Result]) -> str:
@@ -189,7 +236,12 @@ def _by_class(results: Sequence[Result], metric: Metric, threshold: float) -> Ta
 
 def csv_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     """All values at full precision, a row for each method, shares in [0, 1]."""
-    return [_numbers(result) for result in results]
+    ranks = mean_ranks(results)
+    return [_numbers(result) | _rank_numbers(ranks.get(result.name)) for result in results]
+
+
+def _rank_numbers(rank: tuple[float, float] | None) -> dict[str, float]:
+    return {} if rank is None else {"mean_rank": rank[0], "mean_rank/deviation": rank[1]}
 
 
 def _numbers(result: Result) -> dict[str, Any]:

@@ -56,6 +56,7 @@ RANGES = {
     **dict.fromkeys(("epochs", "batch_size", "images", "steps", "devices"), Range(1)),
     "corrected_repeats": Range(1, 1000),
     **dict.fromkeys(("workers", "pictures", "faithfulness_images", "min_steps"), _NOT_NEGATIVE),
+    "sensitivity_samples": _NOT_NEGATIVE,
     "size": Range(16),  # px; no network that ends in a map takes less
     **dict.fromkeys(("scale", "scales", "power", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "head_learning_rate"), _POSITIVE),

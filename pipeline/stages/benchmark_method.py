@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.base.config import Truth
 from pipeline.base.errors import ConfigError, PipelineError, failure_of_image
@@ -27,6 +27,7 @@ from pipeline.stages.failures import Failures, raise_if_any
 from pipeline.stages.job import Job, Summary
 from pipeline.stages.map_scores import Faithfulness, Record, localisation, summarise
 from pipeline.stages.measuring import peak_bytes, timed
+from pipeline.stages.repeated_scores import RepeatedMaps, mosaic_of
 from pipeline.tasks.saliency_predictor import SaliencyMethod
 from tsgb.errors import LayerError, TSGBError, UnsupportedModelError
 
@@ -44,6 +45,7 @@ class BenchmarkSetup:
         items: Images that are scored.
         outputs: Logits that stand for each class of the data; classes without any are left out.
         truth_version: Fingerprint of the ground truth of ``items``; None for none.
+        untrained: The network with random weights; None if it cannot be randomised.
     """
 
     explained: ExplainedNetwork
@@ -51,6 +53,7 @@ class BenchmarkSetup:
     outputs: Mapping[int, Sequence[int]]
     truth_version: str | None
     device: torch.device
+    untrained: nn.Module | None = None
 
 
 def map_path(folder: Path, item: Item) -> Path:
@@ -80,15 +83,20 @@ def work(job: Job, setup: BenchmarkSetup, name: str, settings: dict[str, Any]) -
     options = fitted(settings, setup.explained)
     missing = [item for item in setup.items if not _score_path(job.folder, item).exists()]
     try:
-        network = setup.explained.classifier.network
-        method = job.build({**options, "model": network}, "benchmark.methods")
-        scorer = _MethodScorer(job, setup, method)
+        method = _built(job, options, setup.explained.classifier.network)
+        untrained = None if setup.untrained is None else _built(job, options, setup.untrained)
+        scorer = _MethodScorer(job, setup, method, untrained)
         scorer.warm_up([*missing, *setup.items])
     except (ConfigError, LayerError, UnsupportedModelError) as error:
         return {"method": options, "refused": str(error), "images": 0, "pairs": 0}
     raise_if_any(_go_through(job, scorer, missing, name), len(setup.items), f"benchmark of {name}")
     records = [read_json(_score_path(job.folder, item)) for item in setup.items]
     return {"method": options, "refused": None, **summarise(records)}
+
+
+def _built(job: Job, options: dict[str, Any], network: nn.Module) -> SaliencyMethod:
+    method: SaliencyMethod = job.build({**options, "model": network}, "benchmark.methods")
+    return method
 
 
 def _go_through(job: Job, scorer: _MethodScorer, missing: Sequence[Item], name: str) -> Failures:
@@ -109,7 +117,13 @@ def _go_through(job: Job, scorer: _MethodScorer, missing: Sequence[Item], name: 
 class _MethodScorer:
     """Scores one method on one image after the other."""
 
-    def __init__(self, job: Job, setup: BenchmarkSetup, method: SaliencyMethod) -> None:
+    def __init__(
+        self,
+        job: Job,
+        setup: BenchmarkSetup,
+        method: SaliencyMethod,
+        untrained: SaliencyMethod | None,
+    ) -> None:
         config = job.settings.benchmark
         self.config = config
         self.classes = job.data.classes
@@ -123,6 +137,7 @@ class _MethodScorer:
             config.steps,
             _BATCH_SIZES[setup.device.type],
         )
+        self.repeated = RepeatedMaps(method, untrained, config.sensitivity_samples)
         self.tested = _ids(spaced(setup.items, config.faithfulness_images))
         self.measured = _ids(spaced(setup.items, _MEMORY_IMAGES if config.memory else 0))
         self.shown = _ids(spaced(setup.items, config.pictures))
@@ -165,10 +180,19 @@ class _MethodScorer:
             _add(pairs, localisation(maps.cpu(), masks, void, self.config.threshold))
         if item.id in self.tested:
             _add(pairs, self.faithfulness.scores(pixels, maps, targets))
+            _add(pairs, self.repeated.scores(pixels, maps, targets))
+            _add(pairs, self._in_mosaic(item, targets))
         if item.id in self.shown:
             self._keep(item, maps, labels)
         record = {"pairs": pairs, "seconds": seconds, "forward_seconds": forward_seconds}
         return record | self._memory(item, pixels, targets)
+
+    def _in_mosaic(self, item: Item, targets: Tensor) -> list[Record]:
+        items, cell = mosaic_of(self.setup.items, self.setup.items.index(item))
+        if not items or not self.config.mosaics:
+            return [{} for _ in targets]
+        images = [self._pixels(read_image(one.image), square=True) for one in items]
+        return self.repeated.in_mosaic(images, targets, cell)
 
     def _memory(self, item: Item, pixels: Tensor, targets: Tensor) -> Record:
         if item.id not in self.measured:
@@ -184,9 +208,10 @@ class _MethodScorer:
         with atomic_path(map_path(self.folder, item)) as path, path.open("wb") as stream:
             np.savez_compressed(stream, maps=values, classes=np.asarray(labels))
 
-    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
+    def _pixels(self, image: NDArray[np.uint8], *, square: bool = False) -> Tensor:
         longer = self.config.size or self.classifier.preprocessing.size
-        size = scaled_size(image.shape[0], image.shape[1], longer)
+        height, width = (1, 1) if square else image.shape[:2]
+        size = scaled_size(height, width, longer)
         pixels = resize(to_tensor(image)[None].float(), size).to(self.setup.device)
         return self.classifier.preprocessing.normalise(pixels)
 

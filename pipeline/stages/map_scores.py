@@ -20,7 +20,10 @@ from tsgb.metrics import (
     pointing_game,
 )
 
-METRICS = ("pointing_game", "energy_pointing_game", "iou", "insertion", "deletion")
+METRICS = (
+    "pointing_game", "energy_pointing_game", "iou", "grid_pointing_game", "insertion", "deletion",
+    "max_sensitivity", "complexity_rise",
+)  # fmt: skip
 THRESHOLDS = (
     0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65,
     0.7, 0.75, 0.8,

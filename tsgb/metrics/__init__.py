@@ -1,4 +1,4 @@
-"""Metrics of saliency maps: localisation, faithfulness, sanity. Functions of tensors."""
+"""Metrics of saliency maps: localisation, faithfulness, sanity, stability. Functions of tensors."""
 
 from tsgb.metrics._perturbation import Curve as Curve
 from tsgb.metrics.confidence import average_drop as average_drop
@@ -7,6 +7,8 @@ from tsgb.metrics.faithfulness import blur as blur
 from tsgb.metrics.faithfulness import deletion as deletion
 from tsgb.metrics.faithfulness import insertion as insertion
 from tsgb.metrics.faithfulness import removal_curve as removal_curve
+from tsgb.metrics.grid import grid_pointing_game as grid_pointing_game
+from tsgb.metrics.grid import mosaic as mosaic
 from tsgb.metrics.imputation import noisy_linear_imputation as noisy_linear_imputation
 from tsgb.metrics.imputation import road as road
 from tsgb.metrics.localisation import ClassMean as ClassMean
@@ -17,5 +19,11 @@ from tsgb.metrics.localisation import iou_at_threshold as iou_at_threshold
 from tsgb.metrics.localisation import pointing_game as pointing_game
 from tsgb.metrics.sanity import Similarity as Similarity
 from tsgb.metrics.sanity import cascading_randomisation as cascading_randomisation
+from tsgb.metrics.sanity import complexity_rise as complexity_rise
+from tsgb.metrics.sanity import histogram_entropy as histogram_entropy
 from tsgb.metrics.sanity import label_randomisation as label_randomisation
+from tsgb.metrics.sanity import randomised as randomised
 from tsgb.metrics.sanity import spearman as spearman
+from tsgb.metrics.single_deletion import single_deletion as single_deletion
+from tsgb.metrics.stability import max_sensitivity as max_sensitivity
+from tsgb.metrics.walls import WalledNetwork as WalledNetwork

@@ -1,6 +1,7 @@
 """Do the maps depend on what the model has learned? Maps before and after randomisation."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tsgb.errors import LayerError, ShapeError, UnsupportedModelError
-from tsgb.metrics._checks import check_same_shape, checked_values
+from tsgb.metrics._checks import check_positive, check_same_shape, checked_values
 
 Attribute = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -135,6 +136,10 @@ def cascading_randomisation(
 
     References:
         Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomization).
+        Hedstroem et al., "Sanity Checks Revisited", NeurIPS 2023 workshop XAI in Action (smooth
+        MPRT): the same with maps that are means over noisy images, which is an ``attribute`` that
+        calls ``tsgb.SmoothGrad(model, base=tsgb.GradCAM)``; the authors randomise from the first
+        layer to the last: reverse ``layers``.
 
     Example:
         >>> import torch
@@ -152,6 +157,109 @@ def cascading_randomisation(
             _reinitialise(forgetful.get_submodule(name), random_seed + position)
             found[name] = _similarity(original, attribute(forgetful, images, targets))
         return found
+
+
+def randomised(
+    model: nn.Module, random_seed: int = 0, *, layers: Sequence[str] | None = None
+) -> nn.Module:
+    """A copy of the model that has learned nothing.
+
+    The weights are those at the end of :func:`cascading_randomisation` with the same seed.
+
+    Args:
+        model: It is left as it was.
+        random_seed: Of the new weights, which are the same on every device.
+        layers: Names of the layers to randomise; None for all.
+
+    Returns:
+        The copy.
+
+    Raises:
+        LayerError: One of ``layers`` is not there or has no ``reset_parameters()``.
+        UnsupportedModelError: As in :func:`cascading_randomisation`.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+        >>> torch.equal(model[0].weight, randomised(model)[0].weight)
+        False
+    """
+    with torch.inference_mode(False):
+        names = _resettable(model) if layers is None else _named(model, layers)
+        forgetful = copy.deepcopy(model)
+        for position, name in enumerate(names):
+            _reinitialise(forgetful.get_submodule(name), random_seed + position)
+    return forgetful
+
+
+def complexity_rise(maps: Tensor, maps_random: Tensor, bins: int = 100) -> Tensor:
+    """Relative rise of the entropy of maps when the model is randomised (efficient MPRT).
+
+    ``(H(random) - H(trained)) / H(trained)`` with :func:`histogram_entropy`. No maps are compared
+    with each other, which noise alone would make dissimilar: the idea is that a method which shows
+    what the model has learned draws a less ordered map of a model that knows nothing.
+
+    Args:
+        maps: Maps of the trained model, [..., H, W].
+        maps_random: Those of the :func:`randomised` model, for the same images and targets.
+        bins: Of the histograms.
+
+    Returns:
+        One rise per pair of maps, [...], at least -1; higher is better, and 0 for a method that
+        does not look at the weights. It is also 0 where the trained model's map is constant.
+
+    Raises:
+        NonFiniteError: A map holds NaN or infinity.
+        ShapeError: The shapes differ. Resize the maps.
+        ValueError: ``bins`` is not at least 1.
+
+    References:
+        Hedstroem et al., "Sanity Checks Revisited: An Exploration to Repair the Model Parameter
+        Randomisation Test", NeurIPS 2023 workshop XAI in Action (eMPRT).
+
+    Example:
+        >>> import torch
+        >>> trained = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])  # 1 bit
+        >>> complexity_rise(trained, torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]))  # 2 bits
+        tensor([1.])
+    """
+    check_same_shape("complexity_rise", ("maps", "maps_random"), maps, maps_random)
+    before, after = histogram_entropy(maps, bins), histogram_entropy(maps_random, bins)
+    return torch.where(before > 0, (after - before) / torch.where(before > 0, before, 1.0), 0.0)
+
+
+def histogram_entropy(maps: Tensor, bins: int = 100) -> Tensor:
+    """Entropy of the histogram of each map, in bits: its complexity.
+
+    Args:
+        maps: [..., H, W]; signed.
+        bins: Of equal width from the minimum to the maximum of each map.
+
+    Returns:
+        One number per map, [...], from 0 (constant) to ``log2(bins)``.
+
+    Raises:
+        NonFiniteError: A map holds NaN or infinity.
+        ValueError: ``bins`` is not at least 1.
+
+    References:
+        Hedstroem et al., "Sanity Checks Revisited", NeurIPS 2023 workshop XAI in Action (discrete
+        entropy).
+
+    Example:
+        >>> import torch
+        >>> histogram_entropy(torch.tensor([[[0.0, 1.0], [2.0, 3.0]], [[5.0, 5.0], [5.0, 6.0]]]))
+        tensor([2.0000, 0.8113])
+    """
+    check_positive("histogram_entropy", "bins", bins)
+    values = checked_values("histogram_entropy", "maps", maps).flatten(-2)
+    low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
+    width = torch.where(high > low, high - low, 1.0)
+    places = ((values - low) / width * bins).long().clamp(max=bins - 1)
+    counts = values.new_zeros(*values.shape[:-1], bins)
+    counts.scatter_add_(-1, places, torch.ones_like(values))
+    entropy: Tensor = torch.special.entr(counts / values.shape[-1]).sum(-1)
+    return entropy / math.log(2)
 
 
 def _similarity(first: Tensor, second: Tensor) -> Similarity:

@@ -87,8 +87,13 @@ def test_a_table_and_a_page(make):
         assert int(row["pairs"]) == pairs
         for metric in ("pointing_game", "energy_pointing_game", "iou", "insertion", "deletion"):
             assert 0 <= float(row[metric]) <= 1
+        assert float(row["max_sensitivity"]) >= 0
+        assert float(row["complexity_rise"]) >= -1
         assert float(row["seconds"]) > 0
         assert float(row["iou_oracle"]) >= float(row["iou"]) - 1e-6  # 0.2 is among its choices
+    assert float(rows["centre"]["max_sensitivity"]) == 0
+    assert float(rows["centre"]["complexity_rise"]) == 0
+    assert {name for name, row in rows.items() if row["mean_rank"]} == {"tsgb", "grad_cam", "cam"}
     assert int(rows["cam"]["bytes"]) > int(rows["centre"]["bytes"]) > 0
     folder = run.folder / "saliency_benchmark" / "classifier_val"
     html = (folder / "index.html").read_text()

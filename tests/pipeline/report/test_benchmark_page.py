@@ -89,6 +89,54 @@ def test_columns_without_a_number_are_left_out():
     ]  # fmt: skip
 
 
+def test_ranks_are_averaged_over_the_metrics_and_spread():
+    """Ranks: pointing game 1, 2, 3; insertion 3, 1.5, 1.5; deletion, lowest first, 2, 1, 3."""
+    methods = [
+        ranked("a", pointing_game=0.9, insertion=0.1, deletion=0.2),
+        ranked("b", pointing_game=0.8, insertion=0.5, deletion=0.1),
+        ranked("c", pointing_game=0.7, insertion=0.5, deletion=0.3),
+    ]
+    centre = benchmark.Result("centre", methods[0].summary, reference=True)
+
+    ranks = benchmark.mean_ranks([*methods, centre, RESULTS[1]])
+
+    assert ranks.keys() == {"a", "b", "c"}
+    assert ranks["a"] == (2.0, 1.0)
+    assert ranks["b"] == (1.5, 0.5)
+    assert ranks["c"][0] == 2.5
+
+
+def ranked(name, **scores):
+    return benchmark.Result(name, {"scores": {key: score(v) for key, v in scores.items()}})
+
+
+def test_a_metric_that_was_not_measured_has_no_rank():
+    methods = [
+        ranked("a", pointing_game=0.9, insertion=0.1),
+        ranked("b", pointing_game=0.8, insertion=0.5, deletion=0.1),
+    ]
+
+    ranks = benchmark.mean_ranks(methods)
+
+    assert ranks["a"][0] == 1.5
+    assert ranks["b"][0] == (2 + 1 + 1) / 3
+
+
+def test_the_column_of_ranks_and_its_numbers():
+    table = scores_of()
+    place = [column.title for column in table.columns].index("mean rank")
+    cells = {row[0].text: row[place] for row in table.cells}
+
+    assert [cells[name].text for name in ("high", "low")] == ["1.33", "1.67"]
+    assert [list(cells[name].lines) for name in ("high", "low")] == [["± 0.3"], ["± 0.3"]]
+    assert benchmark.csv_rows(RESULTS)[0]["mean_rank"] == 5 / 3
+    assert table.total_cells[0][place].value is None
+
+
+def test_one_method_has_no_rank():
+    assert benchmark.mean_ranks([RESULTS[0], RESULTS[2]]) == {}
+
+
 def test_classes_have_tables_of_their_own():
     folds = [block for block in benchmark.blocks(RESULTS, 0.25) if isinstance(block, Fold)]
 
@@ -113,5 +161,5 @@ def test_csv_holds_every_number_in_full():
 def test_markdown_has_a_line_for_each_method():
     text = as_markdown(page_of())
 
-    assert "| high (high) | 90.0 ± 1.0 | 50.0 (at 0.3) |" in text
+    assert "| high (high) | 1.33 ± 0.3 | 90.0 ± 1.0 | 50.0 (at 0.3) |" in text
     assert "| refusing (refused: SiLU" in text

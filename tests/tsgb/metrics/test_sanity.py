@@ -1,6 +1,7 @@
 import copy
 import functools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,9 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from tsgb import TSGB, GradCAM
+from tsgb import TSGB, GradCAM, SmoothGrad
 from tsgb.errors import LayerError, NonFiniteError, ShapeError, UnsupportedModelError
-from tsgb.metrics import cascading_randomisation, label_randomisation, spearman
+from tsgb.metrics import (
+    cascading_randomisation,
+    complexity_rise,
+    histogram_entropy,
+    label_randomisation,
+    randomised,
+    spearman,
+)
 
 TARGETS = torch.tensor([1, 3])
 
@@ -293,3 +301,83 @@ def test_weights_are_the_same_on_every_device():
     assert torch.equal(torch.cuda.get_rng_state(), state)
     assert found["0"].signed.is_cuda
     torch.testing.assert_close(found["0"].signed.cpu(), expected, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 100])
+def test_entropy_against_numpy_and_scipy(bins):
+    stats = pytest.importorskip("scipy.stats")
+    maps = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(4)).double()
+
+    found = histogram_entropy(maps, bins)
+
+    for values, entropy in zip(maps.flatten(0, 1), found.flatten(), strict=True):
+        counts, _ = np.histogram(values.numpy(), bins)
+        assert entropy.item() == pytest.approx(stats.entropy(counts, base=2), abs=1e-9)
+
+
+def test_the_rise_by_hand():
+    one_bit, two_bits = [[0.0, 0.0], [1.0, 1.0]], [[0.0, 1.0], [2.0, 3.0]]
+    none = [[5.0, 5.0], [5.0, 5.0]]
+    maps, random = (
+        torch.tensor([one_bit, two_bits, one_bit, none, one_bit]),
+        torch.tensor([two_bits, one_bit, none, two_bits, one_bit]),
+    )
+
+    rise = complexity_rise(maps, random)
+
+    torch.testing.assert_close(rise, torch.tensor([1.0, -0.5, -1.0, 0.0, 0.0]))
+
+
+def test_the_rise_does_not_depend_on_scale_or_order():
+    maps, random = images()[:, 0], images(1)[:, 0].square()
+
+    rise = complexity_rise(maps, random)
+
+    torch.testing.assert_close(complexity_rise(4 * maps - 8, random.flip(-1)), rise)
+
+
+def test_maps_of_other_shapes_do_not_rise():
+    with pytest.raises(ShapeError, match=r"maps is \(1, 4, 4\) but maps_random is \(1, 8, 8\)"):
+        complexity_rise(torch.rand(1, 4, 4), torch.rand(1, 8, 8))
+
+
+def test_the_model_is_as_random_as_at_the_end_of_the_cascade():
+    model, seen = net(), []
+
+    def attribute(model, pixels, targets):
+        seen.append(logits_on_pixels(model, pixels, targets))
+        return seen[-1]
+
+    cascading_randomisation(model, attribute, images(), TARGETS, random_seed=3)
+    attribute(randomised(model, 3), images(), TARGETS)
+    attribute(model, images(), TARGETS)
+
+    assert torch.equal(seen[-2], seen[-3])
+    assert torch.equal(seen[-1], seen[0])  # the model itself knows what it knew
+
+
+def test_only_the_named_layers_are_randomised():
+    model = net()
+
+    found = randomised(model, layers=["3"])
+
+    assert torch.equal(found[0].weight, model[0].weight)
+    assert not torch.equal(found[3].weight, model[3].weight)
+
+
+def test_complexity_of_a_single_value_or_without_bins():
+    assert histogram_entropy(torch.ones(2, 1, 1)).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="bins is 0"):
+        histogram_entropy(torch.ones(1, 2, 2), bins=0)
+    with pytest.raises(NonFiniteError, match="maps holds NaN"):
+        histogram_entropy(torch.full((1, 2, 2), torch.nan))
+
+
+def test_smooth_randomisation_is_a_cascade_over_smoothed_maps():
+    def smooth(model, pixels, targets):
+        return SmoothGrad(model, base=GradCAM, samples=4).attribute(pixels, targets)
+
+    found = cascading_randomisation(net(), smooth, images(), TARGETS, layers=["0", "3", "7"])
+
+    assert list(found) == ["0", "3", "7"]
+    assert (found["7"].signed < 0.99).all()

@@ -10,8 +10,8 @@ import pytest
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--window-size=1440,1000",
-    "--virtual-time-budget=8000", "--dump-dom",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=8000",
+    "--dump-dom",
 )  # fmt: skip
 WATCH = "<script>var faults = []; window.onerror = m => { faults.push(m); };</script>"
 ACT = """<script>addEventListener("load", () => setTimeout(async () => {
@@ -30,7 +30,7 @@ def browse(tmp_path):
     if BROWSER is None:
         pytest.skip("no Chromium on this machine: apt install chromium")
 
-    def run(html, script, address=""):
+    def run(html, script, address="", height=1000):
         page = tmp_path / "page.html"
         after = ACT.replace("SCRIPT", script)
         page.write_text(
@@ -38,7 +38,10 @@ def browse(tmp_path):
         )
         profile = f"--user-data-dir={tmp_path / 'profile'}"
         done = subprocess.run(
-            [str(BROWSER), *FLAGS, profile, f"{page.as_uri()}{address}"],
+            [
+                str(BROWSER), *FLAGS, f"--window-size=1440,{height}", profile,
+                f"{page.as_uri()}{address}",
+            ],
             capture_output=True, text=True, check=True, timeout=120,
         )  # fmt: skip
         text = done.stdout.partition('<output id="found">')[2].partition("</output>")[0]

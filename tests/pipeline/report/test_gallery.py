@@ -149,6 +149,20 @@ def test_two_thousand_images_show_their_first_view_within_two_seconds(browse):
     assert found["ready"] < 2000
 
 
+def test_a_tall_window_is_filled_at_first_and_after_a_filter(browse):
+    found = browse(
+        page_with(400),
+        f"{CHOOSE} const below = () => document.getElementById('end').getBoundingClientRect().top; "
+        "const first = below(); choose('split', 'val'); "
+        "return { first, filtered: below(), height: innerHeight };",
+        height=6000,
+    )
+
+    assert found["height"] > 5000
+    assert found["first"] > found["height"]
+    assert found["filtered"] > found["height"]
+
+
 def page_of_runs():
     """Three images under two runs, and one that only one run has."""
     images = []

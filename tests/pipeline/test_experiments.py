@@ -15,7 +15,10 @@ from tests.pipeline.test_configs import EXPERIMENTS
 
 SMALL = [word for word in TINY if not word.startswith(("data.", "refine."))]
 
-NOTHING_LEARNED = ("classifier.weights=none", "classifier.freeze_until=")
+NOTHING_LEARNED = (
+    "classifier.weights=none", "classifier.freeze_until=", "classifier.min_steps=0",
+    "segmenter.min_steps=0",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -43,15 +43,16 @@ _OPEN = "Open an image to blend its layers."
 _NUMBERS = {
     IOU: "mIoU: over the classes in one image.",
     COVERED: "Covered: share of the pixels that are an object.",
-    DISAGREE: "Disagreement: 1 - mean IoU of segmenter and twin, or of seed and refined mask.",
+    DISAGREE: "Disagreement: 1 - mean IoU of {}.",
 }
 _ERROR = (
     "Error: missed objects, wrong names, or leaks into the background, whichever has most pixels; "
     "good: less than 2 % of the pixels are wrong."
 )
 _BY_NAMES = (
-    "Error, by the image label alone: empty: no object; named, not found: no pixel of a class that "
-    "the label names; not named: 2 % of the pixels or more have classes that it does not name."
+    "Error, by the image label alone: “empty” (no object), “named, not found” (no pixel of a class "
+    "that the label names), or “not named” (2 % of the pixels or more have classes that it does "
+    "not name)."
 )
 _MAPS = "Maps go from transparent (zero) over red to light yellow (the map's maximum)."
 
@@ -222,9 +223,12 @@ def _hint(images: Sequence[Shown]) -> str:
     """A sentence about each thing that there is on the page."""
     known = {name for image in images for name, value in image.numbers.items() if is_number(value)}
     kinds = {image.kind for image in images} - {""}
-    numbers = [text for name, text in _NUMBERS.items() if name in known]
+    captions = {caption for image in images for caption in image.layers}
+    pairs = {TWIN: "segmenter and twin", _MASKS["seeds"]: "seed and refined mask"}
+    compared = " or of ".join(pair for caption, pair in pairs.items() if caption in captions)
+    numbers = [text.format(compared) for name, text in _NUMBERS.items() if name in known]
     errors = [_ERROR] * bool(kinds - {*NAMES}) + [_BY_NAMES] * bool(kinds & {*NAMES})
-    mapped = any(caption.startswith("map: ") for image in images for caption in image.layers)
+    mapped = any(caption.startswith("map: ") for caption in captions)
     return " ".join([_OPEN, *numbers, *errors, *[_MAPS] * mapped])
 
 

@@ -374,6 +374,7 @@ def test_the_page_without_any_ground_truth(run):
     assert [images[0]["id"], images[0]["kind"]] == [full.train.ids[3], "empty"]  # first to look at
     assert {i["kind"] for i in images[1:]} == {"as named"}
     assert "mIoU: over" not in html
+    assert "1 - mean IoU of seed and refined mask." in html
     assert "Error, by the image label alone" in html
     assert "segmentation_twin" not in html
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ DIFFERENT, APART = "difference", "difference in mIoU"
 _HINT = (
     "The same image under each run, of its first random seed. Open an image to blend its layers. "
     "Difference: of the pixels that are an object in any run, the share on which not all runs "
-    "agree. Difference in mIoU: the best run of an image minus the worst, over the classes in it. "
-    "Stripes are void."
+    "agree."
+)
+_APART_HINT = (
+    " Difference in mIoU: the best run of an image minus the worst, over the classes in it."
 )
 
 
@@ -57,8 +60,7 @@ def showers(compared: Sequence[ComparedData]) -> list[Shower]:
     for data in compared:
         main = data.content.main_measures.get("segmenter")
         for row, group in enumerate(data.content.groups):
-            part, label = group.results[0], data.content.label(row)
-            label = label if label not in found else f"{label} ({data.title})"
+            part, label = group.results[0], _free(data.content.label(row), data.title, found)
             masks, made = (
                 Path(part.masks.folder),
                 part.segmenter.predictions if part.segmenter else {},
@@ -72,6 +74,19 @@ def showers(compared: Sequence[ComparedData]) -> list[Shower]:
             there = {kind: path for kind, path in zip(_KINDS, folders, strict=True) if path}
             found[label] = Shower(label, there)
     return list(found.values())
+
+
+def _free(label: str, title: str, taken: Collection[str]) -> str:
+    """A label that no other run has, with the title of its table and a number if need be.
+
+    Example:
+        >>> [_free("a", "val", taken) for taken in ((), ("a",), ("a", "a (val)"))]
+        ['a', 'a (val)', 'a (val, 2)']
+    """
+    numbered = (f"{label} ({title}, {number})" for number in count(2))
+    return next(
+        name for name in chain((label, f"{label} ({title})"), numbered) if name not in taken
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,8 @@ class ComparedImages:
         if not shown:
             return None
         scored = any(is_number(image.numbers.get(APART)) for image in shown)
-        return Gallery(shown, _HINT, APART if scored else DIFFERENT, falling=True)
+        hint, order = (_HINT + _APART_HINT, APART) if scored else (_HINT, DIFFERENT)
+        return Gallery(shown, hint, order, falling=True)
 
     def _items(self, most: int) -> list[tuple[str, Item]]:
         """Split and item of what is shown."""

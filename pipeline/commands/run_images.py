@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +16,14 @@ from pipeline.commands.run_results import TWIN, RunResults
 from pipeline.data.catalogue import BACKGROUND, VOID, Item, Split
 from pipeline.data.truth import ground_truth
 from pipeline.networks.device import workers_of
-from pipeline.report.gallery import Gallery, PictureFiles, Shown, kind_of_error
+from pipeline.report.gallery import (
+    NAMES,
+    Gallery,
+    PictureFiles,
+    Shown,
+    error_by_names,
+    kind_of_error,
+)
 from pipeline.report.tables import is_number
 from pipeline.scoring import ConfusionMatrix
 from pipeline.stages.corrected import without
@@ -32,14 +39,22 @@ _SCORED_MASK = "refined mask"
 TRUTH = "ground truth"
 IOU, COVERED, DISAGREE = "mIoU", "covered by objects", "disagreement"
 
-_HINT = (
-    "Open an image to blend its layers. mIoU: over the classes in one image. Error: missed "
-    "objects, wrong names, or leaks into the background, whichever has most pixels; good: less "
-    "than 2 % of the pixels are wrong. Covered: share of the pixels that are an object. "
-    "Disagreement: 1 - mean "
-    "IoU of segmenter and twin, or of seed and refined mask. Stripes are void. Maps go from "
-    "transparent (zero) over red to light yellow (the map's maximum)."
+_OPEN = "Open an image to blend its layers."
+_NUMBERS = {
+    IOU: "mIoU: over the classes in one image.",
+    COVERED: "Covered: share of the pixels that are an object.",
+    DISAGREE: "Disagreement: 1 - mean IoU of {}.",
+}
+_ERROR = (
+    "Error: missed objects, wrong names, or leaks into the background, whichever has most pixels; "
+    "good: less than 2 % of the pixels are wrong."
 )
+_BY_NAMES = (
+    "Error, by the image label alone: “empty” (no object), “named, not found” (no pixel of a class "
+    "that the label names), or “not named” (2 % of the pixels or more have classes that it does "
+    "not name)."
+)
+_MAPS = "Maps go from transparent (zero) over red to light yellow (the map's maximum)."
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,12 @@ class RunImages:
             found[key] = _joined(found[key], image) if key in found else image
         shown = list(found.values())
         self._files.tidy()
-        scored = any(is_number(image.numbers.get(IOU)) for image in shown)
-        return Gallery(shown, _HINT, IOU if scored else "") if shown else None
+        if not shown:
+            return None
+        if any(is_number(image.numbers.get(IOU)) for image in shown):
+            return Gallery(shown, _hint(shown), IOU)
+        first = sorted(shown, key=lambda image: (*NAMES, "").index(image.kind))
+        return Gallery(first, _hint(shown), listed="errors first")
 
     @cached_property
     def _files(self) -> PictureFiles:
@@ -147,10 +166,12 @@ class RunImages:
         scored = self._matrix(labels[source.scored], labels[TRUTH]) if counted else None
         numbers = {IOU: _or_none(scored.mean_iou())} if scored else {}
         layers, note = self._layers(source, item, paths, labels)
+        kind = kind_of_error(scored.counts) if scored else ""
+        if source.scored in labels and not scored:
+            kind = error_by_names(labels[source.scored], [k + 1 for k in item.labels])
         shown = Shown(
             item.id, source.split.name, [self.found.classes[k] for k in item.labels], layers,
-            {**numbers, **self._numbers(source, labels)},
-            kind_of_error(scored.counts) if scored else "", note,
+            {**numbers, **self._numbers(source, labels)}, kind, note,
         )  # fmt: skip
         return shown, scored.counts if scored else None
 
@@ -196,6 +217,19 @@ class RunImages:
             f"map: {self.found.classes[k]}": self._files.map(name, f"map {k + 1}", path, saliency)
             for k, saliency in zip(item.labels, maps, strict=True)
         }
+
+
+def _hint(images: Sequence[Shown]) -> str:
+    """A sentence about each thing that there is on the page."""
+    known = {name for image in images for name, value in image.numbers.items() if is_number(value)}
+    kinds = {image.kind for image in images} - {""}
+    captions = {caption for image in images for caption in image.layers}
+    pairs = {TWIN: "segmenter and twin", _MASKS["seeds"]: "seed and refined mask"}
+    compared = " or of ".join(pair for caption, pair in pairs.items() if caption in captions)
+    numbers = [text.format(compared) for name, text in _NUMBERS.items() if name in known]
+    errors = [_ERROR] * bool(kinds - {*NAMES}) + [_BY_NAMES] * bool(kinds & {*NAMES})
+    mapped = any(caption.startswith("map: ") for caption in captions)
+    return " ".join([_OPEN, *numbers, *errors, *[_MAPS] * mapped])
 
 
 def _joined(first: Shown, second: Shown) -> Shown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from tsgb.draw import colours
 _LONGEST = 800  # longer side of a picture, px
 _ERRORS = 0.02  # share of wrong pixels from which an image counts as an error
 
+NAMES = ("empty", "named, not found", "not named", "as named")
+"""What image labels say of predictions, those worth a look first."""
+
 _BLANK = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
 
 
@@ -40,7 +43,7 @@ class Shown:
             kind (``prediction: a``, ``prediction: b``) can be shown side by side.
         numbers: What images are sorted by; None where an image has no such number. The score of
             ``prediction: a`` is called ``mIoU: a``.
-        kind: The kind of error that most wrong pixels have; see :func:`kind_of_error`.
+        kind: The kind of error; see :func:`kind_of_error` and :func:`error_by_names`.
         note: A sentence about the image.
     """
 
@@ -62,12 +65,14 @@ class Gallery:
         hint: A sentence above them.
         order: The number that they are sorted by at first; "" for the order given.
         falling: Whether the highest numbers come first.
+        listed: What the order given is called.
     """
 
     images: Sequence[Shown]
     hint: str = ""
     order: str = ""
     falling: bool = False
+    listed: str = "order of the list"
 
 
 def kind_of_error(counts: NDArray[np.int64]) -> str:
@@ -94,6 +99,31 @@ def kind_of_error(counts: NDArray[np.int64]) -> str:
     if sum(wrong.values()) < _ERRORS * counts.sum():
         return "good"
     return max(wrong, key=lambda kind: int(wrong[kind]))
+
+
+def error_by_names(labels: LabelImage, named: Collection[int]) -> str:
+    """What the image label says of a label image, without ground truth.
+
+    Args:
+        labels: uint8 [H, W].
+        named: Values of the classes in the image label.
+
+    Returns:
+        One of ``NAMES``: ``empty`` (no object, though the label names one), ``named, not found``
+        (no pixel of a class that the label names), ``not named`` (2 % of the pixels or more have
+        classes that it does not name), or ``as named``.
+
+    Example:
+        >>> [error_by_names(np.array([[0, 1]], np.uint8), named) for named in ([1], [1, 2], [])]
+        ['as named', 'named, not found', 'not named']
+    """
+    found = set(np.unique(labels).tolist()) - {BACKGROUND, VOID}
+    if named and not found:
+        return "empty"
+    if set(named) - found:
+        return "named, not found"
+    others = np.isin(labels, sorted(found - set(named)))
+    return "not named" if others.any() and others.mean() >= _ERRORS else "as named"
 
 
 class PictureFiles:

@@ -360,7 +360,7 @@ def test_the_page_without_any_ground_truth(run):
         full, train=without_masks(full.train), scored=Split("none", ()), val=without_masks(full.val)
     )
     leave_classifier(run)
-    leave_masks(run)
+    leave_masks(run, empty=run.data.train.ids[3:4])
     run.data = blind
     run.stage("pseudo_labels").amend(scores=None)
 
@@ -370,7 +370,12 @@ def test_the_page_without_any_ground_truth(run):
     images = images_of(html, "train")
     assert len(images) == len(run.data.train.items)
     assert all("training mask" in i["layers"] and "ground truth" not in i["layers"] for i in images)
-    assert all("mIoU" not in i["numbers"] and i["kind"] == "" for i in images)
+    assert all("mIoU" not in i["numbers"] for i in images)
+    assert [images[0]["id"], images[0]["kind"]] == [full.train.ids[3], "empty"]  # first to look at
+    assert {i["kind"] for i in images[1:]} == {"as named"}
+    assert "mIoU: over" not in html
+    assert "1 - mean IoU of seed and refined mask." in html
+    assert "Error, by the image label alone" in html
     assert "segmentation_twin" not in html
 
 

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from pipeline.report import page as report
-from pipeline.report.gallery import Gallery, Shown, kind_of_error, label_layer, map_layer
+from pipeline.report.gallery import (
+    Gallery,
+    Shown,
+    error_by_names,
+    kind_of_error,
+    label_layer,
+    map_layer,
+)
 from pipeline.report.pictures import class_colours
 
 PIXEL = (
@@ -27,6 +34,20 @@ PIXEL = (
 )
 def test_the_kind_of_error_is_that_of_most_wrong_pixels(counts, kind):
     assert kind_of_error(np.array(counts)) == kind
+
+
+@pytest.mark.parametrize(
+    ("row", "named", "kind"),
+    [
+        ([0] * 99 + [255], [1], "empty"),
+        ([0] * 100, [], "as named"),
+        ([0] * 90 + [2] * 10, [1], "named, not found"),
+        ([0] * 97 + [1, 2, 2], [1], "not named"),
+        ([0] * 98 + [1, 2], [1], "as named"),
+    ],
+)
+def test_the_image_label_tells_an_error_without_ground_truth(row, named, kind):
+    assert error_by_names(np.array([row], np.uint8), named) == kind
 
 
 def opened(content):
@@ -107,6 +128,24 @@ def test_images_are_sorted_filtered_and_searched(browse):
     assert found["listed"] == sorted(score)
 
 
+def test_a_card_shows_the_number_that_images_are_sorted_by(browse):
+    found = browse(
+        page_with(4),
+        f"{CHOOSE} const read = () => {{ const card = document.querySelector('.photo'), "
+        "name = card.querySelector('.number'); return [name.offsetWidth > 0, name.textContent, "
+        "name.nextSibling.textContent]; }; const found = [read()]; "
+        "choose('sort', 'disagreement'); found.push(read()); return found;",
+    )
+
+    assert found == [[True, "mIoU", "0.0 %"], [True, "disagreement", "-"]]
+
+
+def test_an_address_that_was_cut_opens_no_image(browse):
+    opened = browse(page_with(2), "return document.getElementById('viewer').open;", "#image=val%2")
+
+    assert not opened
+
+
 def test_an_image_opens_by_its_address_and_its_layers_switch_by_keys(browse):
     found = browse(
         page_with(8),
@@ -119,9 +158,10 @@ def test_an_image_opens_by_its_address_and_its_layers_switch_by_keys(browse):
         "const found = { open: viewer.open, name: name(), first: pressed() }; "
         "press('2'); found.second = pressed(); press('0'); found.photo = pressed(); "
         "found.pictures = document.querySelectorAll('#large img').length; "
-        "press('ArrowLeft'); await wait(); found.next = name(); "
-        "press('+'); const large = document.getElementById('large'); "
-        "found.zoom = large.style.getPropertyValue('--zoom'); "
+        "const zoom = () => document.getElementById('large').style.getPropertyValue('--zoom'); "
+        "press('+'); found.zoom = [zoom()]; press('ArrowLeft'); await wait(); found.next = name(); "
+        "found.zoom.push(zoom()); "
+        "found.legend = [...viewer.querySelectorAll('.legend li')].map(node => node.textContent); "
         "document.getElementById('close').click(); await wait(); found.closed = !viewer.open; "
         "found.hash = location.hash; return found;",
         "#image=val%2F0003",
@@ -129,7 +169,8 @@ def test_an_image_opens_by_its_address_and_its_layers_switch_by_keys(browse):
 
     assert found == {
         "open": True, "name": "val / 0003", "first": 1, "second": 2, "photo": 0, "pictures": 1,
-        "next": "val / 0006", "zoom": "1.5", "closed": True, "hash": "",
+        "next": "val / 0006", "zoom": ["1.5", "1"], "legend": ["cat", "dog", "void"],
+        "closed": True, "hash": "",
     }  # fmt: skip
 
 

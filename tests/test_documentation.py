@@ -289,7 +289,6 @@ PROVOKED = {
     "is DataParallel": lambda folder: tsgb.TSGB(nn.DataParallel(nn.Linear(2, 2)).eval()).attribute(
         torch.ones(1, 2, 1, 1), torch.tensor([0])
     ),
-    "Key 'foregruond' not in 'SeedConfig'": lambda folder: composed("seed.foregruond=0.4"),
     "contains neither VOCdevkit/VOC2012 nor VOC2012": load_voc,
     "holds files, but no manifest.json, so no stage made it": lambda folder: StageFolder(
         folder, {"settings": 1}

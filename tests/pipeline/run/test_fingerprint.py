@@ -140,7 +140,7 @@ def test_what_cannot_change_a_result_does_not_count():
     ("module", "old", "new"),
     [
         ("pipeline.base.said", '".*available but not used.*"', '".*another warning.*"'),
-        ("pipeline.base.terminal", "BarColumn(20), ", ""),
+        ("pipeline.base.terminal", '"Files in"', '"Files of"'),
         ("pipeline.masks.seed", "at the size of the image.", "of the size of the image."),
         ("pipeline.stages.pseudo_labels", 'progress("pseudo-labels"', 'progress("masks"'),
         ("pipeline.stages.saliency", '"""Write one file', '"""Writes one file'),

@@ -72,7 +72,7 @@ def test_a_finished_run_goes_on_from_its_masks_and_names_every_number(copied, co
     results = [result_of(way, None) for way in lineages(stages_in(run.folder))]
     plus = {result.segmenter.settings["corrected masks"].value for result in results}
     assert plus == {"+0", "+3"}
-    assert all("fraction|val, scale 1, no flip, not refined" in r.values for r in results)
+    assert all("fraction|val, scale 1, no flip, not refined" in r.merged("values") for r in results)
 
     do(again(run), "all")
     assert when_made(copied) == now

@@ -26,7 +26,7 @@ from pipeline.base.ranks import is_first
 
 LOG = logging.getLogger("pipeline")
 LOG.addHandler(logging.NullHandler())  # without any, Python would print errors a second time
-_COLUMNS = 80  # of the summary, in whatever terminal
+_COLUMNS = 80  # width of the summary, whatever the width of the terminal
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
 _LONG = 600.0  # seconds over which a rate is estimated; a step may take more than one
 # Control characters but tab and line feed, and those that reverse the direction of text.
@@ -51,7 +51,7 @@ class Place:
     """Where in its job a command is.
 
     Attributes:
-        number: Of the stage, from 1 on.
+        number: Number of the stage, counted from 1.
         of: How many stages there are.
         later: Estimated seconds of the stages after this one.
     """

@@ -71,7 +71,7 @@ def _failure(work: Callable[[], None], *, sweep: bool) -> str:
     try:
         with storage_explained(Path.cwd()):
             work()
-    except Exception as found:  # noqa: BLE001 - printed below, whatever it is
+    except Exception as found:  # noqa: BLE001 - every error is printed below
         error = ranks.as_lost(found)
         if not ranks.reports(error):
             return "told by another process"

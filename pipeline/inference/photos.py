@@ -20,7 +20,7 @@ def find_photos(places: Sequence[Path | str], suffixes: Sequence[str]) -> Photos
 
     Args:
         places: Image files, folders, or text files with a path per line, relative to the text.
-        suffixes: Of the files in folders that are meant.
+        suffixes: Suffixes of the files that count in folders.
 
     Raises:
         DataError: A file is missing, there are none, or two have the same id.

@@ -23,7 +23,7 @@ class Manifest:
 
     Attributes:
         state: ``running`` or ``done``.
-        fingerprint: Of ``parts``.
+        fingerprint: Fingerprint of ``parts``.
         parts: Everything that the result depends on.
         made_by: Versions and revision, for the record.
         seconds: Time spent in finished sessions.

@@ -37,7 +37,7 @@ def keep_corrected(job: Job, pseudo_mask: Callable[[Item], LabelImage]) -> list[
     void taken for background or not, was not corrected and does not count.
 
     Args:
-        job: Of stage `segmentation`.
+        job: The job of stage `segmentation`.
         pseudo_mask: The label image that the image would be learned from otherwise.
 
     Raises:

@@ -91,11 +91,17 @@ def try_classifier(task: ClassifierTask, size: tuple[int, int], trainer: Trainer
 def seconds_of(work: Callable[[], object]) -> float:
     """Seconds that something takes once it was done before, which is when it takes longer."""
     work()
+    _wait_for_gpu()
     start = perf_counter()
     work()
+    _wait_for_gpu()
+    return perf_counter() - start
+
+
+def _wait_for_gpu() -> None:
+    """Wait until a GPU has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return perf_counter() - start
 
 
 @contextmanager

@@ -71,7 +71,10 @@ def _made(library: str, name: str, weights: str, options: dict[str, Any]) -> nn.
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         if weights != "download":
-            raise NetworkError(f"{library} cannot make {name!r} ({error}).") from error
+            raise NetworkError(
+                f"{library} cannot make {name!r} ({error}). Choose another network, such as "
+                "resnet50."
+            ) from error
         raise DownloadError(
             f"{library} cannot load the weights of {name!r} ({error}). Without a connection, get "
             f"{published(library, name)} on another computer (the state dict of this very network, "

@@ -40,8 +40,8 @@ def mosaic(images: Tensor) -> Tensor:
 def grid_pointing_game(saliency: Tensor, cells: Tensor, side: int = 2) -> Tensor:
     """Share of the positive saliency that lies in the cell of the explained class.
 
-    The maps explain mosaics (:func:`mosaic`) of images of different classes, of which one cell
-    alone shows the target. Negative saliency counts as zero; a map without positive saliency
+    The maps explain mosaics (:func:`mosaic`) of images of different classes; only one cell of a
+    mosaic shows the target. Negative saliency counts as zero; a map without positive saliency
     scores 0, and a constant one ``1 / side**2``.
 
     Args:

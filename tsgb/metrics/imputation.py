@@ -44,7 +44,7 @@ def road(
         order: "MoRF" removes the most relevant pixels first, "LeRF" the least relevant.
         fractions: Shares of the pixels to remove, ascending, in [0, 1]; rounded to whole pixels.
         noise: Standard deviation of the noise, in units of the normalised image.
-        random_seed: Of the noise. An image's curve does not depend on what else is in the batch.
+        random_seed: Seed of the noise. The rest of the batch does not change an image's curve.
         probability: From logits to probabilities; ``torch.sigmoid`` for multi-label classifiers.
         batch_size: Perturbed images per call of the model, and so in memory.
 
@@ -97,7 +97,7 @@ def noisy_linear_imputation(
         images: [B, C, H, W].
         removed: True on the pixels to replace, [B, H, W].
         noise: Standard deviation of the noise on removed pixels, in units of the images.
-        random_seed: Of the noise; the same noise is put on every image of the batch, and the
+        random_seed: Seed of the noise; the same noise is put on every image of the batch, and the
             global random state is left alone.
 
     Returns:

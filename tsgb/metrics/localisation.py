@@ -144,8 +144,8 @@ def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         boxes: Rows of (left, top, right, bottom) in pixels, [N, 4].
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         True inside some box, [H, W], on the device of the boxes.

@@ -119,7 +119,7 @@ def cascading_randomisation(
             ``lambda model, images, targets: TSGB(model).attribute(images, targets)``.
         images: Passed on to ``attribute``.
         targets: Passed on to ``attribute``. A map that is constant correlates with 0.
-        random_seed: Of the new weights, which are the same on every device.
+        random_seed: Seed of the new weights, which are the same on every device.
         layers: Names of the layers in the order in which they are randomised. None takes all that
             have ``reset_parameters()`` and something to reset, the last defined one first; name
             them if the model does not define its layers in the order in which it runs them.
@@ -168,7 +168,7 @@ def randomised(
 
     Args:
         model: It is left as it was.
-        random_seed: Of the new weights, which are the same on every device.
+        random_seed: Seed of the new weights, which are the same on every device.
         layers: Names of the layers to randomise; None for all.
 
     Returns:
@@ -202,7 +202,7 @@ def complexity_rise(maps: Tensor, maps_random: Tensor, bins: int = 100) -> Tenso
     Args:
         maps: Maps of the trained model, [..., H, W].
         maps_random: Those of the :func:`randomised` model, for the same images and targets.
-        bins: Of the histograms.
+        bins: Number of bins of the histograms.
 
     Returns:
         One rise per pair of maps, [...], at least -1; higher is better, and 0 for a method that
@@ -233,7 +233,7 @@ def histogram_entropy(maps: Tensor, bins: int = 100) -> Tensor:
 
     Args:
         maps: [..., H, W]; signed.
-        bins: Of equal width from the minimum to the maximum of each map.
+        bins: Number of bins, of equal width from the minimum to the maximum of each map.
 
     Returns:
         One number per map, [...], from 0 (constant) to ``log2(bins)``.

@@ -31,7 +31,7 @@ def max_sensitivity(
         targets: Passed on to ``attribute``.
         radius: Largest change of a value, in the units of ``images``; above 0.
         samples: Changed images.
-        random_seed: Of the changes, which are the same on every device and for every method.
+        random_seed: Seed of the changes, which are the same on every device and for every method.
 
     Returns:
         One number per map, [B] or [B, K], at least 0; lower is better, and 0 for a method that

@@ -23,7 +23,7 @@ class WalledNetwork(nn.Sequential):
     expects of saliency elsewhere.
 
     Args:
-        random_seed: Of the weights; the global random state is left as it was.
+        random_seed: Seed of the weights; the global random state is left as it was.
 
     References:
         Taimeskhanov et al., "CAM-Based Methods Can See through Walls", ECML PKDD 2024 (a VGG whose

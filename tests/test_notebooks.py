@@ -33,7 +33,8 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     for cell in codes:
         cell.source = shortened(cell.source)
 
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    place = {"metadata": {"path": tmp_path}}
+    NotebookClient(notebook, timeout=300, coalesce_streams=True, resources=place).execute()
 
     kinds = [[output.output_type for output in outputs] for outputs in stored]
     assert [[output.output_type for output in cell.outputs] for cell in codes] == kinds

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.arrays import LabelImage
+from pipeline.base.errors import DataError
 from pipeline.base.files import fingerprint
 from pipeline.data.catalogue import BACKGROUND, Catalogue, Item, spaced
 from pipeline.data.palette import read_label_image
@@ -129,7 +130,9 @@ class ComparedImages:
         name, numbers = f"{split}/{item.id}", {}
         photo, note = files.photo(name, item)
         found = {(kind, run.label): path for run in self.runs for kind, path in run.paths(item)}
-        labels = {key: read_label_image(path) for key, path in found.items()}
+        labels, damaged = _read(found)
+        found = {key: found[key] for key in labels}
+        note = " ".join([note, *damaged]).strip()
         kinds = list(dict.fromkeys(kind for kind, _ in found))
         layers = {"photo": photo}
         for kind in sorted(kinds, key=_KINDS.index):
@@ -145,6 +148,19 @@ class ComparedImages:
                 numbers[DIFFERENT] = difference([labels[k] for k in found if k[0] == kind])
         shown = [self.data.classes[k] for k in item.labels]
         return Shown(item.id, split, shown, layers, numbers, note=note)
+
+
+def _read(
+    paths: Mapping[tuple[str, str], Path],
+) -> tuple[dict[tuple[str, str], LabelImage], list[str]]:
+    """Label images by what they are, and a sentence about each that cannot be read."""
+    labels, damaged = {}, []
+    for key, path in paths.items():
+        try:
+            labels[key] = read_label_image(path)
+        except DataError as error:
+            damaged.append(f"Not shown: {': '.join(key)}. {error}")
+    return labels, damaged
 
 
 def difference(labels: Sequence[LabelImage]) -> float | None:

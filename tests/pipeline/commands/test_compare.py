@@ -526,3 +526,19 @@ def test_an_image_that_is_gone_costs_the_pictures_and_no_number(swept, tmp_path,
     images = shown_in((run.folder / "compare" / "index.html").read_text())["images"]
     assert [i["id"] for i in images if i["note"] == "The image cannot be read."] == [image.stem]
     assert len(table(run.folder)) == 4
+
+
+def test_a_damaged_label_image_costs_one_layer_of_one_image(copied):
+    (refined,) = copied.folder.glob("pseudo_labels/*/refined")
+    damaged = sorted(refined.iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:40].ljust(damaged.stat().st_size))  # as large
+
+    compare.run(copied)
+
+    images = shown_in((copied.folder / "compare" / "index.html").read_text())["images"]
+    (image,) = (image for image in images if image["note"])
+    assert image["id"] == damaged.stem
+    assert re.match(rf"Not shown: refined mask: .*{damaged.name}", image["note"])
+    assert not any(caption.startswith("refined mask") for caption in image["layers"])
+    assert any(caption.startswith("training mask") for caption in image["layers"])
+    assert len(images) == len(copied.data.train.ids) + len(copied.data.val.ids)

@@ -17,7 +17,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from rich.console import Console
+from rich.box import SIMPLE
+from rich.console import Console, JustifyMethod, OverflowMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -103,14 +104,23 @@ class Terminal:
         """Add a line to the summary at the end."""
         self.lines.append((name, value))
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        caption: str = "",
+    ) -> None:
         """Print a table now; its first column is text, the others are numbers."""
-        table = Table(title=plain(title))
+        table = Table(title=plain(title), caption=plain(caption), box=SIMPLE, padding=(0, 1, 0, 0))
         for k, name in enumerate(header):
-            table.add_column(plain(name), justify="right" if k else "left")
+            overflow: OverflowMethod = "ellipsis" if k else "fold"
+            justify: JustifyMethod = "right" if k else "left"
+            table.add_column(plain(name), justify=justify, no_wrap=k > 0, overflow=overflow)
         for row in rows:
             table.add_row(*map(plain, row))
-            LOG.info("%s: %s", title, " | ".join(row))
+        for cells in (header, *rows):
+            LOG.info("%s: %s", title, " | ".join(cells).replace("\n", " "))
         self.console.print(table)
 
     def summarise(self, folder: Path) -> None:

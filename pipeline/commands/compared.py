@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-
 from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.files import write_bytes
-from pipeline.base.terminal import ToPaste, plain
+from pipeline.base.terminal import ToPaste
 from pipeline.commands.compare_images import ComparedImages, showers
 from pipeline.commands.results import result_of
 from pipeline.data.catalogue import Catalogue
@@ -57,7 +54,7 @@ def write(run: Run, ways: Ways, ends: Ends) -> None:
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
     for one in compared:
-        run.terminal.console.print(_table(one))
+        run.terminal.table(one.title, *one.short_rows(), one.caption)
     for stage, why in ends:
         run.terminal.say(f"not in the table: {stage.name}", why)
     run.terminal.say("tables; runs.csv has every single run", folder)
@@ -227,23 +224,3 @@ def _notes(ways: Sequence[Lineage]) -> dict[str, str]:
         "code": ", ".join(revisions),
         "this page": f"made by {made_by()['git']}",
     }
-
-
-def _table(compared: ComparedData) -> Table:
-    """The most important scores in %, and seconds, for the terminal."""
-    head, rows = compared.short_rows()
-    content = compared.content
-    how = f"%; mean and deviation over random seeds; sorted: {content.order}"
-    segmenter = content.main_measures.get("segmenter")
-    if segmenter and segmenter.note not in content.order:  # of several evaluations, which
-        how += f"\nnetwork: {segmenter.note}"
-    caption = f"{compared.changed_from}\n{how}" if content.ablation else how
-    table = Table(title=plain(compared.title), caption=plain(caption), box=SIMPLE, padding=0)
-    for title in head:
-        words = title == "choice"
-        overflow: Any = "fold" if words else "ellipsis"
-        table.add_column(plain(title), justify="left" if words else "right", no_wrap=not words,
-                         overflow=overflow)  # fmt: skip
-    for cells in rows:
-        table.add_row(*map(plain, cells))
-    return table

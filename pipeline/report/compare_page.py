@@ -73,6 +73,16 @@ class ComparedData:
         return f"{found}Every other row is the reference with one change." if found else ""
 
     @property
+    def caption(self) -> str:
+        """What the terminal's table shows, and by what it is sorted."""
+        content = self.content
+        how = f"%; mean and deviation over random seeds; sorted: {content.order}"
+        segmenter = content.main_measures.get("segmenter")
+        if segmenter and segmenter.note not in content.order:  # of several evaluations, which
+            how += f"\nsegmenter: {segmenter.note}"
+        return f"{self.changed_from}\n{how}" if content.ablation else how
+
+    @property
     def _setting_columns(self) -> list[Column]:
         names = ["changed"] if self.content.ablation else self.content.names
         return [Column(name, "text") for name in names]
@@ -240,9 +250,9 @@ class ComparedData:
         for row, rank in enumerate(content.ranks):
             spreads = [content.spread(row, measure.key) for measure in shown.values()]
             total = content.seconds.loc[row, "total"]
-            words = [str(rank or "-"), content.label(row), *map(_two_lines, spreads)]
+            words = [content.label(row), str(rank or "-"), *map(_two_lines, spreads)]
             rows.append([*words, "-" if pd.isna(total) else f"{total:.0f}"])
-        return ["rank", "choice", *shown, "s"], rows
+        return ["choice", "rank", *shown, "s"], rows
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
         """A row for each group: settings, and mean, deviation, runs and images of each score."""

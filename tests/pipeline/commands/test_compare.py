@@ -220,15 +220,17 @@ def test_a_picture_is_not_that_of_another_run_when_the_order_changes(swept, tmp_
     assert pictures() == before
 
 
-def test_the_terminal_shows_the_table_and_where_the_files_are(swept, capsys):
+def test_the_terminal_and_the_log_have_the_table_and_where_the_files_are(swept, capsys, caplog):
     again = Run(swept.settings, swept.folder)
     again.terminal.console.width = 80
+    caplog.set_level("INFO", "pipeline")
 
     compare.run(again)
 
     shown = capsys.readouterr().err
     assert "best refined mIoU first" in shown
-    assert re.search(r"rank\s+choice\s+AP\s+seed\s+oracle\s+refined\s+masks\s+segmenter", shown)
+    assert len(re.findall(r"saliency=\w+, refine=\w+ \| \d \|", caplog.text)) == 4
+    assert re.search(r"choice\s+rank\s+AP\s+seed\s+oracle\s+refined\s+masks\s+segmenter", shown)
     for row in table(swept.folder):
         assert f"{100 * float(row['refined']):.1f}" in shown
     assert "…" not in shown

@@ -1,26 +1,31 @@
 """Depthwise convolutions that train fast in bfloat16 on a CPU, with the same results.
 
-On a CPU the bfloat16 backward pass of a strided or dilated depthwise convolution has no fast
-kernel, and takes up to ten times as long as that of a plain one. On a CPU without any bfloat16
-kernels every depthwise backward pass is slow and accumulates in bfloat16; strided and dilated ones
-then run in float32. Measurements: ``docs/lab/training_on_a_cpu.md``.
+On a CPU the bfloat16 backward pass of a depthwise convolution that is strided, dilated or larger
+than 3 x 3 has no fast kernel, and takes two to ten times as long as in float32. On a CPU without
+any bfloat16 kernels every depthwise backward pass is slow and accumulates in bfloat16; these layers
+then run in float32 too. Measurements: ``docs/lab/training_on_a_cpu.md``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+_FAST = 3  # largest side of a kernel with a fast bfloat16 backward pass
 _SMALLEST = 3  # px, side of the sub-images below which splitting an image is slower
 
 
 def speed_up_depthwise(network: nn.Module) -> None:
-    """Replace strided and dilated depthwise convolutions by faster ones for bfloat16 autocast.
+    """Replace strided, dilated and large depthwise convolutions by faster ones under autocast.
 
     Weights and their names stay the same, and so do the results up to rounding. In eval mode, in
-    another precision and on a GPU the layers behave as before. Subclasses of ``nn.Conv2d`` and
-    layers with different dilations along the axes are not replaced.
+    another precision and on a GPU the layers behave as before. Layers with different dilations
+    along the axes, and subclasses of ``nn.Conv2d`` other than timm's with TensorFlow's padding, are
+    not replaced.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4))
@@ -29,14 +34,16 @@ def speed_up_depthwise(network: nn.Module) -> None:
         ('_Dilated', ['0.weight', '0.bias'])
     """
     for layer in network.modules():
-        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros":
+        if not isinstance(layer, nn.Conv2d) or type(layer) not in _FASTER:
+            continue
+        if layer.padding_mode != "zeros":
             continue
         if layer.groups != layer.in_channels or layer.groups == 1:
             continue
-        if _is_dilated(layer):
+        if type(layer) is nn.Conv2d and _is_dilated(layer):
             layer.__class__ = _Dilated
-        elif max(layer.stride) > 1 and max(layer.dilation) == 1:
-            layer.__class__ = _Strided
+        elif max(layer.dilation) == 1 and (max(layer.stride) > 1 or _is_large(layer)):
+            layer.__class__ = _FASTER[type(layer)]
 
 
 def _is_dilated(layer: nn.Conv2d) -> bool:
@@ -51,11 +58,27 @@ def _is_dilated(layer: nn.Conv2d) -> bool:
     )
 
 
-class _Strided(nn.Conv2d):
+def _is_large(layer: nn.Conv2d) -> bool:
+    return max(layer.kernel_size) > _FAST
+
+
+class _Float32(nn.Conv2d):
     """Runs in float32, which has a fast kernel."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return _in_float32(self, images) if _is_slow(self, images) else super().forward(images)
+        forward = super().forward
+        return _in_float32(forward, images) if _is_slow(self, images) else forward(images)
+
+
+class _Float32Same(Conv2dSame):  # type: ignore[misc]  # timm has no types
+    """The same with TensorFlow's padding."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        forward = super().forward
+        return _in_float32(forward, images) if _is_slow(self, images) else forward(images)
+
+
+_FASTER: dict[type[nn.Conv2d], type[nn.Conv2d]] = {nn.Conv2d: _Float32, Conv2dSame: _Float32Same}
 
 
 class _Dilated(nn.Conv2d):
@@ -68,7 +91,10 @@ class _Dilated(nn.Conv2d):
         if not _is_slow(self, images):
             return super().forward(images)
         if not _has_bfloat16_kernels():
-            return _in_float32(self, images)
+            return _in_float32(super().forward, images)
+        return _in_float32(self._split, images) if _is_large(self) else self._split(images)
+
+    def _split(self, images: Tensor) -> Tensor:
         step, middle, rows = self.dilation[0], self.kernel_size[0] // 2, images.shape[-2:]
         if step >= max(rows):  # only the centre of the kernel lies inside the image
             centre = self.weight[:, :, middle : middle + 1, middle : middle + 1]
@@ -95,9 +121,9 @@ def _has_bfloat16_kernels() -> bool:
     return supported is not None and bool(supported())
 
 
-def _in_float32(layer: nn.Conv2d, images: Tensor) -> Tensor:
+def _in_float32(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
-        return nn.Conv2d.forward(layer, images.float()).bfloat16()
+        return forward(images.float()).bfloat16()
 
 
 def _space_to_batch(images: Tensor, step: int) -> Tensor:

@@ -147,7 +147,8 @@ def test_the_log_holds_what_was_said_and_how_it_ended(pipe, tmp_path):
     told = [line.split(" ", 3)[3] for line in path.read_text().splitlines()]
     assert told == [
         "WARNING one image is grey", "INFO classifier: starting", "WARNING from a library",
-        "INFO shapes: class | images", "INFO shapes: star | 7", "INFO seed mIoU: 0.5", "ERROR ValueError: the disk is full",
+        "INFO shapes: class | images", "INFO shapes: star | 7",
+        "INFO seed mIoU: 0.5", "ERROR ValueError: the disk is full",
     ]  # fmt: skip
 
 

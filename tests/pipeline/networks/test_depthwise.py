@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import Conv2dSame
 from torch import nn
 
 from pipeline.base.config import ClassifierConfig, SegmenterConfig
@@ -13,6 +14,15 @@ from pipeline.networks import depthwise
 from pipeline.networks.depthwise import speed_up_depthwise
 from pipeline.tasks.classifier import ClassifierTask
 from pipeline.tasks.segmenter import SegmenterTask
+
+LAYERS = [
+    nn.Conv2d(8, 8, 3, groups=8, stride=2, padding=1),
+    nn.Conv2d(8, 8, 3, groups=8, padding=2, dilation=2),
+    nn.Conv2d(8, 8, 5, groups=8, padding=2),
+    nn.Conv2d(8, 8, 5, groups=8, padding=4, dilation=2),
+    Conv2dSame(8, 8, 3, groups=8, stride=2),
+    Conv2dSame(8, 8, 5, groups=8, stride=2),
+]
 
 
 def sped_up(layer):
@@ -48,18 +58,16 @@ def test_dilated_layers_are_exact(side, step, height, width, per_channel):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(depthwise, "_is_slow", lambda *_: True)
         patch.setattr(depthwise, "_has_bfloat16_kernels", lambda: True)
+        patch.setattr(depthwise, "_FAST", 5)  # in the precision of the images
         quick = results(sped_up(plain), images)
 
     for ours, theirs in zip(quick, results(plain, images), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
-)
-def test_layers_are_as_accurate_as_torch_under_autocast(options):
+@pytest.mark.parametrize("plain", LAYERS, ids=str)
+def test_layers_are_as_accurate_as_torch_under_autocast(plain):
     torch.manual_seed(0)
-    plain = nn.Conv2d(8, 8, 3, groups=8, **options)
     images = torch.randn(4, 8, 16, 12)
     exact = results(copy.deepcopy(plain).double(), images.double())
     with torch.autocast("cpu", torch.bfloat16):
@@ -72,13 +80,10 @@ def test_layers_are_as_accurate_as_torch_under_autocast(options):
         assert ours.dtype == theirs.dtype
 
 
-@pytest.mark.parametrize(
-    "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
-)
-def test_layers_run_in_float32_without_bfloat16_kernels(options, monkeypatch):
+@pytest.mark.parametrize("plain", LAYERS, ids=str)
+def test_layers_run_in_float32_without_bfloat16_kernels(plain, monkeypatch):
     monkeypatch.setattr(depthwise, "_has_bfloat16_kernels", lambda: False)
-    plain = nn.Conv2d(3, 3, 3, groups=3, **options)
-    images = torch.randn(2, 3, 9, 9)
+    images = torch.randn(2, 8, 9, 9)
 
     with torch.autocast("cpu", torch.bfloat16):
         quick = results(sped_up(plain), images)
@@ -106,6 +111,7 @@ def test_layers_of_another_precision_keep_it_under_autocast():
         nn.Conv2d(4, 4, 3, groups=4),
         nn.Conv2d(4, 4, 3, groups=2, stride=2),
         nn.Conv2d(4, 4, 3, groups=4, dilation=2),
+        Conv2dSame(4, 4, 3, groups=4, dilation=2),
         nn.Conv2d(4, 4, 3, groups=4, dilation=2, padding=2, stride=2),
         nn.Conv2d(4, 4, 3, groups=4, dilation=(2, 1), padding=(2, 1)),
         nn.Conv2d(4, 4, 3, groups=4, stride=2, padding_mode="reflect", padding=1),
@@ -117,16 +123,13 @@ def test_other_layers_are_not_replaced(layer):
     assert type(sped_up(layer)) is type(layer)
 
 
-@pytest.mark.parametrize(
-    "options", [{"stride": 2, "padding": 1}, {"padding": 2, "dilation": 2}], ids=str
-)
-def test_nothing_changes_in_eval_mode_or_another_precision(options, monkeypatch):
-    plain = nn.Conv2d(3, 3, 3, groups=3, **options)
+@pytest.mark.parametrize("plain", LAYERS, ids=str)
+def test_nothing_changes_in_eval_mode_or_another_precision(plain, monkeypatch):
     quick = sped_up(plain)
-    images = torch.randn(1, 3, 9, 9)
-    called = []
-    forward = nn.Conv2d.forward
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda *a: called.append(a[1].dtype) or forward(*a))
+    images = torch.randn(1, 8, 9, 9)
+    kind, called = type(plain), []
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda *a: called.append(a[1].dtype) or forward(*a))
 
     quick(images)
     with torch.autocast("cpu", torch.float16):

@@ -37,6 +37,7 @@ Counts = NDArray[np.int64]
 _MASKS = {"masks": "training mask", "refined": "refined mask", "seeds": "seed"}
 _SCORED_MASK = "refined mask"
 TRUTH = "ground truth"
+ERRORS = "errors "  # and, in brackets, the caption of the label image
 IOU, COVERED, DISAGREE = "mIoU", "covered by objects", "disagreement"
 
 _OPEN = "Open an image to blend its layers."
@@ -54,6 +55,7 @@ _BY_NAMES = (
     "that the label names), or “not named” (2 % of the pixels or more have classes that it does "
     "not name)."
 )
+_WRONG = "Errors: wrong pixels in the colour of their wrong class, missed objects striped."
 _MAPS = "Maps go from transparent (zero) over red to light yellow (the map's maximum)."
 
 
@@ -162,6 +164,10 @@ class RunImages:
         labels = {title: read_labels(path, self.found.run.folder) for title, path in paths.items()}
         if item.mask is not None and item.mask.is_file():
             paths[TRUTH], labels[TRUTH] = item.mask, ground_truth(item)
+            if source.scored in labels:
+                title = f"{ERRORS}({source.scored})"
+                paths[title] = _younger(paths[source.scored], item.mask)
+                labels[title] = errors(labels[source.scored], labels[TRUTH])
         counted = {TRUTH, source.scored} <= labels.keys() and item.id in source.truths
         scored = self._matrix(labels[source.scored], labels[TRUTH]) if counted else None
         numbers = {IOU: _or_none(scored.mean_iou())} if scored else {}
@@ -219,6 +225,22 @@ class RunImages:
         }
 
 
+def errors(labels: LabelImage, truth: LabelImage) -> LabelImage:
+    """The wrong pixels of a label image: their class, or void where an object was missed.
+
+    Example:
+        >>> labels, truth = np.array([[0, 1, 2, 0, 1]]), np.array([[0, 1, 1, 1, VOID]])
+        >>> errors(labels, truth)
+        array([[  0,   0,   2, 255,   0]])
+    """
+    right = (labels == truth) | (truth == VOID)
+    return np.where(right, BACKGROUND, np.where(labels == BACKGROUND, VOID, labels))
+
+
+def _younger(first: Path, second: Path) -> Path:
+    return max(first, second, key=lambda path: path.stat().st_mtime_ns)
+
+
 def _hint(images: Sequence[Shown]) -> str:
     """A sentence about each thing that there is on the page."""
     known = {name for image in images for name, value in image.numbers.items() if is_number(value)}
@@ -227,9 +249,10 @@ def _hint(images: Sequence[Shown]) -> str:
     pairs = {TWIN: "segmenter and twin", _MASKS["seeds"]: "seed and refined mask"}
     compared = " or of ".join(pair for caption, pair in pairs.items() if caption in captions)
     numbers = [text.format(compared) for name, text in _NUMBERS.items() if name in known]
-    errors = [_ERROR] * bool(kinds - {*NAMES}) + [_BY_NAMES] * bool(kinds & {*NAMES})
-    mapped = any(caption.startswith("map: ") for caption in captions)
-    return " ".join([_OPEN, *numbers, *errors, *[_MAPS] * mapped])
+    found = [_ERROR] * bool(kinds - {*NAMES}) + [_BY_NAMES] * bool(kinds & {*NAMES})
+    starts = {_MAPS: "map: ", _WRONG: ERRORS}
+    shown = [text for text, start in starts.items() if any(c.startswith(start) for c in captions)]
+    return " ".join([_OPEN, *numbers, *found, *shown])
 
 
 def _joined(first: Shown, second: Shown) -> Shown:

@@ -221,9 +221,10 @@ def test_the_page_of_a_whole_run(run):
     assert html.count(">done<") == 7
     train, val = images_of(html, "train"), images_of(html, "val")
     assert [image["id"] for image in train] == list(run.data.train.ids)
-    assert list(val[0]["layers"]) == ["photo", "segmenter", "supervised twin", "ground truth"]
+    networks = ["segmenter", "supervised twin", "ground truth", "errors (segmenter)"]
+    assert list(val[0]["layers"]) == ["photo", *networks]
     maps = [f"map: {name}" for name in train[0]["classes"]]
-    masks = ["training mask", "refined mask", "seed", "ground truth"]
+    masks = ["training mask", "refined mask", "seed", "ground truth", "errors (refined mask)"]
     assert list(train[0]["layers"]) == ["photo", *masks, *maps]
     assert all(image["numbers"]["mIoU"] == 1 and image["kind"] == "good" for image in train + val)
     assert len(html) < 2**20
@@ -248,7 +249,9 @@ def test_pictures_lie_beside_the_page_and_follow_their_sources(run):
     page_of(run)
 
     after = {caption: path.stat().st_mtime_ns for caption, path in files.items()}
-    assert [caption for caption in files if before[caption] != after[caption]] == ["refined mask"]
+    assert [caption for caption in files if before[caption] != after[caption]] == [
+        "refined mask", "errors (refined mask)"
+    ]  # fmt: skip
     assert not (folder / "pictures" / "gone.png").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.base.errors import ConfigError, PipelineError
 from pipeline.base.files import write_bytes
 from pipeline.base.terminal import ToPaste
 from pipeline.commands.compare_images import ComparedImages, showers
+from pipeline.commands.next_steps import predict_with, review_of
 from pipeline.commands.results import result_of
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.checks import data_fingerprint
@@ -204,9 +206,23 @@ def _page(
         *tables[1:],
         Section("Not in the tables", left_out, "Left out"),
         Section("How it was made", [Facts(_notes(ways))], "How"),
+        Section("What next", _next(compared), "What next"),
     ]
     title = f"{sum(len(one.content.groups) for one in compared)} choices compared"
     return page.Page(title, str(folder), page.now(), sections)
+
+
+def _next(compared: Sequence[ComparedData]) -> list[Block]:
+    """Commands for the first network in the order of the tables."""
+    groups = chain.from_iterable(one.content.groups for one in compared)
+    networks = [part.segmenter for group in groups for part in group.results if part.segmenter]
+    if not networks:
+        return []
+    folder = Path(networks[0].folder)
+    return [page.Commands({
+        "label new photos by the first network in the tables": predict_with(folder),
+        "find out which of its images to correct first": review_of(folder),
+    })]  # fmt: skip
 
 
 def _notes(ways: Sequence[Lineage]) -> dict[str, str]:

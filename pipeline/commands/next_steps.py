@@ -12,12 +12,22 @@ from pipeline.run.run import Run
 
 def predict_command(run: Run) -> str:
     """The words that label photos with the network of a run."""
-    return f"tsgb predict {shlex.quote(str(network_place(run)))} photos/ --out predictions/"
+    return predict_with(network_place(run))
+
+
+def predict_with(place: Path) -> str:
+    """The words that label photos with the network of a run, or in a folder of its own."""
+    return f"tsgb predict {shlex.quote(str(place))} photos/ --out predictions/"
 
 
 def review_command(run: Run) -> str:
     """The words that list what to look at first in a run."""
-    return f"tsgb review {shlex.quote(str(network_place(run)))}"
+    return review_of(network_place(run))
+
+
+def review_of(place: Path) -> str:
+    """The same for the network in a folder."""
+    return f"tsgb review {shlex.quote(str(place))}"
 
 
 def network_place(run: Run) -> Path:

@@ -151,6 +151,17 @@ def test_the_page_loads_nothing_from_elsewhere_and_counts_images_and_seeds(swept
     assert "threshold fixed beforehand; 10 images" in html
 
 
+def test_the_page_names_the_commands_that_go_on_with_the_best_network(swept, tmp_path, make_run):
+    html = (swept.folder / "compare" / "index.html").read_text()
+    (network,) = swept.folder.glob("segmentation/pseudo-*")
+    assert f"tsgb predict {network} photos/ --out predictions/" in html
+    assert f"tsgb review {network}" in html
+
+    make_masks(tmp_path)  # and no network
+    compared(tmp_path, make_run)
+    assert "What next" not in (tmp_path / "compare" / "index.html").read_text()
+
+
 def test_every_image_is_shown_under_each_run(swept):
     folder = swept.folder / "compare"
     page = shown_in((folder / "index.html").read_text())

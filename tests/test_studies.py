@@ -88,7 +88,8 @@ def on_tiny_data(data_root, weights):
         *small, f"data.root={data_root}", "data.train=train",
         f"data.classes={data_root}/classes.txt", f"data.labels={data_root}/image_labels.csv",
         "data.train_masks=SegmentationClass", f"classifier.weights={weights}",
-        "segmenter.weights=none", "evaluate.classes=[star,ring]",
+        "segmenter.weights=none", "evaluate.classes=[star,ring]", "classifier.min_steps=0",
+        "segmenter.min_steps=0",
     ]  # fmt: skip
 
 

@@ -52,6 +52,17 @@ def test_a_variant_changes_what_the_study_is_about(name, variant):
     assert bool(changed) == (variant != "full")
 
 
+def test_methods_are_compared_without_competition_at_the_thresholds_of_the_built_in_data():
+    seed = settings_of("saliency").seed
+
+    assert (seed.competition, seed.threshold, seed.foreground, seed.background) == (
+        0,
+        0.5,
+        0.5,
+        0.4,
+    )
+
+
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "saliency"])
 def test_no_two_variants_are_the_same(name):
     seen = [settings_of(name, variant) for variant in STUDIES[name].variants]

@@ -112,15 +112,16 @@ class Terminal:
         caption: str = "",
     ) -> None:
         """Print a table now; its first column is text, the others are numbers."""
-        table = Table(title=plain(title), caption=plain(caption), box=SIMPLE, padding=(0, 1, 0, 0))
+        table = Table(title=plain(title), caption=plain(caption), box=SIMPLE, padding=0)
         for k, name in enumerate(header):
             overflow: OverflowMethod = "ellipsis" if k else "fold"
             justify: JustifyMethod = "right" if k else "left"
             table.add_column(plain(name), justify=justify, no_wrap=k > 0, overflow=overflow)
         for row in rows:
             table.add_row(*map(plain, row))
-        for cells in (header, *rows):
-            LOG.info("%s: %s", title, " | ".join(cells).replace("\n", " "))
+        lines = [" | ".join(cells) for cells in (header, *rows)]
+        for line in [*lines, caption] if caption else lines:
+            LOG.info("%s: %s", title, line.replace("\n", " "))
         self.console.print(table)
 
     def summarise(self, folder: Path) -> None:

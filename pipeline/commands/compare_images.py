@@ -130,10 +130,10 @@ class ComparedImages:
         name, numbers = f"{split}/{item.id}", {}
         photo, note = files.photo(name, item)
         found = {(kind, run.label): path for run in self.runs for kind, path in run.paths(item)}
+        kinds = list(dict.fromkeys(kind for kind, _ in found))
         labels, damaged = _read(found)
         found = {key: found[key] for key in labels}
         note = " ".join([note, *damaged]).strip()
-        kinds = list(dict.fromkeys(kind for kind, _ in found))
         layers = {"photo": photo}
         for kind in sorted(kinds, key=_KINDS.index):
             for key in (key for key in found if key[0] == kind):
@@ -158,8 +158,8 @@ def _read(
     for key, path in paths.items():
         try:
             labels[key] = read_label_image(path)
-        except DataError as error:
-            damaged.append(f"Not shown: {': '.join(key)}. {error}")
+        except DataError:
+            damaged.append(f"Not shown, since it is damaged: {': '.join(key)} ({path}).")
     return labels, damaged
 
 

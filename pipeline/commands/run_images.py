@@ -55,7 +55,7 @@ _BY_NAMES = (
     "that the label names), or “not named” (2 % of the pixels or more have classes that it does "
     "not name)."
 )
-_WRONG = "Errors: wrong pixels in the colour of their wrong class, missed objects striped."
+_WRONG = "Layer “errors”: wrong pixels in the colour of their wrong class, missed objects striped."
 _MAPS = "Maps go from transparent (zero) over red to light yellow (the map's maximum)."
 
 
@@ -229,10 +229,11 @@ def errors(labels: LabelImage, truth: LabelImage) -> LabelImage:
     """The wrong pixels of a label image: their class, or void where an object was missed.
 
     Example:
-        >>> labels, truth = np.array([[0, 1, 2, 0, 1]]), np.array([[0, 1, 1, 1, VOID]])
+        >>> labels, truth = np.array([[0, 1, 2, 0, 1, VOID]]), np.array([[0, 1, 1, 1, VOID, 0]])
         >>> errors(labels, truth)
-        array([[  0,   0,   2, 255,   0]])
+        array([[  0,   0,   2, 255,   0,   0]])
     """
+    labels = np.where(labels == VOID, BACKGROUND, labels)  # as scores take it
     right = (labels == truth) | (truth == VOID)
     return np.where(right, BACKGROUND, np.where(labels == BACKGROUND, VOID, labels))
 

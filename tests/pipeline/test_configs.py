@@ -82,6 +82,22 @@ def test_the_recipe_for_photos_is_the_one_that_was_measured():
     assert recipe.evaluate.scales == measured.evaluate.scales
 
 
+def test_four_words_put_the_recipe_for_photos_on_the_smaller_network():
+    words = (
+        "classifier=mobilenet_v2", "segmenter=deeplabv3plus", "seed=competing",
+        "segmenter.freeze_batchnorm=false",
+    )  # fmt: skip
+    shorter, whole = (
+        plain(composed(f"experiment={name}", "data.root=x", "classifier.weights=y", *more))
+        for name, more in (("photos", words), ("voc_animals_mobilenet_v2", ()))
+    )
+
+    for part in ("classifier", "saliency", "seed", "refine", "segmenter", "relabel"):
+        assert getattr(shorter, part) == getattr(whole, part)
+    text = (CONFIGS / "experiment" / "photos.yaml").read_text()
+    assert " ".join(words) in text.replace("\n", " ")
+
+
 def test_the_recipe_for_small_cards_takes_half_batches_at_half_the_rate_and_no_more():
     large, small = (
         plain(composed(f"experiment=voc2012_resnet50{name}", "data.root=x"))

@@ -551,7 +551,9 @@ def test_a_damaged_label_image_costs_one_layer_of_one_image(copied):
     images = shown_in((copied.folder / "compare" / "index.html").read_text())["images"]
     (image,) = (image for image in images if image["note"])
     assert image["id"] == damaged.stem
-    assert re.match(rf"Not shown: refined mask: .*{damaged.name}", image["note"])
+    assert re.match(
+        rf"Not shown, since it is damaged: refined mask: .*{damaged.name}", image["note"]
+    )
     assert not any(caption.startswith("refined mask") for caption in image["layers"])
     assert any(caption.startswith("training mask") for caption in image["layers"])
     assert len(images) == len(copied.data.train.ids) + len(copied.data.val.ids)

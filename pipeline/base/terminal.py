@@ -27,7 +27,7 @@ from pipeline.base.ranks import is_first
 
 LOG = logging.getLogger("pipeline")
 LOG.addHandler(logging.NullHandler())  # without any, Python would print errors a second time
-_COLUMNS = 80  # width of the summary, whatever the width of the terminal
+_COLUMNS = 80  # the summary has this width in every terminal
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
 _LONG = 600.0  # seconds over which a rate is estimated; a step may take more than one
 # Control characters but tab and line feed, and those that reverse the direction of text.

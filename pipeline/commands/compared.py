@@ -220,7 +220,7 @@ def _next(compared: Sequence[ComparedData]) -> list[Block]:
         return []
     folder = Path(networks[0].folder)
     return [page.Commands({
-        "label new photos by the first network in the tables": predict_with(folder),
+        "label new photos with the first network of the tables": predict_with(folder),
         "find out which of its images to correct first": review_of(folder),
     })]  # fmt: skip
 

@@ -30,7 +30,7 @@ from pipeline.stages.own_files import CHECKPOINT
 
 Row = list[Content]
 
-_FEW = 8  # a table of at most so many classes is open at first
+_FEW = 8  # classes; a longer table is folded at first
 _RUN = (
     "The same settings, data and code give the same result. The command in the last column runs a "
     "stage that is missing or whose inputs have changed; all others are skipped."

@@ -228,6 +228,10 @@ class RunImages:
 def errors(labels: LabelImage, truth: LabelImage) -> LabelImage:
     """The wrong pixels of a label image: their class, or void where an object was missed.
 
+    Args:
+        labels: What was predicted, uint8 [H, W]; void counts as background.
+        truth: Ground truth, uint8 [H, W]; its void is never wrong.
+
     Example:
         >>> labels, truth = np.array([[0, 1, 2, 0, 1, VOID]]), np.array([[0, 1, 1, 1, VOID, 0]])
         >>> errors(labels, truth)
